@@ -1,0 +1,69 @@
+# `make demo` and `make test` need Python 3.11+, make and git; each sets up the rest in .venv.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.14 python3.11 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+RUN := $(BIN)/python
+ARGS ?=
+
+.PHONY: help demo up test check bench preview lock format clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+demo: $(VENV)/.local ## deploy on the embedded emulator and watch a PDF go by: make demo PDF="a.pdf b.pdf"
+	@$(RUN) -m local demo $(ARGS) $(PDF)
+
+up: $(VENV)/.local ## the same stack, kept up until Ctrl-C: make up ARGS="--port 4566"
+	@$(RUN) -m local up $(ARGS)
+
+test: $(VENV)/.dev ## every test
+	$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## write the formatting that check asks for
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## delivery against its peers, side by side
+	$(RUN) -m benchmarks $(ARGS)
+
+preview: ## pulumi preview of STACK (default dev); needs the Pulumi CLI and AWS credentials
+	@command -v pulumi >/dev/null 2>&1 || { echo "make preview needs the Pulumi CLI: see 'Deploy to AWS' in README.md" >&2; exit 1; }
+	pulumi preview --diff --stack $(or $(STACK),dev)
+
+# Each archive's requirements stand beside the handler they are for.
+GROUPS := connection_handler document_processor connect_authorizer
+COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+lock: $(VENV)/.uv ## pin every requirements file anew from pyproject.toml
+	$(COMPILE) --python-version 3.11 --group dev -o requirements-dev.txt $(LOCKFLAGS)
+	$(COMPILE) --python-version 3.11 --group local -c requirements-dev.txt -o requirements-local.txt $(LOCKFLAGS)
+	$(COMPILE) --python-version 3.11 -c requirements-dev.txt -o requirements.txt $(LOCKFLAGS)
+	for group in $(GROUPS); do \
+	  $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	    --python-version 3.11 --group $$group -c requirements-dev.txt -o functions/$$group.requirements.txt $(LOCKFLAGS) || exit 1; done
+
+clean: ## remove what the verbs made
+	rm -rf $(VENV) .build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.uv: requirements-uv.txt
+	@test -n "$(PYTHON)" || { echo "docprogress needs Python 3.11 or newer with the venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@touch $@
+
+# --inexact: a later, larger set must not be undone by an earlier verb.
+$(VENV)/.local: $(VENV)/.uv requirements-local.txt
+	@$(UV) pip install --quiet --compile-bytecode --require-hashes -p $(RUN) -r requirements-local.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.uv requirements-dev.txt
+	@$(UV) pip install --quiet --compile-bytecode --require-hashes -p $(RUN) -r requirements-dev.txt
+	@touch $@ $(VENV)/.local
