@@ -1,0 +1,74 @@
+"""Live progress of document processing: browsers connect to `api`, workers report through it and `table`."""
+
+import math
+import re
+
+import pulumi
+
+from infra.document_pipeline import DocumentPipeline, DocumentPipelineArgs
+from infra.lambda_function import LambdaFunction, LambdaFunctionArgs
+from infra.progress_table import ProgressTable
+from infra.stack_config import StackConfig
+from infra.websocket_api import WebSocketApi, WebSocketApiArgs
+
+config = StackConfig.load()
+
+table = ProgressTable("progress")
+
+api = WebSocketApi(
+    "api",
+    WebSocketApiArgs(
+        # A stack may be named with dots, a stage may not.
+        stage_name=re.sub(r"[^A-Za-z0-9_-]", "-", pulumi.get_stack()),
+        throttle_rate=config.api_throttle_rate,
+        throttle_burst=config.api_throttle_burst,
+        logging_level=config.logging_level,
+        data_trace_enabled=config.data_trace_enabled,
+        detailed_metrics_enabled=config.detailed_metrics_enabled,
+        integration_timeout_milliseconds=config.integration_timeout_milliseconds,
+        log_retention_days=config.log_retention_days,
+        manage_account_logging=config.manage_account_logging,
+    ),
+)
+
+connection_handler = LambdaFunction(
+    "connection-handler",
+    LambdaFunctionArgs(
+        handler_module="connection_handler",
+        environment={
+            "TABLE_NAME": table.table_name,
+            "CONNECTION_MAX_AGE_SECONDS": str(config.connection_max_age_seconds),
+        },
+        # Once API Gateway has given up, nobody hears the answer.
+        timeout_seconds=math.ceil(config.integration_timeout_milliseconds / 1000),
+        memory_megabytes=config.lambda_memory_megabytes,
+        log_retention_days=config.log_retention_days,
+        packaging=config.lambda_packaging,
+    ),
+)
+table.grant_connections(connection_handler)
+
+api.configure_routes(connection_handler)
+api.deploy()
+
+pulumi.export("websocketUrl", api.url)
+pulumi.export("callbackUrl", api.callback_url)
+pulumi.export("apiId", api.api_id)
+pulumi.export("stageName", api.stage_name)
+pulumi.export("tableName", table.table_name)
+pulumi.export("connectionHandlerName", connection_handler.function_name)
+
+if config.document_pipeline:
+    pipeline = DocumentPipeline(
+        "documents",
+        DocumentPipelineArgs(
+            document_retention_hours=config.document_retention_hours,
+            memory_megabytes=config.lambda_memory_megabytes,
+            log_retention_days=config.log_retention_days,
+            packaging=config.lambda_packaging,
+        ),
+        api=api,
+        table=table,
+    )
+    pulumi.export("documentsBucket", pipeline.bucket_name)
+    pulumi.export("documentProcessorName", pipeline.processor.function_name)

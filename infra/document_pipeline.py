@@ -1,0 +1,174 @@
+"""The example worker: PDFs put in a bucket are read page by page, and every page is reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.lambda_function import LambdaFunction, LambdaFunctionArgs
+from infra.policy import allow
+from infra.progress_table import ProgressTable
+from infra.websocket_api import WebSocketApi
+
+# Lambda's longest: a document of thousands of pages.
+_TIMEOUT_SECONDS = 900
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentPipelineArgs:
+    """
+    Attributes:
+        document_retention_hours: how long states, documents and results are kept.
+    """
+
+    document_retention_hours: int
+    memory_megabytes: int
+    log_retention_days: int
+    packaging: Literal["lambda", "host"] = "lambda"
+
+
+class DocumentPipeline(pulumi.ComponentResource):
+    """
+    ```python
+    pipeline = DocumentPipeline("documents", DocumentPipelineArgs(...), api=api, table=table)
+    pulumi.export("documentsBucket", pipeline.bucket_name)
+    ```
+    """
+
+    bucket_name: pulumi.Output[str]
+    processor: LambdaFunction
+
+    def __init__(
+        self,
+        name: str,
+        args: DocumentPipelineArgs,
+        *,
+        api: WebSocketApi,
+        table: ProgressTable,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("docprogress:infra:DocumentPipeline", name, None, opts)
+        self._name = name
+        self._child = pulumi.ResourceOptions(parent=self)
+        bucket = self._create_bucket(args)
+        self.bucket_name = bucket.bucket
+        self.processor = LambdaFunction(
+            f"{name}-processor",
+            LambdaFunctionArgs(
+                handler_module="document_processor",
+                environment={
+                    "TABLE_NAME": table.table_name,
+                    "CALLBACK_URL": api.callback_url,
+                    "DOCUMENT_RETENTION_SECONDS": str(args.document_retention_hours * 3600),
+                },
+                timeout_seconds=_TIMEOUT_SECONDS,
+                memory_megabytes=args.memory_megabytes,
+                log_retention_days=args.log_retention_days,
+                packaging=args.packaging,
+            ),
+            opts=self._child,
+        )
+        grants = [
+            table.grant_publish(self.processor),
+            api.grant_manage_connections(self.processor, verbs=["POST"]),
+            self._grant_documents(bucket),
+        ]
+        self._notify_processor(bucket, grants)
+        self.register_outputs({"bucket_name": self.bucket_name})
+
+    def _create_bucket(self, args: DocumentPipelineArgs) -> aws.s3.Bucket:
+        bucket = aws.s3.Bucket(f"{self._name}-bucket", opts=self._child)
+        public_access_block = aws.s3.BucketPublicAccessBlock(
+            f"{self._name}-no-public-access",
+            bucket=bucket.id,
+            block_public_acls=True,
+            block_public_policy=True,
+            ignore_public_acls=True,
+            restrict_public_buckets=True,
+            opts=self._child,
+        )
+        aws.s3.BucketPolicy(
+            f"{self._name}-tls-only",
+            bucket=bucket.id,
+            policy=pulumi.Output.json_dumps(
+                {
+                    "Version": "2012-10-17",
+                    "Statement": [
+                        {
+                            "Effect": "Deny",
+                            "Principal": "*",
+                            "Action": "s3:*",
+                            "Resource": [bucket.arn, pulumi.Output.concat(bucket.arn, "/*")],
+                            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                        }
+                    ],
+                }
+            ),
+            # S3 refuses two changes of a bucket's policy and its public access at the same moment.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[public_access_block]),
+        )
+        aws.s3.BucketServerSideEncryptionConfiguration(
+            f"{self._name}-encryption",
+            bucket=bucket.id,
+            rules=[{"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}],
+            opts=self._child,
+        )
+        aws.s3.BucketLifecycleConfiguration(
+            f"{self._name}-lifecycle",
+            bucket=bucket.id,
+            rules=[
+                {
+                    "id": "expire",
+                    "status": "Enabled",
+                    "filter": {"prefix": ""},
+                    # S3 counts in days; a document stays at least as long as its state.
+                    "expiration": {"days": -(-args.document_retention_hours // 24)},
+                    "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
+                }
+            ],
+            opts=self._child,
+        )
+        return bucket
+
+    def _grant_documents(self, bucket: aws.s3.Bucket) -> aws.iam.RolePolicy:
+        return self.processor.grant(
+            "read-documents",
+            allow(["s3:GetObject"], [pulumi.Output.concat(bucket.arn, "/*")]),
+            # upload_fileobj cleans up after itself when a large result fails half-way.
+            allow(
+                ["s3:AbortMultipartUpload", "s3:PutObject"],
+                [pulumi.Output.concat(bucket.arn, "/results/*")],
+            ),
+            parent=self,
+        )
+
+    def _notify_processor(self, bucket: aws.s3.Bucket, grants: list[aws.iam.RolePolicy]) -> None:
+        permission = aws.lambda_.Permission(
+            f"{self._name}-invoke-processor",
+            action="lambda:InvokeFunction",
+            function=self.processor.function_name,
+            principal="s3.amazonaws.com",
+            source_arn=bucket.arn,
+            # A bucket's ARN names no account, and a deleted bucket's name can be taken by another one.
+            source_account=self.processor.arn.apply(lambda arn: arn.split(":")[4]),
+            opts=self._child,
+        )
+        aws.s3.BucketNotification(
+            f"{self._name}-uploads",
+            bucket=bucket.id,
+            # S3 tells capitals from small letters, and people's files end in either.
+            lambda_functions=[
+                {
+                    "id": f"pdf-{number}",
+                    "lambda_function_arn": self.processor.arn,
+                    "events": ["s3:ObjectCreated:*"],
+                    "filter_suffix": suffix,
+                }
+                for number, suffix in enumerate((".pdf", ".PDF"))
+            ],
+            # No upload may find a processor that cannot do its work yet.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[permission, *grants]),
+        )

@@ -1,0 +1,122 @@
+"""A Lambda function with a role and a log group of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.lambda_package import LAMBDA_ARCHITECTURE, LAMBDA_PYTHON, lambda_package
+from infra.policy import allow, policy_document, service_trust
+
+
+@dataclass(frozen=True, kw_only=True)
+class LambdaFunctionArgs:
+    """
+    Attributes:
+        handler_module: the module in `functions/` whose `handler` is called.
+        timeout_seconds: 1 to 900.
+        packaging: what the archive is built for; see `lambda_package`.
+    """
+
+    handler_module: str
+    environment: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    timeout_seconds: int
+    memory_megabytes: int
+    log_retention_days: int
+    packaging: Literal["lambda", "host"] = "lambda"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.timeout_seconds <= 900:
+            raise ValueError(f"timeout_seconds is {self.timeout_seconds}; Lambda allows 1 to 900.")
+
+
+class LambdaFunction(pulumi.ComponentResource):
+    """
+    ```python
+    handler = LambdaFunction("connection-handler", LambdaFunctionArgs(handler_module="connection_handler", ...))
+    table.grant_connections(handler)
+    api.configure_routes(handler)
+    ```
+    """
+
+    name: str
+    function_name: pulumi.Output[str]
+    arn: pulumi.Output[str]
+    invoke_arn: pulumi.Output[str]
+
+    def __init__(self, name: str, args: LambdaFunctionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("docprogress:infra:LambdaFunction", name, None, opts)
+        self.name = name
+        # A physical name of our own: the log group is named after the function and must be there before it.
+        physical_name = _physical_name(name)
+        self._role = aws.iam.Role(
+            f"{name}-role",
+            description=f"What {physical_name} may do",
+            assume_role_policy=service_trust("lambda.amazonaws.com"),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        log_group = aws.cloudwatch.LogGroup(
+            f"{name}-logs",
+            name=f"/aws/lambda/{physical_name}",
+            retention_in_days=args.log_retention_days,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        log_policy = self.grant(
+            "write-logs",
+            allow(["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(log_group.arn, ":*")]),
+        )
+        function = aws.lambda_.Function(
+            f"{name}-function",
+            name=physical_name,
+            role=self._role.arn,
+            runtime=f"python{LAMBDA_PYTHON}",
+            architectures=[LAMBDA_ARCHITECTURE],
+            handler=f"{args.handler_module}.handler",
+            code=pulumi.FileArchive(str(lambda_package(args.handler_module, target=args.packaging))),
+            timeout=args.timeout_seconds,
+            memory_size=args.memory_megabytes,
+            environment={"variables": {"POWERTOOLS_SERVICE_NAME": name, **args.environment}},
+            logging_config={
+                "log_format": "JSON",
+                "log_group": log_group.name,
+                "application_log_level": "INFO",
+                "system_log_level": "WARN",
+            },
+            tracing_config={"mode": "PassThrough"},
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[log_policy]),
+        )
+        self.function_name = function.name
+        self.arn = function.arn
+        self.invoke_arn = function.invoke_arn
+        self.register_outputs({"function_name": self.function_name, "arn": self.arn})
+
+    def grant(
+        self, intent: str, *statements: dict[str, Any], parent: pulumi.Resource | None = None
+    ) -> aws.iam.RolePolicy:
+        """Add a policy to the function's role, as the child of the component that grants.
+
+        Args:
+            intent: what the policy is for; with the function's name it names the policy, so a component
+                that grants the same twice must say it differently.
+        """
+        return aws.iam.RolePolicy(
+            f"{self.name}-{intent}",
+            role=self._role.id,
+            policy=policy_document(*statements),
+            opts=pulumi.ResourceOptions(parent=parent or self),
+        )
+
+
+def _physical_name(name: str) -> str:
+    physical_name = f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}"
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", physical_name):
+        raise ValueError(
+            f"The function {name!r} would be named {physical_name!r}; Lambda allows 64 letters, digits, - and _."
+            " Choose a shorter or plainer stack name."
+        )
+    return physical_name

@@ -1,0 +1,158 @@
+"""Builds the archive of a function: its handler, the `progress` package and pinned wheels for where it runs.
+
+An archive is named after its content, so the same input is built once and gives the same file.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import uv
+
+# The functions' runtime and the wheels in their archives must agree, so both are said here.
+LAMBDA_PYTHON = "3.13"
+LAMBDA_ARCHITECTURE = "arm64"
+# Amazon Linux 2023, which Lambda's Python 3.12 and later run on, has glibc 2.34.
+_LAMBDA_PLATFORM = "aarch64-manylinux_2_28"
+
+_PROJECT = Path(__file__).parent.parent
+_FUNCTIONS = _PROJECT / "functions"
+_BUILD = _PROJECT / ".build"
+
+# What installers leave beside a package: they differ from run to run, and nothing at run time reads them.
+_STRAY_FILES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", ".lock"}
+_STRAY_FOLDERS = {"__pycache__", "bin"}
+_STRAY_SUFFIXES = {".pyc", ".pyi"}
+
+# ZIP's own epoch: an archive must not tell when it was built.
+_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
+
+
+class PackagingError(Exception):
+    """An archive could not be built."""
+
+
+def lambda_package(handler_module: str, *, target: Literal["lambda", "host"] = "lambda") -> Path:
+    """Build `functions/{handler_module}.py` with all it imports, and return the archive's path.
+
+    Of this project it holds the packages in `functions/` that the handler imports, directly or not; its
+    wheels are those of `functions/{handler_module}.requirements.txt`, where every one is pinned by hash.
+
+    Args:
+        target: lambda for Lambda's own Python and processor, host for this machine.
+
+    Raises:
+        PackagingError: there is no such handler, or its wheels could not be had.
+    """
+    handler = _FUNCTIONS / f"{handler_module}.py"
+    requirements = _FUNCTIONS / f"{handler_module}.requirements.txt"
+    for needed in (handler, requirements):
+        if not needed.is_file():
+            raise PackagingError(f"A function needs {needed.relative_to(_PROJECT)}, which is missing.")
+
+    entries = dict(_files_below(_wheels(requirements, target)))
+    entries[handler.name] = handler
+    for package in _imported_packages(handler):
+        entries |= {f"{package.name}/{name}": path for name, path in _files_below(package)}
+    return _archive(handler_module, entries)
+
+
+def _imported_packages(handler: Path) -> set[Path]:
+    """The packages of `functions/` that a handler needs; a change to another one does not redeploy it."""
+    found: set[Path] = set()
+    unread = [handler]
+    while unread:
+        for name in _imported_names(ast.parse(unread.pop().read_bytes())):
+            package = _FUNCTIONS / name
+            if package.is_dir() and package not in found:
+                found.add(package)
+                unread += package.rglob("*.py")
+    return found
+
+
+def _imported_names(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if (
+            path.is_file()
+            and path.name not in _STRAY_FILES
+            and path.suffix not in _STRAY_SUFFIXES
+            and _STRAY_FOLDERS.isdisjoint(name.parts)
+        ):
+            yield name.as_posix(), path
+
+
+def _wheels(requirements: Path, target: str) -> Path:
+    """A folder with the requirements installed for the target, kept for the next build."""
+    if target == "host":
+        where = [f"{sys.platform}-{sys.implementation.cache_tag}"]
+        platform = ["--python", sys.executable]
+    else:
+        where = [_LAMBDA_PLATFORM, LAMBDA_PYTHON]
+        platform = ["--python-platform", _LAMBDA_PLATFORM, "--python-version", LAMBDA_PYTHON]
+    key = hashlib.sha256(requirements.read_bytes() + repr(where).encode()).hexdigest()[:16]
+    folder = _BUILD / "wheels" / key
+    if folder.is_dir():
+        return folder
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        command = [
+            uv.find_uv_bin(),
+            *("pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:"),
+            *platform,
+            *("--target", str(fresh), "--requirement", str(requirements)),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            raise PackagingError(
+                f"The wheels of {requirements.name} could not be installed for {' '.join(where)}.\n"
+                f"{done.stderr.strip()}"
+            )
+        # Another build may have been faster; its folder holds the same.
+        if not folder.is_dir():
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _archive(name: str, entries: dict[str, Path]) -> Path:
+    contents = {entry: entries[entry].read_bytes() for entry in sorted(entries)}
+    digest = hashlib.sha256()
+    for entry, content in contents.items():
+        digest.update(f"{entry}\0{len(content)}\0".encode() + content)
+    archive = _BUILD / "archives" / f"{name}-{digest.hexdigest()[:16]}.zip"
+    if archive.is_file():
+        return archive
+
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(dir=archive.parent)
+    with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zip_file:
+        for entry, content in contents.items():
+            info = zipfile.ZipInfo(entry, _TIMESTAMP)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            # Lambda runs the code as another user, who must be able to read it.
+            info.external_attr = 0o644 << 16
+            zip_file.writestr(info, content)
+    Path(fresh).replace(archive)
+    return archive

@@ -1,0 +1,89 @@
+"""The table of connections, subscriptions and document states; functions/progress/store.py describes its rows."""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.lambda_function import LambdaFunction
+from infra.policy import allow
+
+
+class ProgressTable(pulumi.ComponentResource):
+    """
+    ```python
+    table = ProgressTable("progress")
+    table.grant_publish(worker)
+    ```
+    """
+
+    table_name: pulumi.Output[str]
+    arn: pulumi.Output[str]
+
+    def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("docprogress:infra:ProgressTable", name, None, opts)
+        self._name = name
+        table = aws.dynamodb.Table(
+            f"{name}-table",
+            billing_mode="PAY_PER_REQUEST",
+            hash_key="pk",
+            range_key="sk",
+            attributes=[
+                {"name": "pk", "type": "S"},
+                {"name": "sk", "type": "S"},
+                {"name": "connection_id", "type": "S"},
+                {"name": "active_shard", "type": "S"},
+                {"name": "updated_at", "type": "N"},
+            ],
+            global_secondary_indexes=[
+                # Sparse: only subscriptions carry connection_id. An index over every row would put all
+                # states into one hot partition.
+                {
+                    "name": "by_connection",
+                    "key_schemas": [{"attribute_name": "connection_id", "key_type": "HASH"}],
+                    "projection_type": "KEYS_ONLY",
+                },
+                # Sparse: only documents that have started and not ended carry active_shard.
+                {
+                    "name": "by_activity",
+                    "key_schemas": [
+                        {"attribute_name": "active_shard", "key_type": "HASH"},
+                        {"attribute_name": "updated_at", "key_type": "RANGE"},
+                    ],
+                    "projection_type": "KEYS_ONLY",
+                },
+            ],
+            ttl={"attribute_name": "expires_at", "enabled": True},
+            server_side_encryption={"enabled": True},
+            point_in_time_recovery={"enabled": True},
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.table_name = table.name
+        self.arn = table.arn
+        self._connection_index_arn = pulumi.Output.concat(table.arn, "/index/by_connection")
+        self.register_outputs({"table_name": self.table_name, "arn": self.arn})
+
+    def grant_connections(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+        """Let a function keep connections and subscriptions, and read the state of documents."""
+        return grantee.grant(
+            f"keep-connections-in-{self._name}",
+            allow(
+                [
+                    "dynamodb:BatchWriteItem",
+                    "dynamodb:DeleteItem",
+                    "dynamodb:GetItem",
+                    "dynamodb:PutItem",
+                ],
+                [self.arn],
+            ),
+            allow(["dynamodb:Query"], [self._connection_index_arn]),
+            parent=self,
+        )
+
+    def grant_publish(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+        """Let a worker record progress, find who watches, and forget watchers that are gone."""
+        return grantee.grant(
+            f"publish-in-{self._name}",
+            allow(["dynamodb:DeleteItem", "dynamodb:Query", "dynamodb:UpdateItem"], [self.arn]),
+            parent=self,
+        )
