@@ -1,0 +1,211 @@
+"""Reads PDFs put in the documents bucket and reports each page: a worker as one would write it.
+
+`{docId}.pdf` becomes `results/{docId}.json`:
+    {"docId", "source": {"key", "eTag"}, "pages": [{"number", "text"}]}
+A page that cannot be read has "text": null. A file that can never be read ends in an `error` message and a
+log line; any other failure is tried again by Lambda, and watchers are told that it will be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+from aws_lambda_powertools.metrics import MetricUnit
+from botocore.exceptions import ClientError
+from pypdf import PdfReader
+from pypdf.errors import EmptyFileError, PyPdfError
+
+from progress.aws import Publisher, publisher
+from progress.document import Failure, is_document_id
+from progress.tracker import ProgressTracker, StartRefused, Superseded
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+logger = Logger()
+metrics = Metrics(namespace="docprogress")
+copy_config_to_registered_loggers(logger, include={"progress"})
+
+MAX_DOCUMENT_BYTES = 100 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
+
+
+class UnreadableDocument(Exception):
+    """No retry will read this file; the text is for the people who watch."""
+
+
+class SourceReplaced(Exception):
+    """The object is no longer the one the event told of; a newer upload has an event of its own."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One version of an object, from an S3 event notification."""
+
+    bucket: str
+    key: str
+    etag: str
+    size: int
+    sequencer: str
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Upload:
+        source = record["s3"]
+        return cls(
+            bucket=source["bucket"]["name"],
+            key=unquote_plus(source["object"]["key"]),
+            etag=source["object"]["eTag"],
+            size=source["object"].get("size", 0),
+            sequencer=source["object"].get("sequencer", ""),
+        )
+
+    @property
+    def document_id(self) -> str:
+        return os.path.splitext(self.key)[0]  # noqa: PTH122  an S3 key is no path: "a//b.pdf" must stay as it is
+
+    @property
+    def run_id(self) -> str:
+        # S3 may deliver an event twice; the sequencer is that of the upload, not of the delivery.
+        return f"{self.etag}-{self.sequencer}"
+
+
+@cache
+def _s3() -> S3Client:
+    return boto3.client("s3")
+
+
+def handler(event: Mapping[str, Any], context: Any) -> None:
+    for record in event["Records"]:
+        upload = Upload.from_record(record)
+        logger.append_keys(document_id=upload.document_id)
+        if not is_document_id(upload.document_id):
+            logger.error("Not processed: the key names no document", key=upload.key)
+            continue
+        try:
+            _process(upload, context, publisher(), _s3())
+        except (StartRefused, Superseded) as refused:
+            logger.info("Not processed: %s", refused)
+        except Exception:
+            metrics.add_metric("DocumentsFailed", MetricUnit.Count, 1)
+            raise
+        finally:
+            _record_delivery(publisher())
+
+
+def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) -> None:
+    def remaining_seconds() -> float:
+        return float(context.get_remaining_time_in_millis()) / 1000
+
+    with (
+        tempfile.TemporaryFile() as source,
+        tempfile.TemporaryFile() as result,
+        reporter.tracker(
+            upload.document_id,
+            run_id=upload.run_id,
+            worker_id=context.aws_request_id,
+            lease_seconds=remaining_seconds(),
+            remaining_seconds=remaining_seconds,
+            # Lambda tries an asynchronous event twice more, under the same request id.
+            retry_follows=True,
+        ) as tracker,
+    ):
+        try:
+            _download(upload, source, s3)
+            _read(upload, source, result, tracker)
+        except UnreadableDocument as unreadable:
+            logger.warning("Not a readable document: %s", unreadable)
+            metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
+            tracker.fail(Failure(str(unreadable)))
+            return
+        except SourceReplaced as replaced:
+            logger.info("Not processed: %s", replaced)
+            return
+        s3.upload_fileobj(
+            result,
+            upload.bucket,
+            f"results/{upload.document_id}.json",
+            ExtraArgs={"ContentType": "application/json"},
+        )
+        tracker.complete()
+        metrics.add_metric("DocumentsCompleted", MetricUnit.Count, 1)
+
+
+def _download(upload: Upload, target: IO[bytes], s3: S3Client) -> None:
+    if upload.size > MAX_DOCUMENT_BYTES:
+        raise UnreadableDocument(f"The file is larger than {MAX_DOCUMENT_BYTES // 1024 // 1024} MB.")
+    try:
+        response = s3.get_object(Bucket=upload.bucket, Key=upload.key, IfMatch=f'"{upload.etag}"')
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 412):
+            raise SourceReplaced(f"s3://{upload.bucket}/{upload.key} was replaced or removed") from error
+        raise
+    for chunk in response["Body"].iter_chunks(_CHUNK_BYTES):
+        target.write(chunk)
+
+
+def _read(upload: Upload, source: IO[bytes], result: IO[bytes], tracker: ProgressTracker) -> None:
+    """Write the text of every page to result, as JSON, and report each page. Memory holds one page at a time."""
+    reader = _open(source)
+    tracker.start(total_pages=len(reader.pages))
+    head = json.dumps({"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}})
+    result.write(f'{head[:-1]}, "pages": ['.encode())
+    for number, text in enumerate(_page_texts(reader), start=1):
+        page = json.dumps({"number": number, "text": text})
+        result.write(f"{',' if number > 1 else ''}\n{page}".encode())
+        tracker.advance()
+    result.write(b"\n]}\n")
+    result.seek(0)
+    metrics.add_metric("PagesProcessed", MetricUnit.Count, len(reader.pages))
+
+
+def _open(source: IO[bytes]) -> PdfReader:
+    try:
+        reader = PdfReader(source)
+        # Files that only restrict printing or copying open with an empty password.
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise UnreadableDocument("The PDF needs a password.")
+        page_count = len(reader.pages)
+    except EmptyFileError:
+        raise UnreadableDocument("The file is empty.") from None
+    except UnreadableDocument:
+        raise
+    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        # pypdf raises these on damaged files, beside its own.
+        logger.info("pypdf cannot open the file: %r", error)
+        raise UnreadableDocument("The file is not a readable PDF.") from error
+    if page_count == 0:
+        raise UnreadableDocument("The PDF has no pages.")
+    return reader
+
+
+def _page_texts(reader: PdfReader) -> Iterator[str | None]:
+    for number in range(len(reader.pages)):
+        try:
+            yield reader.pages[number].extract_text()
+        except Exception as error:  # noqa: BLE001  a damaged page raises anything, and must not cost the others
+            logger.warning("Page %d cannot be read: %r", number + 1, error)
+            yield None
+
+
+def _record_delivery(reporter: Publisher) -> None:
+    totals = reporter.announcer.take_totals()
+    for name, count in (
+        ("MessagesDelivered", totals.report.delivered),
+        ("ConnectionsStale", totals.report.stale),
+        ("MessagesThrottled", totals.report.throttled),
+        ("MessagesFailed", totals.report.failed),
+    ):
+        metrics.add_metric(name, MetricUnit.Count, count)
+    for milliseconds in totals.fan_out_milliseconds:
+        metrics.add_metric("FanOutTime", MetricUnit.Milliseconds, milliseconds)
+    metrics.flush_metrics()

@@ -1,0 +1,91 @@
+"""Tells a document's state to all who watch it: who they are comes from the store, the sending is the fan-out's."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from progress.document import DocumentState, Subscription
+from progress.fanout import DeliveryReport
+from progress.messages import encode, state_message
+
+logger = logging.getLogger(__name__)
+
+
+class Watchers(Protocol):
+    def watchers(self, document_id: str) -> Iterator[Sequence[Subscription]]: ...
+
+    def forget(self, document_id: str, gone: Sequence[Subscription]) -> None: ...
+
+
+class Poster(Protocol):
+    def post(
+        self,
+        watchers: Iterable[Sequence[Subscription]],
+        message: bytes,
+        *,
+        deadline_seconds: float,
+        forget: Callable[[Sequence[Subscription]], None],
+    ) -> DeliveryReport: ...
+
+
+@dataclass
+class Totals:
+    """What was delivered since the last look, for metrics.
+
+    fan_out_milliseconds: one figure per announced state.
+    """
+
+    report: DeliveryReport = field(default_factory=DeliveryReport)
+    fan_out_milliseconds: list[float] = field(default_factory=list)
+
+
+class Announcer:
+    """Announces states; may be called from several threads at once."""
+
+    def __init__(self, store: Watchers, poster: Poster) -> None:
+        self._store = store
+        self._poster = poster
+        self._lock = threading.Lock()
+        self._totals = Totals()
+
+    def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport:
+        """Tell every watcher of the state's document.
+
+        Raises:
+            DeliveryRefused: for a reason that no retry cures, after all others were served.
+        """
+        started_at = time.perf_counter()
+        report = self._poster.post(
+            self._store.watchers(state.document_id),
+            encode(state_message(state)).encode(),
+            deadline_seconds=deadline_seconds,
+            forget=lambda gone: self._store.forget(state.document_id, gone),
+        )
+        milliseconds = (time.perf_counter() - started_at) * 1000
+        with self._lock:
+            self._totals.report += report
+            self._totals.fan_out_milliseconds.append(milliseconds)
+        logger.info(
+            "Announced",
+            extra={
+                "document_id": state.document_id,
+                "sequence": state.sequence,
+                "status": state.status.value,
+                "delivered": report.delivered,
+                "stale": report.stale,
+                "throttled": report.throttled,
+                "failed": report.failed,
+                "fan_out_milliseconds": round(milliseconds, 1),
+            },
+        )
+        return report
+
+    def take_totals(self) -> Totals:
+        with self._lock:
+            totals, self._totals = self._totals, Totals()
+        return totals

@@ -1,0 +1,123 @@
+"""The wire protocol: what a client may say, and what it is told. No I/O.
+
+Client to server, text frames of JSON:
+    {"action": "progress", "docId": str}                       subscribe, answered with the snapshot
+    {"action": "progress", "docId": str, "subscribe": false}   only ask, or end a subscription
+    {"action": "ping"}                                         keeps the connection open
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from progress.document import DocumentState, ErrorCode, Failure, Status, is_document_id
+
+Message = dict[str, Any]
+
+# A well-formed request is under 2 KB even with a docId of 256 four-byte characters, each escaped.
+MAX_REQUEST_CHARACTERS = 8192
+
+PONG: Message = {"status": "pong"}
+
+
+@dataclass(frozen=True)
+class Ping:
+    pass
+
+
+@dataclass(frozen=True)
+class ProgressRequest:
+    document_id: str
+    subscribe: bool = True
+
+
+class RequestRefused(Exception):
+    """A client's message that cannot be served.
+
+    Attributes:
+        code: INVALID_MESSAGE, UNKNOWN_ACTION, FORBIDDEN or TOO_MANY_SUBSCRIPTIONS.
+        document_id: the document it was about, or None where none is known.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, document_id: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.document_id = document_id
+
+
+def parse_request(body: str | None) -> Ping | ProgressRequest:
+    """Read one client frame.
+
+    Raises:
+        RequestRefused: INVALID_MESSAGE or UNKNOWN_ACTION, with a sentence for the client.
+    """
+    if not body or len(body) > MAX_REQUEST_CHARACTERS:
+        raise RequestRefused(
+            ErrorCode.INVALID_MESSAGE,
+            f"A message is a JSON object of 1 to {MAX_REQUEST_CHARACTERS} characters.",
+        )
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RequestRefused(ErrorCode.INVALID_MESSAGE, "The message is not JSON.") from None
+    if not isinstance(request, dict) or not isinstance(request.get("action"), str):
+        raise RequestRefused(
+            ErrorCode.INVALID_MESSAGE, 'A message is a JSON object with an "action": "progress" or "ping".'
+        )
+    match request["action"]:
+        case "ping":
+            return Ping()
+        case "progress":
+            return _parse_progress(request)
+    raise RequestRefused(ErrorCode.UNKNOWN_ACTION, 'The known actions are "progress" and "ping".')
+
+
+def _parse_progress(request: Message) -> ProgressRequest:
+    document_id: Any = request.get("docId")
+    subscribe = request.get("subscribe", True)
+    if not is_document_id(document_id):
+        raise RequestRefused(
+            ErrorCode.INVALID_MESSAGE,
+            '"docId" is a string of 1 to 256 characters without control characters.',
+        )
+    if not isinstance(subscribe, bool):
+        raise RequestRefused(ErrorCode.INVALID_MESSAGE, '"subscribe" is true or false.', document_id)
+    return ProgressRequest(document_id, subscribe)
+
+
+def state_message(state: DocumentState) -> Message:
+    """What watchers hear of a state, and what a snapshot of it looks like."""
+    message: Message = {"status": state.status.value, "docId": state.document_id, "sequence": state.sequence}
+    match state.status:
+        case Status.STARTED:
+            message["totalPages"] = state.total_pages
+        case Status.PROGRESS:
+            # A worker that counts a page twice after a retry must not show 101 of 100.
+            message["pagesProcessed"] = min(state.pages_processed, state.total_pages)
+            message["totalPages"] = state.total_pages
+        case Status.ERROR:
+            message |= _error_fields(state.failure or Failure("Processing failed."))
+    return message
+
+
+def snapshot_message(document_id: str, state: DocumentState | None) -> Message:
+    """The answer to a progress request; a document nobody has started yet is pending."""
+    return state_message(state) if state else {"status": "pending", "docId": document_id}
+
+
+def error_message(failure: Failure, document_id: str | None = None) -> Message:
+    """An answer to a request that could not be served; it is no state, so it has no sequence."""
+    message: Message = {"status": "error", **_error_fields(failure)}
+    if document_id is not None:
+        message["docId"] = document_id
+    return message
+
+
+def _error_fields(failure: Failure) -> Message:
+    return {"errorCode": failure.code.value, "message": failure.message, "recoverable": failure.recoverable}
+
+
+def encode(message: Message) -> str:
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False)

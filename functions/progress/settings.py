@@ -1,0 +1,71 @@
+"""What the environment of a function or worker says; the only reader of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class SettingsError(Exception):
+    """An environment variable is missing or malformed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionSettings:
+    """For the connection handler.
+
+    Attributes:
+        connection_max_age_seconds: how long a connection may last; API Gateway ends it after 7,200.
+    """
+
+    table_name: str
+    connection_max_age_seconds: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ConnectionSettings:
+        return cls(
+            table_name=_text(environment, "TABLE_NAME"),
+            connection_max_age_seconds=_positive(environment, "CONNECTION_MAX_AGE_SECONDS", 7200),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublisherSettings:
+    """For whatever reports progress.
+
+    Attributes:
+        callback_url: the stage's `https://…/{stage}`, through which connections are posted to.
+        document_retention_seconds: how long a state is kept after its last change.
+        max_messages_per_second: progress updates per document; start, end and errors are always sent.
+    """
+
+    table_name: str
+    callback_url: str
+    region: str
+    document_retention_seconds: int
+    max_messages_per_second: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> PublisherSettings:
+        return cls(
+            table_name=_text(environment, "TABLE_NAME"),
+            callback_url=_text(environment, "CALLBACK_URL"),
+            region=environment.get("AWS_REGION") or _text(environment, "AWS_DEFAULT_REGION"),
+            document_retention_seconds=_positive(environment, "DOCUMENT_RETENTION_SECONDS", 24 * 3600),
+            max_messages_per_second=_positive(environment, "MAX_MESSAGES_PER_SECOND", 4),
+        )
+
+
+def _text(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name)
+    if not value:
+        raise SettingsError(f"The environment variable {name} is not set.")
+    return value
+
+
+def _positive(environment: Mapping[str, str], name: str, default: int) -> int:
+    value = environment.get(name, str(default))
+    if not value.isdecimal() or int(value) == 0:
+        raise SettingsError(f"The environment variable {name} is {value!r}; it takes a whole number from 1 up.")
+    return int(value)

@@ -1,0 +1,394 @@
+"""The table: connections, subscriptions, and the state of every document. The one file that knows DynamoDB.
+
+| item         | pk                 | sk                | attributes                                               |
+|--------------|--------------------|-------------------|----------------------------------------------------------|
+| connection   | CONNECTION#{id}    | CONNECTION        | connected_at (ms), principal_id, expires_at              |
+| subscription | DOCUMENT#{docId}   | CONNECTION#{id}   | connection_id, subscribed_at (ms), expires_at            |
+| state        | DOCUMENT#{docId}   | STATE             | status, sequence, pages_processed, total_pages, run_id,  |
+|              |                    |                   | worker_id, lease_until (ms), published_at (ms), owner,   |
+|              |                    |                   | error_code, error_message, recoverable, updated_at (ms), |
+|              |                    |                   | active_shard, expires_at                                 |
+
+`expires_at` is the table's TTL, in epoch seconds. Expired rows can stay for days, so every read filters them.
+The index `by_connection` holds what carries `connection_id`: subscriptions. The index `by_activity` holds what
+carries `active_shard`: documents that have started and not ended.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from progress.document import DocumentState, ErrorCode, Failure, Status, Subscription
+from progress.tracker import AlreadyProcessed, BeingProcessed, StoreUnavailable, Superseded
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+BY_CONNECTION = "by_connection"
+BY_ACTIVITY = "by_activity"
+# One partition takes 1,000 writes/s; eight take 2,000 documents at 4 updates a second.
+ACTIVE_SHARDS = 8
+
+# BatchWriteItem's own limit.
+_BATCH = 25
+_ACTIVE = "(#status = :started OR #status = :progress)"
+
+Item = Mapping[str, Mapping[str, Any]]
+
+
+def dynamodb_client(session: boto3.Session | None = None) -> DynamoDBClient:
+    """A client with this package's time-outs: the table is near, so an answer that takes longer will not come."""
+    config = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 4})
+    return (session or boto3.Session()).client("dynamodb", config=config)
+
+
+class ProgressStore:
+    """Reads and writes the table.
+
+    Args:
+        client: a boto3 DynamoDB client; its retries are the only ones.
+        document_retention_seconds: how long a state is kept after its last change.
+        now: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        table_name: str,
+        *,
+        document_retention_seconds: int = 24 * 3600,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._table_name = table_name
+        self._document_retention_seconds = document_retention_seconds
+        self._now = now
+
+    # --- connections ---
+
+    def add_connection(
+        self, connection_id: str, *, connected_at: int, principal_id: str | None, expires_at: int
+    ) -> None:
+        item: dict[str, Any] = {
+            **_connection_key(connection_id),
+            "connected_at": {"N": str(connected_at)},
+            "expires_at": {"N": str(expires_at)},
+        }
+        if principal_id is not None:
+            item["principal_id"] = {"S": principal_id}
+        self._client.put_item(TableName=self._table_name, Item=item)
+
+    def remove_connection(self, connection_id: str) -> None:
+        """Forget a connection and its subscriptions."""
+        # The index is eventually consistent: a subscription made in the last moment may stay behind. It is
+        # deleted when a message to it meets 410 Gone, or by its TTL.
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table_name,
+            IndexName=BY_CONNECTION,
+            KeyConditionExpression="connection_id = :id",
+            ExpressionAttributeValues={":id": {"S": connection_id}},
+        )
+        keys = [{"pk": item["pk"], "sk": item["sk"]} for page in pages for item in page["Items"]]
+        keys.append(_connection_key(connection_id))
+        for first in range(0, len(keys), _BATCH):
+            requests: Any = [{"DeleteRequest": {"Key": key}} for key in keys[first : first + _BATCH]]
+            while requests:
+                response = self._client.batch_write_item(RequestItems={self._table_name: requests})
+                requests = response.get("UnprocessedItems", {}).get(self._table_name)
+
+    # --- subscriptions ---
+
+    def subscribe(self, document_id: str, connection_id: str, *, expires_at: int) -> None:
+        self._client.put_item(
+            TableName=self._table_name,
+            Item={
+                **_subscription_key(document_id, connection_id),
+                "connection_id": {"S": connection_id},
+                "subscribed_at": {"N": str(self._now_ms())},
+                "expires_at": {"N": str(expires_at)},
+            },
+        )
+
+    def unsubscribe(self, document_id: str, connection_id: str) -> None:
+        self._client.delete_item(TableName=self._table_name, Key=_subscription_key(document_id, connection_id))
+
+    def watchers(self, document_id: str) -> Iterator[Sequence[Subscription]]:
+        """The live subscriptions of a document, a page of the Query (up to 1 MB) at a time."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table_name,
+            KeyConditionExpression="pk = :document AND begins_with(sk, :connections)",
+            FilterExpression="expires_at > :now",
+            ProjectionExpression="connection_id, subscribed_at, expires_at",
+            ExpressionAttributeValues={
+                ":document": {"S": f"DOCUMENT#{document_id}"},
+                ":connections": {"S": "CONNECTION#"},
+                ":now": {"N": str(int(self._now()))},
+            },
+            # A subscriber writes its row and then reads the state; a publisher writes the state and then
+            # reads the rows. With consistent reads on both sides one of the two sees the other.
+            ConsistentRead=True,
+        )
+        for page in pages:
+            yield [
+                Subscription(item["connection_id"]["S"], int(item["subscribed_at"]["N"]), int(item["expires_at"]["N"]))
+                for item in page["Items"]
+            ]
+
+    def forget(self, document_id: str, gone: Sequence[Subscription]) -> None:
+        """Delete subscriptions whose connections are gone, unless they were written again meanwhile."""
+        for subscription in gone:
+            try:
+                self._client.delete_item(
+                    TableName=self._table_name,
+                    Key=_subscription_key(document_id, subscription.connection_id),
+                    ConditionExpression="subscribed_at = :seen",
+                    ExpressionAttributeValues={":seen": {"N": str(subscription.subscribed_at)}},
+                )
+            except ClientError as error:
+                if not _is_condition_failure(error):
+                    raise
+
+    # --- states ---
+
+    def read(self, document_id: str) -> DocumentState | None:
+        item = self._client.get_item(TableName=self._table_name, Key=_state_key(document_id), ConsistentRead=True).get(
+            "Item"
+        )
+        if item is None or int(item["expires_at"]["N"]) <= self._now():
+            return None
+        return _state(item)
+
+    def start(
+        self,
+        document_id: str,
+        *,
+        run_id: str,
+        worker_id: str,
+        lease_seconds: float,
+        total_pages: int,
+        owner: str | None,
+    ) -> DocumentState:
+        values = {
+            ":zero": {"N": "0"},
+            ":total": {"N": str(total_pages)},
+            ":worker": {"S": worker_id},
+            ":lease": {"N": str(self._now_ms() + int(lease_seconds * 1000))},
+            ":shard": {"S": f"ACTIVE#{_shard(document_id)}"},
+            ":error": {"S": Status.ERROR.value},
+            ":true": {"BOOL": True},
+        }
+        sets = (
+            "total_pages = :total, pages_processed = :zero, worker_id = :worker, lease_until = :lease,"
+            " active_shard = :shard"
+        )
+        removes = ["error_code", "error_message", "recoverable"]
+        if owner is None:
+            removes.append("#owner")
+        else:
+            values[":owner"] = {"S": owner}
+            sets += ", #owner = :owner"
+        try:
+            return self._publish(
+                document_id,
+                run_id,
+                Status.STARTED,
+                sets=sets,
+                removes=removes,
+                condition=(
+                    "attribute_not_exists(pk) OR run_id <> :run"
+                    " OR (#status = :error AND recoverable = :true)"
+                    f" OR ({_ACTIVE} AND (worker_id = :worker OR lease_until < :now_ms))"
+                ),
+                names={"#owner": "owner"},
+                values=values,
+            )
+        except _ConditionFailed as failed:
+            found = _state(failed.item)
+            if found.is_active:
+                raise BeingProcessed(f"another worker is on run {run_id} of document {document_id!r}") from None
+            raise AlreadyProcessed(f"run {run_id} of document {document_id!r} has ended") from None
+
+    def advance(self, document_id: str, *, run_id: str, pages: int, not_within_seconds: float) -> DocumentState | None:
+        condition = f"run_id = :run AND {_ACTIVE}"
+        values = {}
+        if not_within_seconds:
+            condition += " AND published_at <= :due"
+            values[":due"] = {"N": str(self._now_ms() - int(not_within_seconds * 1000))}
+        try:
+            return self._publish(
+                document_id, run_id, Status.PROGRESS, add_pages=pages, condition=condition, values=values
+            )
+        except _ConditionFailed as failed:
+            if failed.item and (found := _state(failed.item)).is_active and found.run_id == run_id:
+                return None
+            raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
+
+    def heartbeat(self, document_id: str, *, run_id: str) -> None:
+        try:
+            self._update(
+                document_id,
+                UpdateExpression="SET updated_at = :now_ms",
+                ConditionExpression=f"run_id = :run AND {_ACTIVE}",
+                ExpressionAttributeNames={"#status": "status"},
+                ExpressionAttributeValues={
+                    ":now_ms": {"N": str(self._now_ms())},
+                    ":run": {"S": run_id},
+                    ":started": {"S": Status.STARTED.value},
+                    ":progress": {"S": Status.PROGRESS.value},
+                },
+            )
+        except _ConditionFailed:
+            raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
+
+    def finish(self, document_id: str, *, run_id: str, pages: int, failure: Failure | None) -> DocumentState:
+        sets = ""
+        values: dict[str, Any] = {}
+        if failure:
+            sets = "error_code = :code, error_message = :message, recoverable = :recoverable"
+            values = {
+                ":code": {"S": failure.code.value},
+                ":message": {"S": failure.message},
+                ":recoverable": {"BOOL": failure.recoverable},
+            }
+        try:
+            return self._publish(
+                document_id,
+                run_id,
+                Status.ERROR if failure else Status.COMPLETE,
+                add_pages=pages,
+                sets=sets,
+                removes=["active_shard", "lease_until"],
+                condition=f"run_id = :run AND {_ACTIVE}",
+                values=values,
+            )
+        except _ConditionFailed:
+            raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
+
+    def _publish(
+        self,
+        document_id: str,
+        run_id: str,
+        status: Status,
+        *,
+        condition: str,
+        values: Mapping[str, Any],
+        sets: str = "",
+        add_pages: int = 0,
+        removes: Sequence[str] = (),
+        names: Mapping[str, str] | None = None,
+    ) -> DocumentState:
+        """One conditional write of a state that watchers will hear of, under the next sequence."""
+        now_ms = self._now_ms()
+        expression = (
+            "SET #status = :status, #sequence = if_not_exists(#sequence, :none) + :one, run_id = :run,"
+            " updated_at = :now_ms, published_at = :now_ms, expires_at = :expires"
+        )
+        values = {
+            **values,
+            ":status": {"S": status.value},
+            ":none": {"N": "0"},
+            ":one": {"N": "1"},
+            ":run": {"S": run_id},
+            ":now_ms": {"N": str(now_ms)},
+            ":expires": {"N": str(int(self._now()) + self._document_retention_seconds)},
+            ":started": {"S": Status.STARTED.value},
+            ":progress": {"S": Status.PROGRESS.value},
+        }
+        if sets:
+            expression += f", {sets}"
+        if removes:
+            expression += f" REMOVE {', '.join(removes)}"
+        if add_pages:
+            expression += " ADD pages_processed :pages"
+            values[":pages"] = {"N": str(add_pages)}
+        return _state(
+            self._update(
+                document_id,
+                UpdateExpression=expression,
+                ConditionExpression=condition,
+                ExpressionAttributeNames={"#status": "status", "#sequence": "sequence", **(names or {})},
+                ExpressionAttributeValues=values,
+            )
+        )
+
+    def _update(self, document_id: str, **arguments: Any) -> Item:
+        try:
+            return self._client.update_item(
+                TableName=self._table_name,
+                Key=_state_key(document_id),
+                ReturnValues="ALL_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **arguments,
+            )["Attributes"]
+        except ClientError as error:
+            if _is_condition_failure(error):
+                found: Any = error.response.get("Item", {})
+                raise _ConditionFailed(found) from error
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500 or _is_throttled(error):
+                raise StoreUnavailable(str(error)) from error
+            raise
+        except BotoCoreError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def _now_ms(self) -> int:
+        return int(self._now() * 1000)
+
+
+class _ConditionFailed(Exception):
+    def __init__(self, item: Item) -> None:
+        super().__init__()
+        self.item = item
+
+
+def _is_condition_failure(error: ClientError) -> bool:
+    return error.response["Error"]["Code"] == "ConditionalCheckFailedException"
+
+
+def _is_throttled(error: ClientError) -> bool:
+    return error.response["Error"]["Code"] in {
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "TransactionConflictException",
+    }
+
+
+def _connection_key(connection_id: str) -> dict[str, Any]:
+    return {"pk": {"S": f"CONNECTION#{connection_id}"}, "sk": {"S": "CONNECTION"}}
+
+
+def _subscription_key(document_id: str, connection_id: str) -> dict[str, Any]:
+    return {"pk": {"S": f"DOCUMENT#{document_id}"}, "sk": {"S": f"CONNECTION#{connection_id}"}}
+
+
+def _state_key(document_id: str) -> dict[str, Any]:
+    return {"pk": {"S": f"DOCUMENT#{document_id}"}, "sk": {"S": "STATE"}}
+
+
+def _shard(document_id: str) -> int:
+    # Not hash(): that one differs from process to process.
+    return zlib.crc32(document_id.encode()) % ACTIVE_SHARDS
+
+
+def _state(item: Item) -> DocumentState:
+    status = Status(item["status"]["S"])
+    failure = None
+    if status is Status.ERROR:
+        failure = Failure(item["error_message"]["S"], ErrorCode(item["error_code"]["S"]), item["recoverable"]["BOOL"])
+    return DocumentState(
+        document_id=item["pk"]["S"].removeprefix("DOCUMENT#"),
+        status=status,
+        sequence=int(item["sequence"]["N"]),
+        total_pages=int(item["total_pages"]["N"]),
+        pages_processed=int(item["pages_processed"]["N"]),
+        run_id=item["run_id"]["S"],
+        owner=item["owner"]["S"] if "owner" in item else None,
+        failure=failure,
+    )

@@ -1,0 +1,324 @@
+"""The rules of reporting one document: what is written when, and how often its watchers hear.
+
+Decides order (every published state has a higher sequence, terminal states are final), coalescing (the
+newest state wins, at most so many a second) and what leaving the `with` block means. Leaves storage and
+delivery to the adapters it is given.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from progress.document import DocumentState, Failure
+
+logger = logging.getLogger(__name__)
+
+# A watcher that misses a progress update hears the next one; the last one has no next, so it may take longer.
+PROGRESS_DELIVERY_SECONDS = 2.0
+FINAL_DELIVERY_SECONDS = 10.0
+# Left of a Lambda's time after delivery, to return and to flush its logs.
+RESERVED_SECONDS = 0.5
+# Silence is how a dead worker is told from a slow page, so a living one writes at least this often.
+HEARTBEAT_SECONDS = 20.0
+
+
+class StartRefused(Exception):
+    """This run must not be processed (again). Nothing was written."""
+
+
+class AlreadyProcessed(StartRefused):
+    """The same run has reached its final state, so this is a repeated event."""
+
+
+class BeingProcessed(StartRefused):
+    """Another worker holds the same run and its lease has not run out."""
+
+
+class Superseded(Exception):
+    """The document has ended, or a newer run has started it again; this worker should stop."""
+
+
+class StoreUnavailable(Exception):
+    """The write was not made, and may be tried again."""
+
+
+class StateStore(Protocol):
+    """What the rules need of a table. Every method may raise StoreUnavailable."""
+
+    def start(
+        self,
+        document_id: str,
+        *,
+        run_id: str,
+        worker_id: str,
+        lease_seconds: float,
+        total_pages: int,
+        owner: str | None,
+    ) -> DocumentState:
+        """Begin a run. Raises AlreadyProcessed or BeingProcessed."""
+        ...
+
+    def advance(self, document_id: str, *, run_id: str, pages: int, not_within_seconds: float) -> DocumentState | None:
+        """Add pages. None, and nothing written, when the document was published within so many seconds,
+        by whichever worker. Raises Superseded."""
+        ...
+
+    def heartbeat(self, document_id: str, *, run_id: str) -> None:
+        """Note that the run is alive. Raises Superseded."""
+        ...
+
+    def finish(self, document_id: str, *, run_id: str, pages: int, failure: Failure | None) -> DocumentState:
+        """Add pages and end the run. Raises Superseded."""
+        ...
+
+
+# Tells a state to everyone who watches it, within so many seconds.
+Deliver = Callable[[DocumentState, float], object]
+
+
+class ProgressTracker:
+    """Reports the progress of one document from one worker.
+
+    ```python
+    with progress_tracker("invoice-7") as tracker:
+        tracker.start(total_pages=len(pages))
+        for page in pages:
+            work_on(page)
+            tracker.advance()
+    ```
+
+    Leaving the block completes the document; an exception that leaves it fails the document, with a message
+    that tells watchers nothing of the exception. Updates are sent by a thread of the tracker's own, so
+    `advance` costs the worker no waiting; may be called from several threads.
+
+    Args:
+        run_id: names this attempt at the document. The same run is never processed twice, a new one replaces
+            whatever was there. None: a new one.
+        worker_id: who works on the run; a retry by the same worker (Lambda: the request id, which a retry
+            keeps) takes its run over at once, another one after `lease_seconds`.
+        owner: the principal that may watch the document; None for anyone who may connect.
+        joined: count pages of a run that someone else has started (its `run_id` is needed). Leaving the
+            block then completes the document only if all its pages are counted.
+        max_messages_per_second: progress updates per document, over all its workers; start, end and errors
+            are always sent.
+        remaining_seconds: how long the worker has left (Lambda's remaining time).
+        retry_follows: whether whoever called the worker calls again after an exception, as Lambda does for
+            asynchronous events; watchers are then told that the error is recoverable.
+    """
+
+    def __init__(
+        self,
+        document_id: str,
+        *,
+        store: StateStore,
+        deliver: Deliver,
+        run_id: str | None = None,
+        worker_id: str | None = None,
+        lease_seconds: float = 900.0,
+        owner: str | None = None,
+        joined: bool = False,
+        max_messages_per_second: float = 4.0,
+        remaining_seconds: Callable[[], float] = lambda: float("inf"),
+        retry_follows: bool = False,
+    ) -> None:
+        if joined and run_id is None:
+            raise ValueError("A joined tracker needs the run_id of the run it counts pages for.")
+        self.document_id = document_id
+        self.run_id = run_id or uuid.uuid4().hex
+        self._store = store
+        self._deliver = deliver
+        self._worker_id = worker_id or uuid.uuid4().hex
+        self._lease_seconds = lease_seconds
+        self._owner = owner
+        self._joined = joined
+        self._interval_seconds = 1.0 / max_messages_per_second
+        self._remaining_seconds = remaining_seconds
+        self._retry_follows = retry_follows
+
+        self._started = joined
+        self._ended = False
+        self._changed = threading.Condition()
+        self._pending_pages = 0
+        self._due_at = time.monotonic() + (0.0 if joined else self._interval_seconds)
+        self._sender: threading.Thread | None = None
+        self._sender_error: Exception | None = None
+
+    def start(self, total_pages: int) -> None:
+        """Begin, or begin again, with no pages processed.
+
+        Raises:
+            AlreadyProcessed: this run has ended: a repeated event.
+            BeingProcessed: another worker is on this run.
+            ValueError: total_pages is below 1.
+        """
+        if total_pages < 1:
+            raise ValueError(f"total_pages is {total_pages}; a document to process has at least 1 page.")
+        state = self._begin(total_pages)
+        self._due_at = time.monotonic() + self._interval_seconds
+        self._start_sender()
+        self._send(state, PROGRESS_DELIVERY_SECONDS)
+
+    def advance(self, pages: int = 1) -> None:
+        """Count pages as processed. Returns at once; watchers hear as often as the rate allows.
+
+        Raises:
+            Superseded: the document has ended or was started anew elsewhere; stop working on it.
+            DeliveryRefused: an earlier update could not be sent for a reason that will not pass.
+        """
+        self._require_started("advance")
+        with self._changed:
+            self._raise_sender_error()
+            self._pending_pages += pages
+            self._start_sender()
+            self._changed.notify()
+
+    def complete(self) -> None:
+        """End well. The last update, with all pages counted, is sent before this returns."""
+        self._require_started("complete")
+        self._finish(None)
+
+    def fail(self, failure: Failure) -> None:
+        """End in an error that watchers are told. Works before `start` too, for a file that cannot be opened."""
+        if not self._started:
+            self._begin(total_pages=0)
+        self._finish(failure)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ended:
+            return
+        if error is None:
+            if self._joined:
+                self._leave()
+            elif self._started:
+                self.complete()
+        elif isinstance(error, StartRefused | Superseded):
+            self._stop_sender()
+        else:
+            try:
+                self.fail(
+                    Failure("Processing failed and will be tried again.", recoverable=True)
+                    if self._retry_follows
+                    else Failure("Processing failed.")
+                )
+            except (StartRefused, Superseded) as refused:
+                # The document is not ours to fail; the worker's own exception goes on.
+                logger.info("Not failing the document: %s", refused, extra=self._ids())
+
+    def _begin(self, total_pages: int) -> DocumentState:
+        state = self._store.start(
+            self.document_id,
+            run_id=self.run_id,
+            worker_id=self._worker_id,
+            lease_seconds=self._lease_seconds,
+            total_pages=total_pages,
+            owner=self._owner,
+        )
+        self._started = True
+        return state
+
+    def _finish(self, failure: Failure | None) -> None:
+        pages = self._stop_sender()
+        self._ended = True
+        state = self._store.finish(self.document_id, run_id=self.run_id, pages=pages, failure=failure)
+        self._send(state, FINAL_DELIVERY_SECONDS)
+
+    def _leave(self) -> None:
+        """Hand in the last pages of a joined tracker; whoever hands in the last of all completes the run."""
+        pages = self._stop_sender()
+        self._ended = True
+        try:
+            state = self._store.advance(self.document_id, run_id=self.run_id, pages=pages, not_within_seconds=0.0)
+            if state and state.pages_processed >= state.total_pages:
+                state = self._store.finish(self.document_id, run_id=self.run_id, pages=0, failure=None)
+        except Superseded:
+            # Two workers may both see the last page counted; the other one has completed the document.
+            return
+        if state:
+            self._send(state, FINAL_DELIVERY_SECONDS)
+
+    def _stop_sender(self) -> int:
+        """Wait for the update under way; returns the pages not yet counted in the table."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        if self._sender is not None:
+            self._sender.join()
+        return self._pending_pages
+
+    def _start_sender(self) -> None:
+        if self._sender is None:
+            self._sender = threading.Thread(target=self._send_updates, daemon=True, name="progress-tracker")
+            self._sender.start()
+
+    def _send_updates(self) -> None:
+        """The sender thread: the newest state, never two updates at once, never faster than the rate."""
+        last_written_at = time.monotonic()
+        while True:
+            with self._changed:
+                now = time.monotonic()
+                due_at = self._due_at if self._pending_pages else last_written_at + HEARTBEAT_SECONDS
+                wait_seconds = due_at - now
+                if self._ended:
+                    return
+                if wait_seconds > 0:
+                    self._changed.wait(wait_seconds)
+                    continue
+                pages, self._pending_pages = self._pending_pages, 0
+            try:
+                state = self._write(pages)
+                last_written_at = time.monotonic()
+                if state:
+                    # Set before sending: the rate is of starts, and a slow fan-out must not slow it further.
+                    self._due_at = last_written_at + self._interval_seconds
+                    self._send(state, PROGRESS_DELIVERY_SECONDS)
+            except StoreUnavailable as error:
+                logger.warning("Progress is not recorded, will retry: %s", error, extra=self._ids())
+                self._put_back(pages)
+            except Exception as error:  # noqa: BLE001  raised to the worker by its next call
+                with self._changed:
+                    self._sender_error = error
+                return
+
+    def _write(self, pages: int) -> DocumentState | None:
+        if not pages:
+            self._store.heartbeat(self.document_id, run_id=self.run_id)
+            return None
+        state = self._store.advance(
+            self.document_id, run_id=self.run_id, pages=pages, not_within_seconds=self._interval_seconds
+        )
+        if state is None:
+            self._put_back(pages)
+        return state
+
+    def _put_back(self, pages: int) -> None:
+        with self._changed:
+            self._pending_pages += pages
+            # Parallel workers of one document take turns by chance rather than in lockstep.
+            self._due_at = time.monotonic() + self._interval_seconds * random.uniform(0.5, 1.5)  # noqa: S311
+
+    def _send(self, state: DocumentState, seconds: float) -> None:
+        self._deliver(state, max(0.0, min(seconds, self._remaining_seconds() - RESERVED_SECONDS)))
+
+    def _require_started(self, action: str) -> None:
+        if not self._started or self._ended:
+            state = "has ended" if self._ended else "has not started"
+            raise RuntimeError(f"{action}() on document {self.document_id!r}, which {state}.")
+
+    def _raise_sender_error(self) -> None:
+        if self._sender_error is not None:
+            raise self._sender_error
+
+    def _ids(self) -> dict[str, str]:
+        return {"document_id": self.document_id, "run_id": self.run_id}
