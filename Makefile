@@ -39,16 +39,17 @@ preview: ## pulumi preview of STACK (default dev); needs the Pulumi CLI and AWS 
 	@command -v pulumi >/dev/null 2>&1 || { echo "make preview needs the Pulumi CLI: see 'Deploy to AWS' in README.md" >&2; exit 1; }
 	pulumi preview --diff --stack $(or $(STACK),dev)
 
-# Each archive's requirements stand beside the handler they are for.
-GROUPS := connection_handler document_processor connect_authorizer
-COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml
-lock: $(VENV)/.uv ## pin every requirements file anew from pyproject.toml
-	$(COMPILE) --python-version 3.11 --group dev -o requirements-dev.txt $(LOCKFLAGS)
-	$(COMPILE) --python-version 3.11 --group local -c requirements-dev.txt -o requirements-local.txt $(LOCKFLAGS)
-	$(COMPILE) --python-version 3.11 -c requirements-dev.txt -o requirements.txt $(LOCKFLAGS)
-	for group in $(GROUPS); do \
-	  $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
-	    --python-version 3.11 --group $$group -c requirements-dev.txt -o functions/$$group.requirements.txt $(LOCKFLAGS) || exit 1; done
+# Resolved together, so that what is tested is what is deployed.
+COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	--custom-compile-command "make lock" $(LOCKFLAGS)
+LOCKFLAGS ?=
+lock: $(VENV)/.uv ## pin every requirements file anew from pyproject.toml: make lock LOCKFLAGS=--upgrade
+	$(COMPILE) pyproject.toml --group dev -o requirements-dev.txt
+	$(COMPILE) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
+	$(COMPILE) pyproject.toml -c requirements-dev.txt -o requirements.txt
+	$(COMPILE) --group functions -c requirements-dev.txt -o functions/requirements.txt
+	$(COMPILE) --group document_processor -c requirements-dev.txt -o functions/document_processor.requirements.txt
+	$(COMPILE) --group connect_authorizer -c requirements-dev.txt -o functions/connect_authorizer.requirements.txt
 
 clean: ## remove what the verbs made
 	rm -rf $(VENV) .build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,14 +6,22 @@ import re
 import pulumi
 
 from infra.document_pipeline import DocumentPipeline, DocumentPipelineArgs
-from infra.lambda_function import LambdaFunction, LambdaFunctionArgs
+from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
 from infra.progress_table import ProgressTable
+from infra.publishing import Publishing
 from infra.stack_config import StackConfig
+from infra.stall_watchdog import StallWatchdog, StallWatchdogArgs
+from infra.stream_fan_out import StreamFanOut, StreamFanOutArgs
 from infra.websocket_api import WebSocketApi, WebSocketApiArgs
 
 config = StackConfig.load()
+functions = FunctionSettings(
+    memory_megabytes=config.lambda_memory_megabytes,
+    log_retention_days=config.log_retention_days,
+    packaging=config.lambda_packaging,
+)
 
-table = ProgressTable("progress")
+table = ProgressTable("progress", with_stream=config.fan_out == "stream")
 
 api = WebSocketApi(
     "api",
@@ -41,15 +49,27 @@ connection_handler = LambdaFunction(
         },
         # Once API Gateway has given up, nobody hears the answer.
         timeout_seconds=math.ceil(config.integration_timeout_milliseconds / 1000),
-        memory_megabytes=config.lambda_memory_megabytes,
-        log_retention_days=config.log_retention_days,
-        packaging=config.lambda_packaging,
+        settings=functions,
     ),
 )
 table.grant_connections(connection_handler)
 
 api.configure_routes(connection_handler)
 api.deploy()
+
+publishing = Publishing(
+    table=table,
+    api=api,
+    fan_out=config.fan_out,
+    max_messages_per_second=config.max_messages_per_second,
+    document_retention_hours=config.document_retention_hours,
+)
+StallWatchdog(
+    "stall-watchdog",
+    StallWatchdogArgs(stall_timeout_seconds=config.stall_timeout_seconds, publishing=publishing, functions=functions),
+)
+if config.fan_out == "stream":
+    StreamFanOut("stream-fan-out", StreamFanOutArgs(publishing=publishing, functions=functions))
 
 pulumi.export("websocketUrl", api.url)
 pulumi.export("callbackUrl", api.callback_url)
@@ -59,16 +79,6 @@ pulumi.export("tableName", table.table_name)
 pulumi.export("connectionHandlerName", connection_handler.function_name)
 
 if config.document_pipeline:
-    pipeline = DocumentPipeline(
-        "documents",
-        DocumentPipelineArgs(
-            document_retention_hours=config.document_retention_hours,
-            memory_megabytes=config.lambda_memory_megabytes,
-            log_retention_days=config.log_retention_days,
-            packaging=config.lambda_packaging,
-        ),
-        api=api,
-        table=table,
-    )
+    pipeline = DocumentPipeline("documents", DocumentPipelineArgs(publishing=publishing, functions=functions))
     pulumi.export("documentsBucket", pipeline.bucket_name)
     pulumi.export("documentProcessorName", pipeline.processor.function_name)

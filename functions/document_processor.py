@@ -9,6 +9,7 @@ log line; any other failure is tried again by Lambda, and watchers are told that
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -27,13 +28,16 @@ from pypdf.errors import EmptyFileError, PyPdfError
 
 from progress.aws import Publisher, publisher
 from progress.document import Failure, is_document_id
+from progress.telemetry import NAMESPACE, add_announcements
 from progress.tracker import ProgressTracker, StartRefused, Superseded
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 logger = Logger()
-metrics = Metrics(namespace="docprogress")
+metrics = Metrics(namespace=NAMESPACE)
+# A damaged file makes pypdf warn once per object.
+logging.getLogger("pypdf").setLevel(logging.ERROR)
 copy_config_to_registered_loggers(logger, include={"progress"})
 
 MAX_DOCUMENT_BYTES = 100 * 1024 * 1024
@@ -99,7 +103,9 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
             metrics.add_metric("DocumentsFailed", MetricUnit.Count, 1)
             raise
         finally:
-            _record_delivery(publisher())
+            if (announcer := publisher().announcer) is not None:
+                add_announcements(metrics, announcer)
+            metrics.flush_metrics()
 
 
 def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) -> None:
@@ -195,17 +201,3 @@ def _page_texts(reader: PdfReader) -> Iterator[str | None]:
         except Exception as error:  # noqa: BLE001  a damaged page raises anything, and must not cost the others
             logger.warning("Page %d cannot be read: %r", number + 1, error)
             yield None
-
-
-def _record_delivery(reporter: Publisher) -> None:
-    totals = reporter.announcer.take_totals()
-    for name, count in (
-        ("MessagesDelivered", totals.report.delivered),
-        ("ConnectionsStale", totals.report.stale),
-        ("MessagesThrottled", totals.report.throttled),
-        ("MessagesFailed", totals.report.failed),
-    ):
-        metrics.add_metric(name, MetricUnit.Count, count)
-    for milliseconds in totals.fan_out_milliseconds:
-        metrics.add_metric("FanOutTime", MetricUnit.Milliseconds, milliseconds)
-    metrics.flush_metrics()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import pulumi
 import pulumi_aws as aws
 
-from infra.lambda_function import LambdaFunction, LambdaFunctionArgs
+from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
 from infra.policy import allow
-from infra.progress_table import ProgressTable
-from infra.websocket_api import WebSocketApi
+from infra.publishing import Publishing
 
 # Lambda's longest: a document of thousands of pages.
 _TIMEOUT_SECONDS = 900
@@ -19,21 +17,14 @@ _TIMEOUT_SECONDS = 900
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentPipelineArgs:
-    """
-    Attributes:
-        document_retention_hours: how long states, documents and results are kept.
-    """
-
-    document_retention_hours: int
-    memory_megabytes: int
-    log_retention_days: int
-    packaging: Literal["lambda", "host"] = "lambda"
+    publishing: Publishing
+    functions: FunctionSettings
 
 
 class DocumentPipeline(pulumi.ComponentResource):
     """
     ```python
-    pipeline = DocumentPipeline("documents", DocumentPipelineArgs(...), api=api, table=table)
+    pipeline = DocumentPipeline("documents", DocumentPipelineArgs(publishing=publishing, ...))
     pulumi.export("documentsBucket", pipeline.bucket_name)
     ```
     """
@@ -41,45 +32,27 @@ class DocumentPipeline(pulumi.ComponentResource):
     bucket_name: pulumi.Output[str]
     processor: LambdaFunction
 
-    def __init__(
-        self,
-        name: str,
-        args: DocumentPipelineArgs,
-        *,
-        api: WebSocketApi,
-        table: ProgressTable,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
+    def __init__(self, name: str, args: DocumentPipelineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("docprogress:infra:DocumentPipeline", name, None, opts)
         self._name = name
         self._child = pulumi.ResourceOptions(parent=self)
-        bucket = self._create_bucket(args)
+        bucket = self._create_bucket(args.publishing.document_retention_hours)
         self.bucket_name = bucket.bucket
         self.processor = LambdaFunction(
             f"{name}-processor",
             LambdaFunctionArgs(
                 handler_module="document_processor",
-                environment={
-                    "TABLE_NAME": table.table_name,
-                    "CALLBACK_URL": api.callback_url,
-                    "DOCUMENT_RETENTION_SECONDS": str(args.document_retention_hours * 3600),
-                },
+                environment=args.publishing.worker_environment,
                 timeout_seconds=_TIMEOUT_SECONDS,
-                memory_megabytes=args.memory_megabytes,
-                log_retention_days=args.log_retention_days,
-                packaging=args.packaging,
+                settings=args.functions,
             ),
             opts=self._child,
         )
-        grants = [
-            table.grant_publish(self.processor),
-            api.grant_manage_connections(self.processor, verbs=["POST"]),
-            self._grant_documents(bucket),
-        ]
+        grants = [*args.publishing.grant_worker(self.processor), self._grant_documents(bucket)]
         self._notify_processor(bucket, grants)
         self.register_outputs({"bucket_name": self.bucket_name})
 
-    def _create_bucket(self, args: DocumentPipelineArgs) -> aws.s3.Bucket:
+    def _create_bucket(self, retention_hours: int) -> aws.s3.Bucket:
         bucket = aws.s3.Bucket(f"{self._name}-bucket", opts=self._child)
         public_access_block = aws.s3.BucketPublicAccessBlock(
             f"{self._name}-no-public-access",
@@ -125,7 +98,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                     "status": "Enabled",
                     "filter": {"prefix": ""},
                     # S3 counts in days; a document stays at least as long as its state.
-                    "expiration": {"days": -(-args.document_retention_hours // 24)},
+                    "expiration": {"days": -(-retention_hours // 24)},
                     "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
                 }
             ],

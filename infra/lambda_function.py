@@ -15,20 +15,30 @@ from infra.policy import allow, policy_document, service_trust
 
 
 @dataclass(frozen=True, kw_only=True)
+class FunctionSettings:
+    """What all functions of a stack have in common.
+
+    Attributes:
+        packaging: what the archives are built for; see `lambda_package`.
+    """
+
+    memory_megabytes: int
+    log_retention_days: int
+    packaging: Literal["lambda", "host"] = "lambda"
+
+
+@dataclass(frozen=True, kw_only=True)
 class LambdaFunctionArgs:
     """
     Attributes:
         handler_module: the module in `functions/` whose `handler` is called.
         timeout_seconds: 1 to 900.
-        packaging: what the archive is built for; see `lambda_package`.
     """
 
     handler_module: str
     environment: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     timeout_seconds: int
-    memory_megabytes: int
-    log_retention_days: int
-    packaging: Literal["lambda", "host"] = "lambda"
+    settings: FunctionSettings
 
     def __post_init__(self) -> None:
         if not 1 <= self.timeout_seconds <= 900:
@@ -63,7 +73,7 @@ class LambdaFunction(pulumi.ComponentResource):
         log_group = aws.cloudwatch.LogGroup(
             f"{name}-logs",
             name=f"/aws/lambda/{physical_name}",
-            retention_in_days=args.log_retention_days,
+            retention_in_days=args.settings.log_retention_days,
             opts=pulumi.ResourceOptions(parent=self),
         )
         log_policy = self.grant(
@@ -77,9 +87,9 @@ class LambdaFunction(pulumi.ComponentResource):
             runtime=f"python{LAMBDA_PYTHON}",
             architectures=[LAMBDA_ARCHITECTURE],
             handler=f"{args.handler_module}.handler",
-            code=pulumi.FileArchive(str(lambda_package(args.handler_module, target=args.packaging))),
+            code=pulumi.FileArchive(str(lambda_package(args.handler_module, target=args.settings.packaging))),
             timeout=args.timeout_seconds,
-            memory_size=args.memory_megabytes,
+            memory_size=args.settings.memory_megabytes,
             environment={"variables": {"POWERTOOLS_SERVICE_NAME": name, **args.environment}},
             logging_config={
                 "log_format": "JSON",

@@ -46,7 +46,8 @@ def lambda_package(handler_module: str, *, target: Literal["lambda", "host"] = "
     """Build `functions/{handler_module}.py` with all it imports, and return the archive's path.
 
     Of this project it holds the packages in `functions/` that the handler imports, directly or not; its
-    wheels are those of `functions/{handler_module}.requirements.txt`, where every one is pinned by hash.
+    wheels, each pinned by hash, are those of `functions/{handler_module}.requirements.txt` or, for a handler
+    that has no such file, of `functions/requirements.txt`.
 
     Args:
         target: lambda for Lambda's own Python and processor, host for this machine.
@@ -55,10 +56,11 @@ def lambda_package(handler_module: str, *, target: Literal["lambda", "host"] = "
         PackagingError: there is no such handler, or its wheels could not be had.
     """
     handler = _FUNCTIONS / f"{handler_module}.py"
+    if not handler.is_file():
+        raise PackagingError(f"There is no functions/{handler.name}.")
     requirements = _FUNCTIONS / f"{handler_module}.requirements.txt"
-    for needed in (handler, requirements):
-        if not needed.is_file():
-            raise PackagingError(f"A function needs {needed.relative_to(_PROJECT)}, which is missing.")
+    if not requirements.is_file():
+        requirements = _FUNCTIONS / "requirements.txt"
 
     entries = dict(_files_below(_wheels(requirements, target)))
     entries[handler.name] = handler

@@ -13,14 +13,18 @@ class ProgressTable(pulumi.ComponentResource):
     """
     ```python
     table = ProgressTable("progress")
-    table.grant_publish(worker)
+    table.grant_write_states(worker)
     ```
+
+    Args:
+        with_stream: keep a stream of what changes, for the stream's fan-out.
     """
 
     table_name: pulumi.Output[str]
     arn: pulumi.Output[str]
+    stream_arn: pulumi.Output[str]
 
-    def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, *, with_stream: bool = False, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("docprogress:infra:ProgressTable", name, None, opts)
         self._name = name
         table = aws.dynamodb.Table(
@@ -56,10 +60,15 @@ class ProgressTable(pulumi.ComponentResource):
             ttl={"attribute_name": "expires_at", "enabled": True},
             server_side_encryption={"enabled": True},
             point_in_time_recovery={"enabled": True},
+            stream_enabled=with_stream,
+            # The old image tells a new state from a heartbeat.
+            stream_view_type="NEW_AND_OLD_IMAGES" if with_stream else None,
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.table_name = table.name
         self.arn = table.arn
+        self.stream_arn = table.stream_arn
+        self._activity_index_arn = pulumi.Output.concat(table.arn, "/index/by_activity")
         self._connection_index_arn = pulumi.Output.concat(table.arn, "/index/by_connection")
         self.register_outputs({"table_name": self.table_name, "arn": self.arn})
 
@@ -80,10 +89,36 @@ class ProgressTable(pulumi.ComponentResource):
             parent=self,
         )
 
-    def grant_publish(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
-        """Let a worker record progress, find who watches, and forget watchers that are gone."""
+    def grant_write_states(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+        """Let a worker record the progress of documents."""
+        return grantee.grant(f"write-states-in-{self._name}", allow(["dynamodb:UpdateItem"], [self.arn]), parent=self)
+
+    def grant_find_watchers(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+        """Let a function find out who watches a document, and forget watchers that are gone."""
         return grantee.grant(
-            f"publish-in-{self._name}",
-            allow(["dynamodb:DeleteItem", "dynamodb:Query", "dynamodb:UpdateItem"], [self.arn]),
+            f"find-watchers-in-{self._name}",
+            allow(["dynamodb:DeleteItem", "dynamodb:Query"], [self.arn]),
+            parent=self,
+        )
+
+    def grant_find_silent_documents(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+        """Let a function find documents that were not written for long."""
+        return grantee.grant(
+            f"find-silent-documents-in-{self._name}",
+            allow(["dynamodb:Query"], [self._activity_index_arn]),
+            parent=self,
+        )
+
+    def grant_read_stream(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+        """Let Lambda read the table's stream on a function's behalf."""
+        return grantee.grant(
+            f"read-stream-of-{self._name}",
+            allow(
+                ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+                [self.stream_arn],
+            ),
+            # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondynamodb.html:
+            # ListStreams takes no resource narrower than the streams of the table.
+            allow(["dynamodb:ListStreams"], [pulumi.Output.concat(self.arn, "/stream/*")]),
             parent=self,
         )

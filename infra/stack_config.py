@@ -20,6 +20,7 @@ from pulumi.runtime.config import CONFIG, get_config_env
 NAMESPACE = "docprogress"
 
 LoggingLevel = Literal["OFF", "ERROR", "INFO"]
+FanOut = Literal["direct", "stream"]
 LambdaPackaging = Literal["lambda", "host"]
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
@@ -46,6 +47,9 @@ class StackConfig:
     log_retention_days: int
     manage_account_logging: bool
     document_pipeline: bool
+    fan_out: FanOut
+    max_messages_per_second: int
+    stall_timeout_seconds: int
     connection_max_age_seconds: int
     document_retention_hours: int
     lambda_memory_megabytes: int
@@ -131,6 +135,10 @@ _RULES: Mapping[str, _Rule] = {
     "logRetentionDays": _retention(),
     "manageAccountLogging": _boolean(),
     "documentPipeline": _boolean(),
+    "fanOut": _one_of(("direct", "stream")),
+    "maxMessagesPerSecond": _integer(1, 20),
+    # A living worker writes at least every 20 seconds.
+    "stallTimeoutSeconds": _integer(60, 86_400),
     "connectionMaxAgeSeconds": _integer(60, 7200, why=" (API Gateway ends a connection after 2 hours)"),
     # Longer than any connection, so that a page never outlives what it watches.
     "documentRetentionHours": _integer(3, 8760),

@@ -8,6 +8,7 @@ from functools import cache
 import boto3
 
 from progress.announcer import Announcer
+from progress.document import DocumentState
 from progress.fanout import FanOut
 from progress.settings import PublisherSettings
 from progress.store import ProgressStore, dynamodb_client
@@ -15,23 +16,28 @@ from progress.tracker import ProgressTracker
 
 
 class Publisher:
-    """The store and the announcer of one process, shared by all its trackers."""
+    """The store and the announcer of one process, shared by all its trackers.
+
+    Attributes:
+        announcer: None where a function behind the table's stream announces the states.
+    """
 
     def __init__(self, settings: PublisherSettings, session: boto3.Session | None = None) -> None:
         session = session or boto3.Session(region_name=settings.region)
-        credentials = session.get_credentials()
-        if credentials is None:
-            raise RuntimeError("No AWS credentials: progress is reported with the worker's own (boto3's search order).")
         self._settings = settings
         self.store = ProgressStore(
             dynamodb_client(session),
             settings.table_name,
             document_retention_seconds=settings.document_retention_seconds,
         )
-        self.announcer = Announcer(
-            self.store,
-            FanOut(settings.callback_url, region=settings.region, credentials=credentials.get_frozen_credentials),
-        )
+        self.announcer: Announcer | None = None
+        if settings.callback_url:
+            self.announcer = Announcer(self.store, _fan_out(settings.callback_url, settings.region, session))
+
+    def announce(self, state: DocumentState, deadline_seconds: float) -> None:
+        """Tell everyone who watches, unless the table's stream does. Raises DeliveryRefused."""
+        if self.announcer is not None:
+            self.announcer.announce(state, deadline_seconds)
 
     def tracker(
         self,
@@ -49,7 +55,7 @@ class Publisher:
         return ProgressTracker(
             document_id,
             store=self.store,
-            deliver=self.announcer.announce,
+            deliver=self.announce,
             run_id=run_id,
             worker_id=worker_id,
             lease_seconds=lease_seconds,
@@ -61,7 +67,14 @@ class Publisher:
         )
 
 
+def _fan_out(callback_url: str, region: str, session: boto3.Session) -> FanOut:
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise RuntimeError("No AWS credentials were found where boto3 looks for them, and posting needs some.")
+    return FanOut(callback_url, region=region, credentials=credentials.get_frozen_credentials)
+
+
 @cache
 def publisher() -> Publisher:
-    """This process's publisher, from the environment: TABLE_NAME, CALLBACK_URL, AWS_REGION."""
+    """This process's publisher, from the environment that `PublisherSettings` reads. Raises SettingsError."""
     return Publisher(PublisherSettings.from_environment())

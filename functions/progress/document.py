@@ -10,6 +10,7 @@ from typing import NamedTuple
 class Status(StrEnum):
     """The states of a document; the words are those of the wire protocol and of the table."""
 
+    PENDING = "pending"
     STARTED = "processing_started"
     PROGRESS = "progress"
     COMPLETE = "processing_complete"
@@ -44,7 +45,8 @@ class DocumentState:
     Attributes:
         sequence: grows strictly with every published state of the document, across runs too.
         run_id: names one attempt to process the document; writes of another run are refused.
-        owner: the principal that may watch the document, or None where anyone may.
+            A pending document has none yet.
+        owner: the principal that may watch the document, or None for everyone who may connect.
         failure: set exactly when the status is ERROR.
     """
 

@@ -89,6 +89,8 @@ def _parse_progress(request: Message) -> ProgressRequest:
 
 def state_message(state: DocumentState) -> Message:
     """What watchers hear of a state, and what a snapshot of it looks like."""
+    if state.status is Status.PENDING:
+        return snapshot_message(state.document_id, None)
     message: Message = {"status": state.status.value, "docId": state.document_id, "sequence": state.sequence}
     match state.status:
         case Status.STARTED:

@@ -35,13 +35,14 @@ class PublisherSettings:
     """For whatever reports progress.
 
     Attributes:
-        callback_url: the stage's `https://…/{stage}`, through which connections are posted to.
+        callback_url: the stage's `https://…/{stage}`, through which connections are posted to. None where a
+            function behind the table's stream does that, so that the worker only writes states.
         document_retention_seconds: how long a state is kept after its last change.
         max_messages_per_second: progress updates per document; start, end and errors are always sent.
     """
 
     table_name: str
-    callback_url: str
+    callback_url: str | None
     region: str
     document_retention_seconds: int
     max_messages_per_second: int
@@ -50,11 +51,25 @@ class PublisherSettings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> PublisherSettings:
         return cls(
             table_name=_text(environment, "TABLE_NAME"),
-            callback_url=_text(environment, "CALLBACK_URL"),
+            callback_url=environment.get("CALLBACK_URL") or None,
             region=environment.get("AWS_REGION") or _text(environment, "AWS_DEFAULT_REGION"),
             document_retention_seconds=_positive(environment, "DOCUMENT_RETENTION_SECONDS", 24 * 3600),
             max_messages_per_second=_positive(environment, "MAX_MESSAGES_PER_SECOND", 4),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchdogSettings:
+    """
+    Attributes:
+        stall_timeout_seconds: how long a started document may be silent.
+    """
+
+    stall_timeout_seconds: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> WatchdogSettings:
+        return cls(stall_timeout_seconds=_positive(environment, "STALL_TIMEOUT_SECONDS", 120))
 
 
 def _text(environment: Mapping[str, str], name: str) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -38,6 +38,8 @@ ACTIVE_SHARDS = 8
 
 # BatchWriteItem's own limit.
 _BATCH = 25
+# The run of a document that has none yet; no worker may name its own so.
+_NO_RUN = "-"
 _ACTIVE = "(#status = :started OR #status = :progress)"
 
 Item = Mapping[str, Mapping[str, Any]]
@@ -47,6 +49,17 @@ def dynamodb_client(session: boto3.Session | None = None) -> DynamoDBClient:
     """A client with this package's time-outs: the table is near, so an answer that takes longer will not come."""
     config = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 4})
     return (session or boto3.Session()).client("dynamodb", config=config)
+
+
+class SilentDocument(NamedTuple):
+    """updated_at: epoch milliseconds of its last write."""
+
+    document_id: str
+    updated_at: int
+
+
+class DocumentExists(Exception):
+    """The document is known already."""
 
 
 class ProgressStore:
@@ -163,7 +176,35 @@ class ProgressStore:
         )
         if item is None or int(item["expires_at"]["N"]) <= self._now():
             return None
-        return _state(item)
+        return state_of(item)
+
+    def expect(self, document_id: str, *, owner: str) -> None:
+        """Note whose a document will be, so that its owner can watch it before it starts.
+
+        Raises:
+            DocumentExists: there is such a document; nothing was written.
+        """
+        try:
+            self._client.put_item(
+                TableName=self._table_name,
+                Item={
+                    **_state_key(document_id),
+                    "status": {"S": Status.PENDING.value},
+                    "sequence": {"N": "0"},
+                    "total_pages": {"N": "0"},
+                    "pages_processed": {"N": "0"},
+                    "run_id": {"S": _NO_RUN},
+                    "owner": {"S": owner},
+                    "updated_at": {"N": str(self._now_ms())},
+                    "expires_at": {"N": str(int(self._now()) + self._document_retention_seconds)},
+                },
+                ConditionExpression="attribute_not_exists(pk) OR expires_at <= :now",
+                ExpressionAttributeValues={":now": {"N": str(int(self._now()))}},
+            )
+        except ClientError as error:
+            if _is_condition_failure(error):
+                raise DocumentExists(document_id) from error
+            raise
 
     def start(
         self,
@@ -176,6 +217,7 @@ class ProgressStore:
         owner: str | None,
     ) -> DocumentState:
         values = {
+            ":run": {"S": run_id},
             ":zero": {"N": "0"},
             ":total": {"N": str(total_pages)},
             ":worker": {"S": worker_id},
@@ -185,19 +227,19 @@ class ProgressStore:
             ":true": {"BOOL": True},
         }
         sets = (
-            "total_pages = :total, pages_processed = :zero, worker_id = :worker, lease_until = :lease,"
-            " active_shard = :shard"
+            "total_pages = :total, pages_processed = :zero, run_id = :run, worker_id = :worker,"
+            " lease_until = :lease, active_shard = :shard"
         )
         removes = ["error_code", "error_message", "recoverable"]
-        if owner is None:
-            removes.append("#owner")
-        else:
+        names = {}
+        # None leaves the owner that the document was expected with.
+        if owner is not None:
+            names["#owner"] = "owner"
             values[":owner"] = {"S": owner}
             sets += ", #owner = :owner"
         try:
             return self._publish(
                 document_id,
-                run_id,
                 Status.STARTED,
                 sets=sets,
                 removes=removes,
@@ -206,27 +248,25 @@ class ProgressStore:
                     " OR (#status = :error AND recoverable = :true)"
                     f" OR ({_ACTIVE} AND (worker_id = :worker OR lease_until < :now_ms))"
                 ),
-                names={"#owner": "owner"},
+                names=names,
                 values=values,
             )
         except _ConditionFailed as failed:
-            found = _state(failed.item)
+            found = state_of(failed.item)
             if found.is_active:
                 raise BeingProcessed(f"another worker is on run {run_id} of document {document_id!r}") from None
             raise AlreadyProcessed(f"run {run_id} of document {document_id!r} has ended") from None
 
     def advance(self, document_id: str, *, run_id: str, pages: int, not_within_seconds: float) -> DocumentState | None:
         condition = f"run_id = :run AND {_ACTIVE}"
-        values = {}
+        values = {":run": {"S": run_id}}
         if not_within_seconds:
             condition += " AND published_at <= :due"
             values[":due"] = {"N": str(self._now_ms() - int(not_within_seconds * 1000))}
         try:
-            return self._publish(
-                document_id, run_id, Status.PROGRESS, add_pages=pages, condition=condition, values=values
-            )
+            return self._publish(document_id, Status.PROGRESS, add_pages=pages, condition=condition, values=values)
         except _ConditionFailed as failed:
-            if failed.item and (found := _state(failed.item)).is_active and found.run_id == run_id:
+            if failed.item and (found := state_of(failed.item)).is_active and found.run_id == run_id:
                 return None
             raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
 
@@ -248,33 +288,78 @@ class ProgressStore:
             raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
 
     def finish(self, document_id: str, *, run_id: str, pages: int, failure: Failure | None) -> DocumentState:
-        sets = ""
-        values: dict[str, Any] = {}
-        if failure:
-            sets = "error_code = :code, error_message = :message, recoverable = :recoverable"
-            values = {
-                ":code": {"S": failure.code.value},
-                ":message": {"S": failure.message},
-                ":recoverable": {"BOOL": failure.recoverable},
-            }
         try:
-            return self._publish(
+            return self._end(
                 document_id,
-                run_id,
-                Status.ERROR if failure else Status.COMPLETE,
+                failure,
                 add_pages=pages,
-                sets=sets,
-                removes=["active_shard", "lease_until"],
                 condition=f"run_id = :run AND {_ACTIVE}",
-                values=values,
+                values={":run": {"S": run_id}},
             )
         except _ConditionFailed:
             raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
 
+    # --- documents whose worker is silent ---
+
+    def silent_documents(self, silent_seconds: float) -> Iterator[SilentDocument]:
+        """Documents that have started, not ended, and were not written for so long."""
+        for shard in range(ACTIVE_SHARDS):
+            pages = self._client.get_paginator("query").paginate(
+                TableName=self._table_name,
+                IndexName=BY_ACTIVITY,
+                KeyConditionExpression="active_shard = :shard AND updated_at < :before",
+                ExpressionAttributeValues={
+                    ":shard": {"S": f"ACTIVE#{shard}"},
+                    ":before": {"N": str(self._now_ms() - int(silent_seconds * 1000))},
+                },
+            )
+            for page in pages:
+                for item in page["Items"]:
+                    yield SilentDocument(item["pk"]["S"].removeprefix("DOCUMENT#"), int(item["updated_at"]["N"]))
+
+    def end_silent(self, silent: SilentDocument, failure: Failure) -> DocumentState | None:
+        """End a document's run. None, and nothing written, when it was heard of meanwhile."""
+        try:
+            return self._end(
+                silent.document_id,
+                failure,
+                condition=f"updated_at = :seen AND {_ACTIVE}",
+                values={":seen": {"N": str(silent.updated_at)}},
+            )
+        except _ConditionFailed:
+            return None
+
+    def _end(
+        self,
+        document_id: str,
+        failure: Failure | None,
+        *,
+        condition: str,
+        values: Mapping[str, Any],
+        add_pages: int = 0,
+    ) -> DocumentState:
+        sets = ""
+        if failure:
+            sets = "error_code = :code, error_message = :message, recoverable = :recoverable"
+            values = {
+                **values,
+                ":code": {"S": failure.code.value},
+                ":message": {"S": failure.message},
+                ":recoverable": {"BOOL": failure.recoverable},
+            }
+        return self._publish(
+            document_id,
+            Status.ERROR if failure else Status.COMPLETE,
+            add_pages=add_pages,
+            sets=sets,
+            removes=["active_shard", "lease_until"],
+            condition=condition,
+            values=values,
+        )
+
     def _publish(
         self,
         document_id: str,
-        run_id: str,
         status: Status,
         *,
         condition: str,
@@ -287,7 +372,7 @@ class ProgressStore:
         """One conditional write of a state that watchers will hear of, under the next sequence."""
         now_ms = self._now_ms()
         expression = (
-            "SET #status = :status, #sequence = if_not_exists(#sequence, :none) + :one, run_id = :run,"
+            "SET #status = :status, #sequence = if_not_exists(#sequence, :none) + :one,"
             " updated_at = :now_ms, published_at = :now_ms, expires_at = :expires"
         )
         values = {
@@ -295,7 +380,6 @@ class ProgressStore:
             ":status": {"S": status.value},
             ":none": {"N": "0"},
             ":one": {"N": "1"},
-            ":run": {"S": run_id},
             ":now_ms": {"N": str(now_ms)},
             ":expires": {"N": str(int(self._now()) + self._document_retention_seconds)},
             ":started": {"S": Status.STARTED.value},
@@ -308,7 +392,7 @@ class ProgressStore:
         if add_pages:
             expression += " ADD pages_processed :pages"
             values[":pages"] = {"N": str(add_pages)}
-        return _state(
+        return state_of(
             self._update(
                 document_id,
                 UpdateExpression=expression,
@@ -377,7 +461,8 @@ def _shard(document_id: str) -> int:
     return zlib.crc32(document_id.encode()) % ACTIVE_SHARDS
 
 
-def _state(item: Item) -> DocumentState:
+def state_of(item: Item) -> DocumentState:
+    """Read a state row, from an answer of the table or from an image in its stream."""
     status = Status(item["status"]["S"])
     failure = None
     if status is Status.ERROR:

@@ -1,0 +1,27 @@
+"""What the functions count, as CloudWatch metrics in the embedded metric format.
+
+API Gateway has no metric for messages sent, for 410 or for 429, so these are the only ones.
+"""
+
+from __future__ import annotations
+
+from aws_lambda_powertools import Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from progress.announcer import Announcer
+
+NAMESPACE = "docprogress"
+
+
+def add_announcements(metrics: Metrics, announcer: Announcer) -> None:
+    """Add what was announced since the last call."""
+    totals = announcer.take_totals()
+    for name, count in (
+        ("MessagesDelivered", totals.report.delivered),
+        ("ConnectionsStale", totals.report.stale),
+        ("MessagesThrottled", totals.report.throttled),
+        ("MessagesFailed", totals.report.failed),
+    ):
+        metrics.add_metric(name, MetricUnit.Count, count)
+    for milliseconds in totals.fan_out_milliseconds:
+        metrics.add_metric("FanOutTime", MetricUnit.Milliseconds, milliseconds)

@@ -1,0 +1,78 @@
+"""Announces states from the table's stream, so that workers only write them.
+
+A batch is told newest state first per document: what a newer record has overtaken is not sent. What could not
+be told is reported back, and the stream gives it again from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+
+from progress.announcer import Announcer
+from progress.aws import publisher
+from progress.document import DocumentState
+from progress.store import state_of
+from progress.telemetry import NAMESPACE, add_announcements
+from progress.tracker import FINAL_DELIVERY_SECONDS, PROGRESS_DELIVERY_SECONDS
+
+logger = Logger()
+metrics = Metrics(namespace=NAMESPACE)
+copy_config_to_registered_loggers(logger, include={"progress"})
+
+# Documents of one batch announced at once; a slow client of one must not keep the others waiting.
+_ANNOUNCED_AT_ONCE = 16
+
+Record = Mapping[str, Any]
+
+
+class Change(NamedTuple):
+    """position: the record's sequence number in the stream, where a retry starts."""
+
+    position: str
+    state: DocumentState
+
+
+def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+    announcer = publisher().announcer
+    if announcer is None:
+        raise RuntimeError("The stream's fan-out needs CALLBACK_URL in its environment.")
+    changes = newest_changes(event["Records"])
+    try:
+        with ThreadPoolExecutor(_ANNOUNCED_AT_ONCE) as pool:
+            told = pool.map(lambda change: _tell(announcer, change), changes)
+            failed = [change.position for change, is_told in zip(changes, told, strict=True) if not is_told]
+    finally:
+        add_announcements(metrics, announcer)
+        metrics.flush_metrics()
+    return {"batchItemFailures": [{"itemIdentifier": position} for position in failed]}
+
+
+def newest_changes(records: Sequence[Record]) -> list[Change]:
+    """The last state of each document in a batch, without records that changed no state, such as heartbeats."""
+    newest: dict[str, Change] = {}
+    for record in records:
+        change = record["dynamodb"]
+        if "NewImage" not in change:
+            continue
+        state = state_of(change["NewImage"])
+        before = change.get("OldImage", {}).get("sequence", {}).get("N", "0")
+        if int(before) < state.sequence:
+            newest[state.document_id] = Change(change["SequenceNumber"], state)
+    return list(newest.values())
+
+
+def _tell(announcer: Announcer, change: Change) -> bool:
+    state = change.state
+    seconds = PROGRESS_DELIVERY_SECONDS if state.is_active else FINAL_DELIVERY_SECONDS
+    try:
+        report = announcer.announce(state, seconds)
+    except Exception:
+        logger.exception("Not announced", document_id=state.document_id, sequence=state.sequence)
+        return False
+    # A watcher that misses a progress update hears the next one; after the last there is none.
+    return state.is_active or not (report.throttled or report.failed)

@@ -1,0 +1,68 @@
+"""Tells watchers from the table's stream, so that workers only record states."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from infra.publishing import Publishing
+
+# Only rows that hold a document's state; connections and subscriptions never wake the function.
+_STATES = json.dumps(
+    {"eventName": ["INSERT", "MODIFY"], "dynamodb": {"Keys": {"sk": {"S": ["STATE"]}}}},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamFanOutArgs:
+    publishing: Publishing
+    functions: FunctionSettings
+
+
+class StreamFanOut(pulumi.ComponentResource):
+    """
+    ```python
+    StreamFanOut("stream-fan-out", StreamFanOutArgs(publishing=publishing, ...))
+    ```
+    """
+
+    function: LambdaFunction
+
+    def __init__(self, name: str, args: StreamFanOutArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("docprogress:infra:StreamFanOut", name, None, opts)
+        self.function = LambdaFunction(
+            name,
+            LambdaFunctionArgs(
+                handler_module="stream_fan_out",
+                environment=args.publishing.announcer_environment,
+                timeout_seconds=60,
+                settings=args.functions,
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        grants = [
+            *args.publishing.grant_announcer(self.function),
+            args.publishing.table.grant_read_stream(self.function),
+        ]
+        aws.lambda_.EventSourceMapping(
+            f"{name}-states",
+            function_name=self.function.arn,
+            event_source_arn=args.publishing.table.stream_arn,
+            starting_position="LATEST",
+            batch_size=100,
+            filter_criteria={"filters": [{"pattern": _STATES}]},
+            function_response_types=["ReportBatchItemFailures"],
+            # One document's states stay in order: they share a partition key.
+            parallelization_factor=10,
+            # News that is older than this has long been overtaken, or heard of by asking again.
+            maximum_record_age_in_seconds=120,
+            maximum_retry_attempts=5,
+            bisect_batch_on_function_error=True,
+            # Lambda checks that the role may read the stream when the mapping is made.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=grants),
+        )
+        self.register_outputs({})
