@@ -5,13 +5,15 @@ import re
 
 import pulumi
 
+from infra.connect_authorization import ConnectAuthorization, IamAuthorization
 from infra.document_pipeline import DocumentPipeline, DocumentPipelineArgs
 from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
-from infra.progress_table import ProgressTable
+from infra.progress_table import ProgressTable, ProgressTableArgs
 from infra.publishing import Publishing
 from infra.stack_config import StackConfig
 from infra.stall_watchdog import StallWatchdog, StallWatchdogArgs
 from infra.stream_fan_out import StreamFanOut, StreamFanOutArgs
+from infra.token_authorizer import TokenAuthorizer, TokenAuthorizerArgs
 from infra.websocket_api import WebSocketApi, WebSocketApiArgs
 
 config = StackConfig.load()
@@ -21,7 +23,9 @@ functions = FunctionSettings(
     packaging=config.lambda_packaging,
 )
 
-table = ProgressTable("progress", with_stream=config.fan_out == "stream")
+table = ProgressTable(
+    "progress", ProgressTableArgs(with_stream=config.fan_out == "stream", kms_key_arn=config.kms_key_arn or None)
+)
 
 api = WebSocketApi(
     "api",
@@ -46,6 +50,7 @@ connection_handler = LambdaFunction(
         environment={
             "TABLE_NAME": table.table_name,
             "CONNECTION_MAX_AGE_SECONDS": str(config.connection_max_age_seconds),
+            "ALLOWED_ORIGINS": "" if "*" in config.allowed_origins else " ".join(config.allowed_origins),
         },
         # Once API Gateway has given up, nobody hears the answer.
         timeout_seconds=math.ceil(config.integration_timeout_milliseconds / 1000),
@@ -54,13 +59,28 @@ connection_handler = LambdaFunction(
 )
 table.grant_connections(connection_handler)
 
-api.configure_routes(connection_handler)
+authorization: ConnectAuthorization | None = None
+if config.authorization == "AWS_IAM":
+    authorization = IamAuthorization()
+elif config.authorization == "JWT":
+    authorization = TokenAuthorizer(
+        "token-authorizer",
+        TokenAuthorizerArgs(
+            issuer=config.jwt_issuer,
+            audience=config.jwt_audience,
+            token_source=config.jwt_token_source,
+            functions=functions,
+        ),
+    ).authorization
+
+api.configure_routes(connection_handler, authorization=authorization)
 api.deploy()
 
 publishing = Publishing(
     table=table,
     api=api,
     fan_out=config.fan_out,
+    close_expired=config.authorization == "JWT",
     max_messages_per_second=config.max_messages_per_second,
     document_retention_hours=config.document_retention_hours,
 )
@@ -79,6 +99,9 @@ pulumi.export("tableName", table.table_name)
 pulumi.export("connectionHandlerName", connection_handler.function_name)
 
 if config.document_pipeline:
-    pipeline = DocumentPipeline("documents", DocumentPipelineArgs(publishing=publishing, functions=functions))
+    pipeline = DocumentPipeline(
+        "documents",
+        DocumentPipelineArgs(publishing=publishing, functions=functions, kms_key_arn=config.kms_key_arn or None),
+    )
     pulumi.export("documentsBucket", pipeline.bucket_name)
     pulumi.export("documentProcessorName", pipeline.processor.function_name)

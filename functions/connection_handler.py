@@ -11,7 +11,8 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from progress.document import ErrorCode, Failure
+from progress.access import may_watch
+from progress.document import Connection, ErrorCode, Failure
 from progress.messages import (
     PONG,
     Message,
@@ -31,6 +32,14 @@ Event = Mapping[str, Any]
 Reply = dict[str, Any]
 
 
+# A page of documents, with room; what is more is a client gone wild.
+MAX_SUBSCRIPTIONS = 100
+
+
+class OriginRefused(Exception):
+    """The page that connects is not among the allowed ones."""
+
+
 class ConnectionService:
     """What the routes do, apart from Lambda's event shapes."""
 
@@ -38,13 +47,20 @@ class ConnectionService:
         self._store = store
         self._settings = settings
 
-    def connect(self, context: Mapping[str, Any]) -> None:
-        principal_id = (context.get("authorizer") or {}).get("principalId")
+    def connect(self, context: Mapping[str, Any], origin: str | None) -> None:
+        """Raises OriginRefused."""
+        # A browser sends any page's WebSocket with the user's cookies and says so only here (RFC 6455, 10.2).
+        if self._settings.allowed_origins and origin not in self._settings.allowed_origins:
+            raise OriginRefused(origin)
+        authorizer = context.get("authorizer") or {}
+        # connectedAt is in milliseconds, TTL in seconds.
+        expires_at = int(context["connectedAt"]) // 1000 + self._settings.connection_max_age_seconds
+        if "expires_at" in authorizer:
+            expires_at = min(expires_at, int(authorizer["expires_at"]))
+        # A token's subject, or the caller of a signed request.
+        principal_id = authorizer.get("principalId") or context.get("identity", {}).get("userArn")
         self._store.add_connection(
-            context["connectionId"],
-            connected_at=context["connectedAt"],
-            principal_id=principal_id,
-            expires_at=self._expires_at(context),
+            Connection(context["connectionId"], expires_at, principal_id), connected_at=int(context["connectedAt"])
         )
 
     def disconnect(self, context: Mapping[str, Any]) -> None:
@@ -55,17 +71,25 @@ class ConnectionService:
         request = parse_request(body)
         if isinstance(request, Ping):
             return PONG
-        connection_id = context["connectionId"]
-        if request.subscribe:
-            # Before the read: an update between the two reaches the new watcher, or is in the snapshot.
-            self._store.subscribe(request.document_id, connection_id, expires_at=self._expires_at(context))
-        else:
-            self._store.unsubscribe(request.document_id, connection_id)
-        return snapshot_message(request.document_id, self._store.read(request.document_id))
-
-    def _expires_at(self, context: Mapping[str, Any]) -> int:
-        # connectedAt is in milliseconds, TTL in seconds.
-        return int(context["connectedAt"]) // 1000 + self._settings.connection_max_age_seconds
+        document_id = request.document_id
+        connection = self._store.connection(context["connectionId"])
+        if connection is None:
+            raise RequestRefused(ErrorCode.FORBIDDEN, "The connection has expired. Connect again.", document_id)
+        document = self._store.read(document_id)
+        if not may_watch(connection.principal_id, document):
+            raise RequestRefused(ErrorCode.FORBIDDEN, "You may not watch this document.", document_id)
+        if not request.subscribe:
+            self._store.unsubscribe(document_id, connection.connection_id)
+            return snapshot_message(document_id, document)
+        if not self._store.may_subscribe(document_id, connection.connection_id, limit=MAX_SUBSCRIPTIONS):
+            raise RequestRefused(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                f"A connection may watch {MAX_SUBSCRIPTIONS} documents. End a subscription first.",
+                document_id,
+            )
+        self._store.subscribe(document_id, connection)
+        # Read again: an update since the first read may have found no subscription; from here on each one does.
+        return snapshot_message(document_id, self._store.read(document_id))
 
 
 @cache
@@ -80,13 +104,17 @@ def handler(event: Event, _context: object) -> Reply:
         # By event type, not by route key: {"action": "$connect"} is a message, whatever it looks like.
         match context["eventType"]:
             case "CONNECT":
-                _service().connect(context)
-                return _accept(event)
+                headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+                _service().connect(context, headers.get("origin"))
+                return _accept(headers)
             case "DISCONNECT":
                 _service().disconnect(context)
                 return {"statusCode": 200}
             case _:
                 return _reply(_service().answer(context, event.get("body")))
+    except OriginRefused as refused:
+        logger.warning("Connection refused", connection_id=context["connectionId"], origin=str(refused))
+        return {"statusCode": 403}
     except RequestRefused as refused:
         logger.info("Request refused", connection_id=context["connectionId"], error_code=refused.code.value)
         return _reply(error_message(Failure(str(refused), refused.code), refused.document_id))
@@ -99,9 +127,8 @@ def handler(event: Event, _context: object) -> Reply:
         return {"statusCode": 500}
 
 
-def _accept(event: Event) -> Reply:
+def _accept(headers: Mapping[str, str]) -> Reply:
     """Accept, and echo the first subprotocol offered: without, browsers drop the connection (RFC 6455, 4.1)."""
-    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
     offered = headers.get("sec-websocket-protocol", "").split(",")[0].strip()
     if not offered:
         return {"statusCode": 200}

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
@@ -126,8 +126,8 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         ) as tracker,
     ):
         try:
-            _download(upload, source, s3)
-            _read(upload, source, result, tracker)
+            owner = _download(upload, source, s3)
+            _read(upload, owner, source, result, tracker)
         except UnreadableDocument as unreadable:
             logger.warning("Not a readable document: %s", unreadable)
             metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
@@ -146,7 +146,8 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         metrics.add_metric("DocumentsCompleted", MetricUnit.Count, 1)
 
 
-def _download(upload: Upload, target: IO[bytes], s3: S3Client) -> None:
+def _download(upload: Upload, target: IO[bytes], s3: S3Client) -> str | None:
+    """Returns whose the document is: the object's metadata `owner`, percent-encoded as headers need it."""
     if upload.size > MAX_DOCUMENT_BYTES:
         raise UnreadableDocument(f"The file is larger than {MAX_DOCUMENT_BYTES // 1024 // 1024} MB.")
     try:
@@ -157,12 +158,14 @@ def _download(upload: Upload, target: IO[bytes], s3: S3Client) -> None:
         raise
     for chunk in response["Body"].iter_chunks(_CHUNK_BYTES):
         target.write(chunk)
+    owner = response["Metadata"].get("owner")
+    return unquote(owner) if owner else None
 
 
-def _read(upload: Upload, source: IO[bytes], result: IO[bytes], tracker: ProgressTracker) -> None:
+def _read(upload: Upload, owner: str | None, source: IO[bytes], result: IO[bytes], tracker: ProgressTracker) -> None:
     """Write the text of every page to result, as JSON, and report each page. Memory holds one page at a time."""
     reader = _open(source)
-    tracker.start(total_pages=len(reader.pages))
+    tracker.start(total_pages=len(reader.pages), owner=owner)
     head = json.dumps({"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}})
     result.write(f'{head[:-1]}, "pages": ['.encode())
     for number, text in enumerate(_page_texts(reader), start=1):

@@ -8,7 +8,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
-from infra.policy import allow
+from infra.policy import allow, use_key
 from infra.publishing import Publishing
 
 # Lambda's longest: a document of thousands of pages.
@@ -17,8 +17,14 @@ _TIMEOUT_SECONDS = 900
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentPipelineArgs:
+    """
+    Attributes:
+        kms_key_arn: a customer key for the bucket; None for S3's own.
+    """
+
     publishing: Publishing
     functions: FunctionSettings
+    kms_key_arn: str | None = None
 
 
 class DocumentPipeline(pulumi.ComponentResource):
@@ -29,6 +35,7 @@ class DocumentPipeline(pulumi.ComponentResource):
     ```
     """
 
+    bucket: aws.s3.Bucket
     bucket_name: pulumi.Output[str]
     processor: LambdaFunction
 
@@ -36,7 +43,8 @@ class DocumentPipeline(pulumi.ComponentResource):
         super().__init__("docprogress:infra:DocumentPipeline", name, None, opts)
         self._name = name
         self._child = pulumi.ResourceOptions(parent=self)
-        bucket = self._create_bucket(args.publishing.document_retention_hours)
+        bucket = self._create_bucket(args)
+        self.bucket = bucket
         self.bucket_name = bucket.bucket
         self.processor = LambdaFunction(
             f"{name}-processor",
@@ -48,11 +56,11 @@ class DocumentPipeline(pulumi.ComponentResource):
             ),
             opts=self._child,
         )
-        grants = [*args.publishing.grant_worker(self.processor), self._grant_documents(bucket)]
+        grants = [*args.publishing.grant_worker(self.processor), self._grant_documents(bucket, args.kms_key_arn)]
         self._notify_processor(bucket, grants)
         self.register_outputs({"bucket_name": self.bucket_name})
 
-    def _create_bucket(self, retention_hours: int) -> aws.s3.Bucket:
+    def _create_bucket(self, args: DocumentPipelineArgs) -> aws.s3.Bucket:
         bucket = aws.s3.Bucket(f"{self._name}-bucket", opts=self._child)
         public_access_block = aws.s3.BucketPublicAccessBlock(
             f"{self._name}-no-public-access",
@@ -86,7 +94,16 @@ class DocumentPipeline(pulumi.ComponentResource):
         aws.s3.BucketServerSideEncryptionConfiguration(
             f"{self._name}-encryption",
             bucket=bucket.id,
-            rules=[{"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}],
+            rules=[
+                {
+                    "apply_server_side_encryption_by_default": {
+                        "sse_algorithm": "aws:kms" if args.kms_key_arn else "AES256",
+                        "kms_master_key_id": args.kms_key_arn,
+                    },
+                    # One data key for many objects, or each upload would be a paid call of KMS.
+                    "bucket_key_enabled": True if args.kms_key_arn else None,
+                }
+            ],
             opts=self._child,
         )
         aws.s3.BucketLifecycleConfiguration(
@@ -98,7 +115,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                     "status": "Enabled",
                     "filter": {"prefix": ""},
                     # S3 counts in days; a document stays at least as long as its state.
-                    "expiration": {"days": -(-retention_hours // 24)},
+                    "expiration": {"days": -(-args.publishing.document_retention_hours // 24)},
                     "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
                 }
             ],
@@ -106,7 +123,7 @@ class DocumentPipeline(pulumi.ComponentResource):
         )
         return bucket
 
-    def _grant_documents(self, bucket: aws.s3.Bucket) -> aws.iam.RolePolicy:
+    def _grant_documents(self, bucket: aws.s3.Bucket, kms_key_arn: str | None) -> aws.iam.RolePolicy:
         return self.processor.grant(
             "read-documents",
             allow(["s3:GetObject"], [pulumi.Output.concat(bucket.arn, "/*")]),
@@ -115,6 +132,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                 ["s3:AbortMultipartUpload", "s3:PutObject"],
                 [pulumi.Output.concat(bucket.arn, "/results/*")],
             ),
+            *([use_key(kms_key_arn, "s3")] if kms_key_arn else []),
             parent=self,
         )
 

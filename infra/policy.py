@@ -13,6 +13,29 @@ def allow(actions: Sequence[str], resources: Sequence[pulumi.Input[str]]) -> dic
     return {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
 
 
+def use_key(key_arn: str, service: str) -> dict[str, Any]:
+    """Let a role use a customer key through one service, such as `dynamodb`, and in no other way.
+
+    The actions are those that DynamoDB names; S3 needs fewer.
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
+    """
+    region = key_arn.split(":")[3]
+    return {
+        **allow(
+            [
+                "kms:Decrypt",
+                "kms:DescribeKey",
+                "kms:Encrypt",
+                "kms:GenerateDataKey",
+                "kms:ReEncryptFrom",
+                "kms:ReEncryptTo",
+            ],
+            [key_arn],
+        ),
+        "Condition": {"StringEquals": {"kms:ViaService": f"{service}.{region}.amazonaws.com"}},
+    }
+
+
 def policy_document(*statements: dict[str, Any]) -> pulumi.Output[str]:
     return pulumi.Output.json_dumps({"Version": "2012-10-17", "Statement": list(statements)})
 

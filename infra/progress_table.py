@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pulumi
 import pulumi_aws as aws
 
 from infra.lambda_function import LambdaFunction
-from infra.policy import allow
+from infra.policy import allow, use_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressTableArgs:
+    """
+    Attributes:
+        with_stream: keep a stream of what changes, for the stream's fan-out.
+        kms_key_arn: a customer key; None for the one that AWS manages.
+    """
+
+    with_stream: bool = False
+    kms_key_arn: str | None = None
 
 
 class ProgressTable(pulumi.ComponentResource):
     """
     ```python
-    table = ProgressTable("progress")
+    table = ProgressTable("progress", ProgressTableArgs())
     table.grant_write_states(worker)
     ```
-
-    Args:
-        with_stream: keep a stream of what changes, for the stream's fan-out.
     """
 
     table_name: pulumi.Output[str]
     arn: pulumi.Output[str]
     stream_arn: pulumi.Output[str]
 
-    def __init__(self, name: str, *, with_stream: bool = False, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: ProgressTableArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("docprogress:infra:ProgressTable", name, None, opts)
         self._name = name
+        # DynamoDB uses a customer key in the name of whoever reads or writes.
+        self._use_of_key = [use_key(args.kms_key_arn, "dynamodb")] if args.kms_key_arn else []
         table = aws.dynamodb.Table(
             f"{name}-table",
             billing_mode="PAY_PER_REQUEST",
@@ -58,11 +71,11 @@ class ProgressTable(pulumi.ComponentResource):
                 },
             ],
             ttl={"attribute_name": "expires_at", "enabled": True},
-            server_side_encryption={"enabled": True},
+            server_side_encryption={"enabled": True, "kms_key_arn": args.kms_key_arn},
             point_in_time_recovery={"enabled": True},
-            stream_enabled=with_stream,
+            stream_enabled=args.with_stream,
             # The old image tells a new state from a heartbeat.
-            stream_view_type="NEW_AND_OLD_IMAGES" if with_stream else None,
+            stream_view_type="NEW_AND_OLD_IMAGES" if args.with_stream else None,
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.table_name = table.name
@@ -86,18 +99,28 @@ class ProgressTable(pulumi.ComponentResource):
                 [self.arn],
             ),
             allow(["dynamodb:Query"], [self._connection_index_arn]),
+            *self._use_of_key,
             parent=self,
         )
 
     def grant_write_states(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
         """Let a worker record the progress of documents."""
-        return grantee.grant(f"write-states-in-{self._name}", allow(["dynamodb:UpdateItem"], [self.arn]), parent=self)
+        return grantee.grant(
+            f"write-states-in-{self._name}", allow(["dynamodb:UpdateItem"], [self.arn]), *self._use_of_key, parent=self
+        )
+
+    def grant_expect(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+        """Let a function note whose a document will be."""
+        return grantee.grant(
+            f"expect-documents-in-{self._name}", allow(["dynamodb:PutItem"], [self.arn]), *self._use_of_key, parent=self
+        )
 
     def grant_find_watchers(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
         """Let a function find out who watches a document, and forget watchers that are gone."""
         return grantee.grant(
             f"find-watchers-in-{self._name}",
             allow(["dynamodb:DeleteItem", "dynamodb:Query"], [self.arn]),
+            *self._use_of_key,
             parent=self,
         )
 
@@ -106,6 +129,7 @@ class ProgressTable(pulumi.ComponentResource):
         return grantee.grant(
             f"find-silent-documents-in-{self._name}",
             allow(["dynamodb:Query"], [self._activity_index_arn]),
+            *self._use_of_key,
             parent=self,
         )
 
@@ -120,5 +144,6 @@ class ProgressTable(pulumi.ComponentResource):
             # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondynamodb.html:
             # ListStreams takes no resource narrower than the streams of the table.
             allow(["dynamodb:ListStreams"], [pulumi.Output.concat(self.arn, "/stream/*")]),
+            *self._use_of_key,
             parent=self,
         )

@@ -24,11 +24,13 @@ class Publishing:
 
     Attributes:
         fan_out: direct: a worker records states and tells the watchers; stream: it only records them.
+        close_expired: watchers' tokens expire, and whoever tells the watchers closes those connections.
     """
 
     table: ProgressTable
     api: WebSocketApi
     fan_out: Literal["direct", "stream"]
+    close_expired: bool
     max_messages_per_second: int
     document_retention_hours: int
 
@@ -39,7 +41,11 @@ class Publishing:
     @property
     def announcer_environment(self) -> Mapping[str, pulumi.Input[str]]:
         """For a function that tells the watchers, whatever fan_out says."""
-        return {**self._environment, "CALLBACK_URL": self.api.callback_url}
+        return {
+            **self._environment,
+            "CALLBACK_URL": self.api.callback_url,
+            "CLOSE_EXPIRED_CONNECTIONS": "true" if self.close_expired else "false",
+        }
 
     def grant_worker(self, worker: LambdaFunction) -> list[aws.iam.RolePolicy]:
         grants = [self.table.grant_write_states(worker)]
@@ -50,7 +56,7 @@ class Publishing:
     def grant_announcer(self, announcer: LambdaFunction) -> list[aws.iam.RolePolicy]:
         return [
             self.table.grant_find_watchers(announcer),
-            self.api.grant_manage_connections(announcer, verbs=["POST"]),
+            self.api.grant_manage_connections(announcer, verbs=["POST", "DELETE"] if self.close_expired else ["POST"]),
         ]
 
     @property

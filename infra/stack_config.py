@@ -6,8 +6,10 @@ The keys, their types and defaults are declared in Pulumi.yaml; what a value may
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,17 +19,15 @@ import pulumi
 import yaml
 from pulumi.runtime.config import CONFIG, get_config_env
 
+from infra.config_rules import Rule, boolean, integer, list_of, matching, one_of, retention
+
 NAMESPACE = "docprogress"
 
 LoggingLevel = Literal["OFF", "ERROR", "INFO"]
 FanOut = Literal["direct", "stream"]
+Authorization = Literal["NONE", "AWS_IAM", "JWT"]
+JwtTokenSource = Literal["querystring", "subprotocol"]
 LambdaPackaging = Literal["lambda", "host"]
-
-# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
-RETENTION_DAYS = (
-    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
-    *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
-)
 
 
 class ConfigError(pulumi.RunError):
@@ -52,6 +52,17 @@ class StackConfig:
     stall_timeout_seconds: int
     connection_max_age_seconds: int
     document_retention_hours: int
+    authorization: Authorization
+    jwt_issuer: str
+    jwt_audience: str
+    jwt_token_source: JwtTokenSource
+    create_user_pool: bool
+    user_pool_callback_urls: tuple[str, ...]
+    allowed_origins: tuple[str, ...]
+    protected: bool
+    allow_unauthenticated: bool
+    document_uploads: bool
+    kms_key_arn: str
     lambda_memory_megabytes: int
     lambda_packaging: LambdaPackaging
 
@@ -73,7 +84,73 @@ class StackConfig:
                 problems.append(_bad_value(key, cast(str, text), rule.allowed))
         if problems:
             raise ConfigError("\n".join(problems))
-        return cls(**values)
+        loaded = cls(**values)
+        if contradictions := [_with_cure(*found) for found in loaded._contradictions()]:
+            raise ConfigError("\n".join(contradictions))
+        loaded._warn()
+        return loaded
+
+    @property
+    def is_production(self) -> bool:
+        return self.protected or pulumi.get_stack() == "prod"
+
+    def _contradictions(self) -> Iterator[tuple[str, str, str]]:
+        """Values that are fine alone and not together: a sentence, and the key and value that cure it."""
+        if self.authorization == "JWT" and not self.create_user_pool:
+            for key, value, example in (
+                ("jwtIssuer", self.jwt_issuer, "https://issuer.example.com"),
+                ("jwtAudience", self.jwt_audience, "my-client-id"),
+            ):
+                if not value:
+                    yield f"authorization is JWT and {key} is empty, so no token could be checked.", key, example
+        if self.create_user_pool and self.authorization != "JWT":
+            yield (
+                "createUserPool makes a pool whose tokens nobody would check; they take authorization JWT.",
+                "authorization",
+                "JWT",
+            )
+        if self.create_user_pool and (self.jwt_issuer or self.jwt_audience):
+            yield "createUserPool and jwtIssuer or jwtAudience both say who issues tokens.", "createUserPool", "false"
+        if self.create_user_pool and not self.user_pool_callback_urls:
+            yield (
+                "createUserPool needs to know where the page is, or nobody could sign in.",
+                "userPoolCallbackUrls",
+                '["https://app.example.com/"]',
+            )
+        if self.document_uploads and not self.document_pipeline:
+            yield "documentUploads needs the bucket of the document pipeline.", "documentPipeline", "true"
+        if self.is_production and "*" in self.allowed_origins:
+            yield (
+                "allowedOrigins is *, which lets every page on the web connect in the name of whoever visits it.",
+                "allowedOrigins",
+                '["https://app.example.com"]',
+            )
+        if self.protected and self.authorization == "NONE" and not self.allow_unauthenticated:
+            yield (
+                "This stack is protected and has no authorization, so everyone could connect. Choose one, or set"
+                " allowUnauthenticated.",
+                "authorization",
+                "AWS_IAM",
+            )
+        if (
+            self.is_production
+            and self.authorization == "JWT"
+            and self.jwt_token_source == "querystring"  # noqa: S105  no password
+            and self.data_trace_enabled
+        ):
+            yield (
+                "Tokens travel in the query string, and data trace would write them into the execution logs.",
+                "dataTraceEnabled",
+                "false",
+            )
+
+    def _warn(self) -> None:
+        if self.is_production and self.authorization == "NONE":
+            pulumi.warn(
+                f"Stack {pulumi.get_stack()} has no authorization: everyone who knows the URL may connect and"
+                f" watch any document. See docs/security.md.\n"
+                f"  pulumi config set {NAMESPACE}:authorization JWT --stack {pulumi.get_stack()}"
+            )
 
 
 @cache
@@ -86,64 +163,42 @@ def declared_defaults() -> Mapping[str, str]:
     }
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """What a key takes. parse raises ValueError."""
+_HOST = r"[A-Za-z0-9.-]+(:[0-9]{1,5})?"
+# A page that is being written has no certificate yet.
+_LOOPBACK = r"http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?"
+_ORIGIN = matching("origins (https://HOST, no path)", rf"\*|https://{_HOST}|{_LOOPBACK}")
+_URL = matching("https URLs", rf"(https://{_HOST}|{_LOOPBACK})(/\S*)?")
 
-    allowed: str
-    parse: Callable[[str], object]
-
-
-def _integer(minimum: int, maximum: int | None = None, why: str = "") -> _Rule:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"-?[0-9]{1,9}", text) or not minimum <= int(text) <= (maximum or int(text)):
-            raise ValueError(text)
-        return int(text)
-
-    limits = f"from {minimum} up" if maximum is None else f"from {minimum} to {maximum}"
-    return _Rule(f"a whole number {limits}{why}", parse)
-
-
-def _one_of(allowed: Iterable[str]) -> _Rule:
-    choices = tuple(allowed)
-
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(text)
-        return text
-
-    return _Rule(f"one of {', '.join(choices)}", parse)
-
-
-def _boolean() -> _Rule:
-    choices = _one_of(("true", "false"))
-    return _Rule("true or false", lambda text: choices.parse(text) == "true")
-
-
-def _retention() -> _Rule:
-    choices = _one_of(map(str, RETENTION_DAYS))
-    return _Rule(f"{choices.allowed} (CloudWatch knows no other)", lambda text: int(cast(str, choices.parse(text))))
-
-
-_RULES: Mapping[str, _Rule] = {
-    "apiThrottleRate": _integer(1, why=" (0 would refuse every connection with 429)"),
-    "apiThrottleBurst": _integer(1, why=" (0 would refuse every connection with 429)"),
-    "loggingLevel": _one_of(("OFF", "ERROR", "INFO")),
-    "dataTraceEnabled": _boolean(),
-    "detailedMetricsEnabled": _boolean(),
-    "integrationTimeoutMilliseconds": _integer(50, 29_000, why=" (API Gateway's limits)"),
-    "logRetentionDays": _retention(),
-    "manageAccountLogging": _boolean(),
-    "documentPipeline": _boolean(),
-    "fanOut": _one_of(("direct", "stream")),
-    "maxMessagesPerSecond": _integer(1, 20),
+_RULES: Mapping[str, Rule] = {
+    "apiThrottleRate": integer(1, why=" (0 would refuse every connection with 429)"),
+    "apiThrottleBurst": integer(1, why=" (0 would refuse every connection with 429)"),
+    "loggingLevel": one_of(("OFF", "ERROR", "INFO")),
+    "dataTraceEnabled": boolean(),
+    "detailedMetricsEnabled": boolean(),
+    "integrationTimeoutMilliseconds": integer(50, 29_000, why=" (API Gateway's limits)"),
+    "logRetentionDays": retention(),
+    "manageAccountLogging": boolean(),
+    "documentPipeline": boolean(),
+    "fanOut": one_of(("direct", "stream")),
+    "maxMessagesPerSecond": integer(1, 20),
     # A living worker writes at least every 20 seconds.
-    "stallTimeoutSeconds": _integer(60, 86_400),
-    "connectionMaxAgeSeconds": _integer(60, 7200, why=" (API Gateway ends a connection after 2 hours)"),
+    "stallTimeoutSeconds": integer(60, 86_400),
+    "connectionMaxAgeSeconds": integer(60, 7200, why=" (API Gateway ends a connection after 2 hours)"),
     # Longer than any connection, so that a page never outlives what it watches.
-    "documentRetentionHours": _integer(3, 8760),
-    "lambdaMemoryMegabytes": _integer(128, 10_240, why=" (Lambda's limits)"),
-    "lambdaPackaging": _one_of(("lambda", "host")),
+    "documentRetentionHours": integer(3, 8760),
+    "authorization": one_of(("NONE", "AWS_IAM", "JWT")),
+    "jwtIssuer": matching("an https URL", rf"(https://{_HOST}|{_LOOPBACK})(/\S*)?"),
+    "jwtAudience": matching("audiences separated by commas", r"[^\s,]+(,[^\s,]+)*"),
+    "jwtTokenSource": one_of(("querystring", "subprotocol")),
+    "createUserPool": boolean(),
+    "userPoolCallbackUrls": list_of(_URL, '["https://app.example.com/"]'),
+    "allowedOrigins": list_of(_ORIGIN, '["https://app.example.com"]'),
+    "protected": boolean(),
+    "allowUnauthenticated": boolean(),
+    "documentUploads": boolean(),
+    "kmsKeyArn": matching("the ARN of a KMS key", r"arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+"),
+    "lambdaMemoryMegabytes": integer(128, 10_240, why=" (Lambda's limits)"),
+    "lambdaPackaging": one_of(("lambda", "host")),
 }
 
 
@@ -163,14 +218,22 @@ def _unknown_key(key: str) -> str:
 
 
 def _bad_value(key: str, text: str, allowed: str) -> str:
-    return (
-        f'{NAMESPACE}:{key} is "{text}"; it takes {allowed}.\n'
-        f"  pulumi config set {NAMESPACE}:{key} {declared_defaults()[key]} --stack {pulumi.get_stack()}"
-    )
+    return _with_cure(f'{NAMESPACE}:{key} is "{text}"; it takes {allowed}.', key, declared_defaults()[key])
+
+
+def _with_cure(sentence: str, key: str, value: str) -> str:
+    full_key = f"{NAMESPACE}:{key}"
+    if value in ("", "[]"):
+        command = f"rm {full_key}"
+    elif value.startswith("["):
+        command = f"set --path {shlex.quote(full_key + '[0]')} {shlex.quote(json.loads(value)[0])}"
+    else:
+        command = f"set {full_key} {shlex.quote(value)}"
+    return f"{sentence}\n  pulumi config {command} --stack {pulumi.get_stack()}"
 
 
 def _as_config_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _snake_case(key: str) -> str:

@@ -14,6 +14,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.account_logging import AccountLogging
+from infra.connect_authorization import ConnectAuthorization, IamAuthorization, TokenAuthorization
 from infra.lambda_function import LambdaFunction
 from infra.policy import allow, policy_document, service_trust
 
@@ -24,6 +25,10 @@ ROUTE_SELECTION_EXPRESSION = "$request.body.action"
 # The routes of a connection's life answer with a status, never with a message.
 _LIFECYCLE_ROUTES = ("$connect", "$disconnect")
 _RESERVED_ROUTES = (*_LIFECYCLE_ROUTES, "$default")
+
+# The routes that cost table writes, each with its own share of the stage's throttle.
+_THROTTLED_ROUTES = ("$connect", "progress")
+_ROUTE_SHARE = 0.5
 
 # Every value is in quotes: API Gateway writes "-" for a variable that has no value. These are the variables
 # that a WebSocket API has; $context.protocol, httpMethod and responseLength are not among them.
@@ -131,14 +136,18 @@ class WebSocketApi(pulumi.ComponentResource):
         self.api_id = self._api.id
         self.execution_arn = self._api.execution_arn
 
-    def add_route(self, route_key: str, function: LambdaFunction) -> None:
+    def add_route(
+        self, route_key: str, function: LambdaFunction, *, authorization: ConnectAuthorization | None = None
+    ) -> None:
         """Send messages whose `action` is route_key to a function, and its reply back to the sender.
 
         Args:
             route_key: an action, or one of $connect, $disconnect and $default.
+            authorization: who may connect, for $connect alone. None: everyone.
 
         Raises:
-            ValueError: the key is empty, taken, or an unknown one that starts with $.
+            ValueError: the key is empty, taken, or an unknown one that starts with $; or authorization is
+                given for another route than $connect.
             RuntimeError: the API is deployed already.
         """
         if self._stage is not None:
@@ -152,12 +161,17 @@ class WebSocketApi(pulumi.ComponentResource):
                 f"The route key is {route_key!r}; it takes the value of a message's action, which does not"
                 f" start with $, or one of {', '.join(_RESERVED_ROUTES)}."
             )
+        if authorization is not None and route_key != "$connect":
+            raise ValueError(
+                f"The route {route_key!r} cannot have an authorization; API Gateway authorizes a WebSocket"
+                " on $connect alone, and its messages are as trusted as the connection."
+            )
         integration = self._integration(function)
         replies = route_key not in _LIFECYCLE_ROUTES
         inputs: dict[str, Any] = {
             "route_key": route_key,
             "target": pulumi.Output.concat("integrations/", integration.id),
-            "authorization_type": "NONE",
+            **self._authorization(authorization),
             # With this and the route response below, the function's body reaches the client; else it is dropped.
             "route_response_selection_expression": "$default" if replies else None,
         }
@@ -178,9 +192,12 @@ class WebSocketApi(pulumi.ComponentResource):
             )
             self._deployed.append({"routeResponse": {"routeKey": route_key, "key": "$default"}})
 
-    def configure_routes(self, connection_handler: LambdaFunction) -> None:
+    def configure_routes(
+        self, connection_handler: LambdaFunction, *, authorization: ConnectAuthorization | None = None
+    ) -> None:
         """Give the four routes of the progress protocol to one function."""
-        for route_key in ("$connect", "$disconnect", "$default", "progress"):
+        self.add_route("$connect", connection_handler, authorization=authorization)
+        for route_key in ("$disconnect", "$default", "progress"):
             self.add_route(route_key, connection_handler)
 
     def deploy(self) -> None:
@@ -237,6 +254,21 @@ class WebSocketApi(pulumi.ComponentResource):
     def stage_name(self) -> pulumi.Output[str]:
         return self._deployed_stage("stage_name").name
 
+    def grant_connect(self, grantee: LambdaFunction | aws.iam.Role) -> aws.iam.RolePolicy:
+        """Let a caller connect to a stage with IamAuthorization, and to no other."""
+        connect = allow(
+            ["execute-api:Invoke"],
+            [pulumi.Output.concat(self.execution_arn, "/", self._deployed_stage("the grant").name, "/$connect")],
+        )
+        if isinstance(grantee, LambdaFunction):
+            return grantee.grant(f"connect-to-{self._name}", connect, parent=self)
+        return aws.iam.RolePolicy(
+            f"{grantee.pulumi_resource_name}-connect-to-{self._name}",
+            role=grantee.id,
+            policy=policy_document(connect),
+            opts=self._child,
+        )
+
     def grant_manage_connections(
         self, grantee: LambdaFunction, verbs: Sequence[ManageConnectionsVerb] | None = None
     ) -> aws.iam.RolePolicy:
@@ -261,6 +293,32 @@ class WebSocketApi(pulumi.ComponentResource):
             allow(["execute-api:ManageConnections"], resources),
             parent=self,
         )
+
+    def _authorization(self, authorization: ConnectAuthorization | None) -> dict[str, Any]:
+        match authorization:
+            case None:
+                return {"authorization_type": "NONE"}
+            case IamAuthorization():
+                return {"authorization_type": "AWS_IAM"}
+            case TokenAuthorization():
+                function = authorization.function
+                inputs: dict[str, Any] = {
+                    # The only type a WebSocket API has, answered with an IAM policy and never cached.
+                    "authorizer_type": "REQUEST",
+                    "authorizer_uri": function.invoke_arn,
+                    "authorizer_credentials_arn": self._invoke_role.arn,
+                    "identity_sources": [authorization.identity_source],
+                }
+                authorizer = aws.apigatewayv2.Authorizer(
+                    f"{self._name}-authorizer",
+                    api_id=self._api.id,
+                    name=function.name,
+                    **inputs,
+                    opts=self._child,
+                )
+                self._functions[function.name] = function
+                self._deployed.append({"authorizer": inputs})
+                return {"authorization_type": "CUSTOM", "authorizer_id": authorizer.id}
 
     def _integration(self, function: LambdaFunction) -> aws.apigatewayv2.Integration:
         if function.name not in self._integrations:
@@ -304,16 +362,27 @@ class WebSocketApi(pulumi.ComponentResource):
             api_id=self._api.id,
             name=args.stage_name,
             deployment_id=deployment.id,
-            default_route_settings={
-                "throttling_rate_limit": args.throttle_rate,
-                "throttling_burst_limit": args.throttle_burst,
-                "logging_level": args.logging_level,
-                "data_trace_enabled": args.data_trace_enabled,
-                "detailed_metrics_enabled": args.detailed_metrics_enabled,
-            },
+            default_route_settings=aws.apigatewayv2.StageDefaultRouteSettingsArgs(**self._route_settings()),
+            # Neither a storm of reconnects nor one of requests may use up the stage.
+            route_settings=[
+                aws.apigatewayv2.StageRouteSettingArgs(route_key=key, **self._route_settings(_ROUTE_SHARE))
+                for key in _THROTTLED_ROUTES
+                if key in self._routes
+            ],
             access_log_settings={"destination_arn": access_log_group.arn, "format": ACCESS_LOG_FORMAT},
             opts=pulumi.ResourceOptions(parent=self, depends_on=before),
         )
+
+    def _route_settings(self, share: float = 1) -> dict[str, Any]:
+        """Every field, always: what a route's settings leave out falls back to AWS's defaults, not to the stage's."""
+        args = self._args
+        return {
+            "throttling_rate_limit": args.throttle_rate * share,
+            "throttling_burst_limit": max(1, int(args.throttle_burst * share)),
+            "logging_level": args.logging_level,
+            "data_trace_enabled": args.data_trace_enabled,
+            "detailed_metrics_enabled": args.detailed_metrics_enabled,
+        }
 
     def _deployed_stage(self, wanted: str) -> aws.apigatewayv2.Stage:
         if self._stage is None:

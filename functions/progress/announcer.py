@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from progress.access import may_watch
 from progress.document import DocumentState, Subscription
 from progress.fanout import DeliveryReport
 from progress.messages import encode, state_message
 
 logger = logging.getLogger(__name__)
+
+_MAX_EXPIRED = 1000
+_DISCONNECT_SECONDS = 2.0
 
 
 class Watchers(Protocol):
@@ -32,6 +36,8 @@ class Poster(Protocol):
         forget: Callable[[Sequence[Subscription]], None],
     ) -> DeliveryReport: ...
 
+    def disconnect(self, connection_ids: Iterable[str], *, deadline_seconds: float) -> DeliveryReport: ...
+
 
 @dataclass
 class Totals:
@@ -45,11 +51,26 @@ class Totals:
 
 
 class Announcer:
-    """Announces states; may be called from several threads at once."""
+    """Announces states; may be called from several threads at once.
 
-    def __init__(self, store: Watchers, poster: Poster) -> None:
+    Args:
+        close_expired: disconnect watchers whose token has expired. API Gateway checks a token only when the
+            connection is made, so nobody else does.
+        now: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        store: Watchers,
+        poster: Poster,
+        *,
+        close_expired: bool = False,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
         self._poster = poster
+        self._close_expired = close_expired
+        self._now = now
         self._lock = threading.Lock()
         self._totals = Totals()
 
@@ -60,13 +81,16 @@ class Announcer:
             DeliveryRefused: for a reason that no retry cures, after all others were served.
         """
         started_at = time.perf_counter()
+        expired: list[Subscription] = []
         report = self._poster.post(
-            self._store.watchers(state.document_id),
+            self._entitled(state, expired),
             encode(state_message(state)).encode(),
             deadline_seconds=deadline_seconds,
             forget=lambda gone: self._store.forget(state.document_id, gone),
         )
         milliseconds = (time.perf_counter() - started_at) * 1000
+        if expired:
+            self._forget_expired(state.document_id, expired)
         with self._lock:
             self._totals.report += report
             self._totals.fan_out_milliseconds.append(milliseconds)
@@ -84,6 +108,21 @@ class Announcer:
             },
         )
         return report
+
+    def _entitled(self, state: DocumentState, expired: list[Subscription]) -> Iterator[Sequence[Subscription]]:
+        """The watchers that may hear the state; those whose time is over go to expired."""
+        now = self._now()
+        for page in self._store.watchers(state.document_id):
+            # The rest waits for the next update: a list must not grow with the watchers.
+            expired += [watcher for watcher in page if watcher.expires_at <= now][: _MAX_EXPIRED - len(expired)]
+            yield [watcher for watcher in page if watcher.expires_at > now and may_watch(watcher.principal_id, state)]
+
+    def _forget_expired(self, document_id: str, expired: Sequence[Subscription]) -> None:
+        if self._close_expired:
+            self._poster.disconnect(
+                [watcher.connection_id for watcher in expired], deadline_seconds=_DISCONNECT_SECONDS
+            )
+        self._store.forget(document_id, expired)
 
     def take_totals(self) -> Totals:
         with self._lock:

@@ -32,7 +32,11 @@ class Publisher:
         )
         self.announcer: Announcer | None = None
         if settings.callback_url:
-            self.announcer = Announcer(self.store, _fan_out(settings.callback_url, settings.region, session))
+            self.announcer = Announcer(
+                self.store,
+                _fan_out(settings.callback_url, settings.region, session),
+                close_expired=settings.close_expired,
+            )
 
     def announce(self, state: DocumentState, deadline_seconds: float) -> None:
         """Tell everyone who watches, unless the table's stream does. Raises DeliveryRefused."""
@@ -46,7 +50,6 @@ class Publisher:
         run_id: str | None = None,
         worker_id: str | None = None,
         lease_seconds: float = 900.0,
-        owner: str | None = None,
         joined: bool = False,
         remaining_seconds: Callable[[], float] = lambda: float("inf"),
         retry_follows: bool = False,
@@ -59,7 +62,6 @@ class Publisher:
             run_id=run_id,
             worker_id=worker_id,
             lease_seconds=lease_seconds,
-            owner=owner,
             joined=joined,
             max_messages_per_second=self._settings.max_messages_per_second,
             remaining_seconds=remaining_seconds,

@@ -64,17 +64,27 @@ class DocumentState:
         return self.status in (Status.STARTED, Status.PROGRESS)
 
 
+class Connection(NamedTuple):
+    """expires_at: epoch seconds; principal_id: None on a stack without authorization."""
+
+    connection_id: str
+    expires_at: int
+    principal_id: str | None = None
+
+
 class Subscription(NamedTuple):
     """One connection's wish to hear of one document.
 
     subscribed_at: epoch milliseconds; names one writing of the row, so that a delete meant for an
         older writing spares a newer one.
     expires_at: epoch seconds.
+    principal_id: who is connected; None on a stack without authorization.
     """
 
     connection_id: str
     subscribed_at: int
     expires_at: int
+    principal_id: str | None = None
 
 
 MAX_DOCUMENT_ID_LENGTH = 256

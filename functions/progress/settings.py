@@ -17,16 +17,19 @@ class ConnectionSettings:
 
     Attributes:
         connection_max_age_seconds: how long a connection may last; API Gateway ends it after 7,200.
+        allowed_origins: the pages that may connect, as `https://host[:port]`; empty for any.
     """
 
     table_name: str
     connection_max_age_seconds: int
+    allowed_origins: frozenset[str]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ConnectionSettings:
         return cls(
             table_name=_text(environment, "TABLE_NAME"),
             connection_max_age_seconds=_positive(environment, "CONNECTION_MAX_AGE_SECONDS", 7200),
+            allowed_origins=frozenset(environment.get("ALLOWED_ORIGINS", "").split()),
         )
 
 
@@ -39,6 +42,7 @@ class PublisherSettings:
             function behind the table's stream does that, so that the worker only writes states.
         document_retention_seconds: how long a state is kept after its last change.
         max_messages_per_second: progress updates per document; start, end and errors are always sent.
+        close_expired: disconnect watchers whose token has expired.
     """
 
     table_name: str
@@ -46,6 +50,7 @@ class PublisherSettings:
     region: str
     document_retention_seconds: int
     max_messages_per_second: int
+    close_expired: bool
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> PublisherSettings:
@@ -55,6 +60,7 @@ class PublisherSettings:
             region=environment.get("AWS_REGION") or _text(environment, "AWS_DEFAULT_REGION"),
             document_retention_seconds=_positive(environment, "DOCUMENT_RETENTION_SECONDS", 24 * 3600),
             max_messages_per_second=_positive(environment, "MAX_MESSAGES_PER_SECOND", 4),
+            close_expired=environment.get("CLOSE_EXPIRED_CONNECTIONS") == "true",
         )
 
 

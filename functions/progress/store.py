@@ -3,13 +3,15 @@
 | item         | pk                 | sk                | attributes                                               |
 |--------------|--------------------|-------------------|----------------------------------------------------------|
 | connection   | CONNECTION#{id}    | CONNECTION        | connected_at (ms), principal_id, expires_at              |
-| subscription | DOCUMENT#{docId}   | CONNECTION#{id}   | connection_id, subscribed_at (ms), expires_at            |
+| subscription | DOCUMENT#{docId}   | CONNECTION#{id}   | connection_id, principal_id, subscribed_at (ms),         |
+|              |                    |                   | expires_at                                               |
 | state        | DOCUMENT#{docId}   | STATE             | status, sequence, pages_processed, total_pages, run_id,  |
 |              |                    |                   | worker_id, lease_until (ms), published_at (ms), owner,   |
 |              |                    |                   | error_code, error_message, recoverable, updated_at (ms), |
 |              |                    |                   | active_shard, expires_at                                 |
 
-`expires_at` is the table's TTL, in epoch seconds. Expired rows can stay for days, so every read filters them.
+`expires_at` is the table's TTL, in epoch seconds. Expired rows can stay for days, so no reader may take a row for
+live by its mere presence.
 The index `by_connection` holds what carries `connection_id`: subscriptions. The index `by_activity` holds what
 carries `active_shard`: documents that have started and not ended.
 """
@@ -25,7 +27,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from progress.document import DocumentState, ErrorCode, Failure, Status, Subscription
+from progress.document import Connection, DocumentState, ErrorCode, Failure, Status, Subscription
 from progress.tracker import AlreadyProcessed, BeingProcessed, StoreUnavailable, Superseded
 
 if TYPE_CHECKING:
@@ -86,17 +88,26 @@ class ProgressStore:
 
     # --- connections ---
 
-    def add_connection(
-        self, connection_id: str, *, connected_at: int, principal_id: str | None, expires_at: int
-    ) -> None:
-        item: dict[str, Any] = {
-            **_connection_key(connection_id),
-            "connected_at": {"N": str(connected_at)},
-            "expires_at": {"N": str(expires_at)},
-        }
-        if principal_id is not None:
-            item["principal_id"] = {"S": principal_id}
-        self._client.put_item(TableName=self._table_name, Item=item)
+    def add_connection(self, connection: Connection, *, connected_at: int) -> None:
+        """connected_at: epoch milliseconds."""
+        self._client.put_item(
+            TableName=self._table_name,
+            Item={
+                **_connection_key(connection.connection_id),
+                **_principal(connection.principal_id),
+                "connected_at": {"N": str(connected_at)},
+                "expires_at": {"N": str(connection.expires_at)},
+            },
+        )
+
+    def connection(self, connection_id: str) -> Connection | None:
+        """A connection that has not expired."""
+        item = self._client.get_item(
+            TableName=self._table_name, Key=_connection_key(connection_id), ConsistentRead=True
+        ).get("Item")
+        if item is None or int(item["expires_at"]["N"]) <= self._now():
+            return None
+        return Connection(connection_id, int(item["expires_at"]["N"]), _principal_of(item))
 
     def remove_connection(self, connection_id: str) -> None:
         """Forget a connection and its subscriptions."""
@@ -118,31 +129,50 @@ class ProgressStore:
 
     # --- subscriptions ---
 
-    def subscribe(self, document_id: str, connection_id: str, *, expires_at: int) -> None:
+    def subscribe(self, document_id: str, connection: Connection) -> None:
         self._client.put_item(
             TableName=self._table_name,
             Item={
-                **_subscription_key(document_id, connection_id),
-                "connection_id": {"S": connection_id},
+                **_subscription_key(document_id, connection.connection_id),
+                **_principal(connection.principal_id),
+                "connection_id": {"S": connection.connection_id},
                 "subscribed_at": {"N": str(self._now_ms())},
-                "expires_at": {"N": str(expires_at)},
+                "expires_at": {"N": str(connection.expires_at)},
             },
+        )
+
+    def may_subscribe(self, document_id: str, connection_id: str, *, limit: int) -> bool:
+        """Whether a connection has fewer subscriptions than limit, or this very one already.
+
+        The count is eventually consistent, so a burst may pass the limit by a few.
+        """
+        count = self._client.query(
+            TableName=self._table_name,
+            IndexName=BY_CONNECTION,
+            KeyConditionExpression="connection_id = :id",
+            ExpressionAttributeValues={":id": {"S": connection_id}},
+            Select="COUNT",
+            Limit=limit,
+        )["Count"]
+        return count < limit or "Item" in self._client.get_item(
+            TableName=self._table_name, Key=_subscription_key(document_id, connection_id)
         )
 
     def unsubscribe(self, document_id: str, connection_id: str) -> None:
         self._client.delete_item(TableName=self._table_name, Key=_subscription_key(document_id, connection_id))
 
     def watchers(self, document_id: str) -> Iterator[Sequence[Subscription]]:
-        """The live subscriptions of a document, a page of the Query (up to 1 MB) at a time."""
+        """The subscriptions of a document, a page of the Query (up to 1 MB) at a time.
+
+        Expired ones are among them: their connections may still be open, and are the caller's to close.
+        """
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table_name,
             KeyConditionExpression="pk = :document AND begins_with(sk, :connections)",
-            FilterExpression="expires_at > :now",
-            ProjectionExpression="connection_id, subscribed_at, expires_at",
+            ProjectionExpression="connection_id, subscribed_at, expires_at, principal_id",
             ExpressionAttributeValues={
                 ":document": {"S": f"DOCUMENT#{document_id}"},
                 ":connections": {"S": "CONNECTION#"},
-                ":now": {"N": str(int(self._now()))},
             },
             # A subscriber writes its row and then reads the state; a publisher writes the state and then
             # reads the rows. With consistent reads on both sides one of the two sees the other.
@@ -150,7 +180,12 @@ class ProgressStore:
         )
         for page in pages:
             yield [
-                Subscription(item["connection_id"]["S"], int(item["subscribed_at"]["N"]), int(item["expires_at"]["N"]))
+                Subscription(
+                    item["connection_id"]["S"],
+                    int(item["subscribed_at"]["N"]),
+                    int(item["expires_at"]["N"]),
+                    _principal_of(item),
+                )
                 for item in page["Items"]
             ]
 
@@ -454,6 +489,14 @@ def _subscription_key(document_id: str, connection_id: str) -> dict[str, Any]:
 
 def _state_key(document_id: str) -> dict[str, Any]:
     return {"pk": {"S": f"DOCUMENT#{document_id}"}, "sk": {"S": "STATE"}}
+
+
+def _principal(principal_id: str | None) -> dict[str, Any]:
+    return {} if principal_id is None else {"principal_id": {"S": principal_id}}
+
+
+def _principal_of(item: Item) -> str | None:
+    return item["principal_id"]["S"] if "principal_id" in item else None
 
 
 def _shard(document_id: str) -> int:

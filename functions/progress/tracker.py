@@ -103,7 +103,6 @@ class ProgressTracker:
             whatever was there. None: a new one.
         worker_id: who works on the run; a retry by the same worker (Lambda: the request id, which a retry
             keeps) takes its run over at once, another one after `lease_seconds`.
-        owner: the principal that may watch the document; None for anyone who may connect.
         joined: count pages of a run that someone else has started (its `run_id` is needed). Leaving the
             block then completes the document only if all its pages are counted.
         max_messages_per_second: progress updates per document, over all its workers; start, end and errors
@@ -122,7 +121,6 @@ class ProgressTracker:
         run_id: str | None = None,
         worker_id: str | None = None,
         lease_seconds: float = 900.0,
-        owner: str | None = None,
         joined: bool = False,
         max_messages_per_second: float = 4.0,
         remaining_seconds: Callable[[], float] = lambda: float("inf"),
@@ -136,7 +134,6 @@ class ProgressTracker:
         self._deliver = deliver
         self._worker_id = worker_id or uuid.uuid4().hex
         self._lease_seconds = lease_seconds
-        self._owner = owner
         self._joined = joined
         self._interval_seconds = 1.0 / max_messages_per_second
         self._remaining_seconds = remaining_seconds
@@ -150,8 +147,12 @@ class ProgressTracker:
         self._sender: threading.Thread | None = None
         self._sender_error: Exception | None = None
 
-    def start(self, total_pages: int) -> None:
+    def start(self, total_pages: int, *, owner: str | None = None) -> None:
         """Begin, or begin again, with no pages processed.
+
+        Args:
+            owner: the principal that may watch the document. None: whoever it was expected for, or, if it was
+                not expected, everyone who may connect.
 
         Raises:
             AlreadyProcessed: this run has ended: a repeated event.
@@ -160,7 +161,7 @@ class ProgressTracker:
         """
         if total_pages < 1:
             raise ValueError(f"total_pages is {total_pages}; a document to process has at least 1 page.")
-        state = self._begin(total_pages)
+        state = self._begin(total_pages, owner)
         self._due_at = time.monotonic() + self._interval_seconds
         self._start_sender()
         self._send(state, PROGRESS_DELIVERY_SECONDS)
@@ -187,7 +188,7 @@ class ProgressTracker:
     def fail(self, failure: Failure) -> None:
         """End in an error that watchers are told. Works before `start` too, for a file that cannot be opened."""
         if not self._started:
-            self._begin(total_pages=0)
+            self._begin(total_pages=0, owner=None)
         self._finish(failure)
 
     def __enter__(self) -> Self:
@@ -216,14 +217,14 @@ class ProgressTracker:
                 # The document is not ours to fail; the worker's own exception goes on.
                 logger.info("Not failing the document: %s", refused, extra=self._ids())
 
-    def _begin(self, total_pages: int) -> DocumentState:
+    def _begin(self, total_pages: int, owner: str | None) -> DocumentState:
         state = self._store.start(
             self.document_id,
             run_id=self.run_id,
             worker_id=self._worker_id,
             lease_seconds=self._lease_seconds,
             total_pages=total_pages,
-            owner=self._owner,
+            owner=owner,
         )
         self._started = True
         return state

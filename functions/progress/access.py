@@ -1,0 +1,20 @@
+"""Who may watch what. The one place to change for teams, tenants and administrators."""
+
+from __future__ import annotations
+
+from progress.document import DocumentState
+
+
+def may_watch(principal_id: str | None, document: DocumentState | None) -> bool:
+    """Whether a principal may watch a document.
+
+    A document without an owner is open to everyone who may connect. One that nobody knows yet is as forbidden
+    as one of somebody else, so that the answer tells nothing; `ProgressStore.expect` makes it known.
+
+    Args:
+        principal_id: who is connected; None on a stack without authorization, where nobody has proved who they are.
+        document: what is known of it; None for nothing.
+    """
+    if principal_id is None:
+        return document is None or document.owner is None
+    return document is not None and document.owner in (None, principal_id)

@@ -1,0 +1,75 @@
+"""What a configuration value may be: each rule reads a text or refuses it, and says what it takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import cast
+
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+RETENTION_DAYS = (
+    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
+    *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a key takes. parse raises ValueError."""
+
+    allowed: str
+    parse: Callable[[str], object]
+
+
+def integer(minimum: int, maximum: int | None = None, why: str = "") -> Rule:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,9}", text) or not minimum <= int(text) <= (maximum or int(text)):
+            raise ValueError(text)
+        return int(text)
+
+    limits = f"from {minimum} up" if maximum is None else f"from {minimum} to {maximum}"
+    return Rule(f"a whole number {limits}{why}", parse)
+
+
+def one_of(allowed: Iterable[str]) -> Rule:
+    choices = tuple(allowed)
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(text)
+        return text
+
+    return Rule(f"one of {', '.join(choices)}", parse)
+
+
+def boolean() -> Rule:
+    choices = one_of(("true", "false"))
+    return Rule("true or false", lambda text: choices.parse(text) == "true")
+
+
+def retention() -> Rule:
+    choices = one_of(map(str, RETENTION_DAYS))
+    return Rule(f"{choices.allowed} (CloudWatch knows no other)", lambda text: int(cast(str, choices.parse(text))))
+
+
+def matching(allowed: str, pattern: str) -> Rule:
+    """A pattern that the empty text, for nothing, always matches."""
+
+    def parse(text: str) -> str:
+        if text and not re.fullmatch(pattern, text):
+            raise ValueError(text)
+        return text
+
+    return Rule(allowed, parse)
+
+
+def list_of(each: Rule, example: str) -> Rule:
+    def parse(text: str) -> tuple[str, ...]:
+        items = json.loads(text)
+        if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
+            raise ValueError(text)
+        return tuple(cast(str, each.parse(item)) for item in items)
+
+    return Rule(f"a JSON list of {each.allowed}, such as {example}", parse)
