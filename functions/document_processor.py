@@ -29,7 +29,7 @@ from pypdf.errors import EmptyFileError, PyPdfError
 from progress.aws import Publisher, publisher
 from progress.document import Failure, is_document_id
 from progress.telemetry import NAMESPACE, add_announcements
-from progress.tracker import ProgressTracker, StartRefused, Superseded
+from progress.tracker import AlreadyProcessed, BeingProcessed, ProgressTracker, Superseded
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -97,8 +97,12 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
             continue
         try:
             _process(upload, context, publisher(), _s3())
-        except (StartRefused, Superseded) as refused:
+        except (AlreadyProcessed, Superseded) as refused:
             logger.info("Not processed: %s", refused)
+        except BeingProcessed as refused:
+            # A repeated event, or a retry after a crash: by the next retry the difference shows.
+            logger.info("Not processed yet: %s", refused)
+            raise
         except Exception:
             metrics.add_metric("DocumentsFailed", MetricUnit.Count, 1)
             raise
@@ -118,10 +122,8 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         reporter.tracker(
             upload.document_id,
             run_id=upload.run_id,
-            worker_id=context.aws_request_id,
-            lease_seconds=remaining_seconds(),
             remaining_seconds=remaining_seconds,
-            # Lambda tries an asynchronous event twice more, under the same request id.
+            # Lambda tries an asynchronous event twice more.
             retry_follows=True,
         ) as tracker,
     ):

@@ -6,9 +6,8 @@
 | subscription | DOCUMENT#{docId}   | CONNECTION#{id}   | connection_id, principal_id, subscribed_at (ms),         |
 |              |                    |                   | expires_at                                               |
 | state        | DOCUMENT#{docId}   | STATE             | status, sequence, pages_processed, total_pages, run_id,  |
-|              |                    |                   | worker_id, lease_until (ms), published_at (ms), owner,   |
-|              |                    |                   | error_code, error_message, recoverable, updated_at (ms), |
-|              |                    |                   | active_shard, expires_at                                 |
+|              |                    |                   | published_at (ms), updated_at (ms), owner, error_code,   |
+|              |                    |                   | error_message, recoverable, active_shard, expires_at     |
 
 `expires_at` is the table's TTL, in epoch seconds. Expired rows can stay for days, so no reader may take a row for
 live by its mere presence.
@@ -246,25 +245,20 @@ class ProgressStore:
         document_id: str,
         *,
         run_id: str,
-        worker_id: str,
-        lease_seconds: float,
         total_pages: int,
         owner: str | None,
+        abandoned_after_seconds: float,
     ) -> DocumentState:
         values = {
             ":run": {"S": run_id},
             ":zero": {"N": "0"},
             ":total": {"N": str(total_pages)},
-            ":worker": {"S": worker_id},
-            ":lease": {"N": str(self._now_ms() + int(lease_seconds * 1000))},
+            ":abandoned": {"N": str(self._now_ms() - int(abandoned_after_seconds * 1000))},
             ":shard": {"S": f"ACTIVE#{_shard(document_id)}"},
             ":error": {"S": Status.ERROR.value},
             ":true": {"BOOL": True},
         }
-        sets = (
-            "total_pages = :total, pages_processed = :zero, run_id = :run, worker_id = :worker,"
-            " lease_until = :lease, active_shard = :shard"
-        )
+        sets = "total_pages = :total, pages_processed = :zero, run_id = :run, active_shard = :shard"
         removes = ["error_code", "error_message", "recoverable"]
         names = {}
         # None leaves the owner that the document was expected with.
@@ -281,7 +275,7 @@ class ProgressStore:
                 condition=(
                     "attribute_not_exists(pk) OR run_id <> :run"
                     " OR (#status = :error AND recoverable = :true)"
-                    f" OR ({_ACTIVE} AND (worker_id = :worker OR lease_until < :now_ms))"
+                    f" OR ({_ACTIVE} AND updated_at < :abandoned)"
                 ),
                 names=names,
                 values=values,
@@ -387,7 +381,7 @@ class ProgressStore:
             Status.ERROR if failure else Status.COMPLETE,
             add_pages=add_pages,
             sets=sets,
-            removes=["active_shard", "lease_until"],
+            removes=["active_shard"],
             condition=condition,
             values=values,
         )

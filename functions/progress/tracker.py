@@ -27,6 +27,8 @@ FINAL_DELIVERY_SECONDS = 10.0
 RESERVED_SECONDS = 0.5
 # Silence is how a dead worker is told from a slow page, so a living one writes at least this often.
 HEARTBEAT_SECONDS = 20.0
+# Two heartbeats missed. Lambda tries an asynchronous event again after a minute, so a retry finds the run free.
+ABANDONED_AFTER_SECONDS = 45.0
 
 
 class StartRefused(Exception):
@@ -38,7 +40,7 @@ class AlreadyProcessed(StartRefused):
 
 
 class BeingProcessed(StartRefused):
-    """Another worker holds the same run and its lease has not run out."""
+    """Another worker is on the same run and was heard of lately. Should it be dying, try again in a minute."""
 
 
 class Superseded(Exception):
@@ -57,12 +59,11 @@ class StateStore(Protocol):
         document_id: str,
         *,
         run_id: str,
-        worker_id: str,
-        lease_seconds: float,
         total_pages: int,
         owner: str | None,
+        abandoned_after_seconds: float,
     ) -> DocumentState:
-        """Begin a run. Raises AlreadyProcessed or BeingProcessed."""
+        """Begin a run, or one that was not written for so long. Raises AlreadyProcessed or BeingProcessed."""
         ...
 
     def advance(self, document_id: str, *, run_id: str, pages: int, not_within_seconds: float) -> DocumentState | None:
@@ -101,8 +102,6 @@ class ProgressTracker:
     Args:
         run_id: names this attempt at the document. The same run is never processed twice, a new one replaces
             whatever was there. None: a new one.
-        worker_id: who works on the run; a retry by the same worker (Lambda: the request id, which a retry
-            keeps) takes its run over at once, another one after `lease_seconds`.
         joined: count pages of a run that someone else has started (its `run_id` is needed). Leaving the
             block then completes the document only if all its pages are counted.
         max_messages_per_second: progress updates per document, over all its workers; start, end and errors
@@ -119,8 +118,6 @@ class ProgressTracker:
         store: StateStore,
         deliver: Deliver,
         run_id: str | None = None,
-        worker_id: str | None = None,
-        lease_seconds: float = 900.0,
         joined: bool = False,
         max_messages_per_second: float = 4.0,
         remaining_seconds: Callable[[], float] = lambda: float("inf"),
@@ -132,8 +129,6 @@ class ProgressTracker:
         self.run_id = run_id or uuid.uuid4().hex
         self._store = store
         self._deliver = deliver
-        self._worker_id = worker_id or uuid.uuid4().hex
-        self._lease_seconds = lease_seconds
         self._joined = joined
         self._interval_seconds = 1.0 / max_messages_per_second
         self._remaining_seconds = remaining_seconds
@@ -156,7 +151,7 @@ class ProgressTracker:
 
         Raises:
             AlreadyProcessed: this run has ended: a repeated event.
-            BeingProcessed: another worker is on this run.
+            BeingProcessed: another worker is on this run; try again later.
             ValueError: total_pages is below 1.
         """
         if total_pages < 1:
@@ -221,10 +216,9 @@ class ProgressTracker:
         state = self._store.start(
             self.document_id,
             run_id=self.run_id,
-            worker_id=self._worker_id,
-            lease_seconds=self._lease_seconds,
             total_pages=total_pages,
             owner=owner,
+            abandoned_after_seconds=ABANDONED_AFTER_SECONDS,
         )
         self._started = True
         return state
