@@ -127,11 +127,8 @@ class DocumentPipeline(pulumi.ComponentResource):
         return self.processor.grant(
             "read-documents",
             allow(["s3:GetObject"], [pulumi.Output.concat(bucket.arn, "/*")]),
-            # upload_fileobj cleans up after itself when a large result fails half-way.
-            allow(
-                ["s3:AbortMultipartUpload", "s3:PutObject"],
-                [pulumi.Output.concat(bucket.arn, "/results/*")],
-            ),
+            # Parts of a large result that failed half-way are the lifecycle's to remove.
+            allow(["s3:PutObject"], [pulumi.Output.concat(bucket.arn, "/results/*")]),
             *([use_key(kms_key_arn, "s3")] if kms_key_arn else []),
             parent=self,
         )
