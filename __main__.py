@@ -1,12 +1,12 @@
 """Live progress of document processing: browsers connect to `api`, workers report through it and `table`."""
 
 import math
-import re
 
 import pulumi
 
 from infra.connect_authorization import ConnectAuthorization, IamAuthorization
 from infra.document_pipeline import DocumentPipeline, DocumentPipelineArgs
+from infra.document_uploads import DocumentUploads, DocumentUploadsArgs, JwtAuthorization
 from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
 from infra.progress_table import ProgressTable, ProgressTableArgs
 from infra.publishing import Publishing
@@ -14,6 +14,7 @@ from infra.stack_config import StackConfig
 from infra.stall_watchdog import StallWatchdog, StallWatchdogArgs
 from infra.stream_fan_out import StreamFanOut, StreamFanOutArgs
 from infra.token_authorizer import TokenAuthorizer, TokenAuthorizerArgs
+from infra.user_pool import UserPool, UserPoolArgs
 from infra.websocket_api import WebSocketApi, WebSocketApiArgs
 
 config = StackConfig.load()
@@ -23,15 +24,15 @@ functions = FunctionSettings(
     packaging=config.lambda_packaging,
 )
 
-table = ProgressTable(
-    "progress", ProgressTableArgs(with_stream=config.fan_out == "stream", kms_key_arn=config.kms_key_arn or None)
-)
+kms_key_arn = config.kms_key_arn or None
+
+table = ProgressTable("progress", ProgressTableArgs(with_stream=config.fan_out == "stream", kms_key_arn=kms_key_arn))
 
 api = WebSocketApi(
     "api",
     WebSocketApiArgs(
         # A stack may be named with dots, a stage may not.
-        stage_name=re.sub(r"[^A-Za-z0-9_-]", "-", pulumi.get_stack()),
+        stage_name=pulumi.get_stack().replace(".", "-"),
         throttle_rate=config.api_throttle_rate,
         throttle_burst=config.api_throttle_burst,
         logging_level=config.logging_level,
@@ -60,16 +61,29 @@ connection_handler = LambdaFunction(
 table.grant_connections(connection_handler)
 
 authorization: ConnectAuthorization | None = None
+issuer: pulumi.Input[str] = config.jwt_issuer
+audience: pulumi.Input[str] = config.jwt_audience
+if config.create_user_pool:
+    users = UserPool(
+        "users",
+        UserPoolArgs(
+            callback_urls=config.user_pool_callback_urls,
+            domain_prefix=config.user_pool_domain_prefix,
+            self_sign_up=False,
+            deletion_protection=config.is_production,
+        ),
+    )
+    issuer, audience = users.issuer, users.client_id
+    pulumi.export("userPoolId", users.pool_id)
+    pulumi.export("userPoolClientId", users.client_id)
+    pulumi.export("userPoolDomainUrl", users.domain_url)
 if config.authorization == "AWS_IAM":
     authorization = IamAuthorization()
 elif config.authorization == "JWT":
     authorization = TokenAuthorizer(
         "token-authorizer",
         TokenAuthorizerArgs(
-            issuer=config.jwt_issuer,
-            audience=config.jwt_audience,
-            token_source=config.jwt_token_source,
-            functions=functions,
+            issuer=issuer, audience=audience, token_source=config.jwt_token_source, functions=functions
         ),
     ).authorization
 
@@ -101,7 +115,28 @@ pulumi.export("connectionHandlerName", connection_handler.function_name)
 if config.document_pipeline:
     pipeline = DocumentPipeline(
         "documents",
-        DocumentPipelineArgs(publishing=publishing, functions=functions, kms_key_arn=config.kms_key_arn or None),
+        DocumentPipelineArgs(publishing=publishing, functions=functions, kms_key_arn=kms_key_arn),
     )
     pulumi.export("documentsBucket", pipeline.bucket_name)
     pulumi.export("documentProcessorName", pipeline.processor.function_name)
+
+    if config.document_uploads:
+        uploads = DocumentUploads(
+            "uploads",
+            DocumentUploadsArgs(
+                bucket=pipeline.bucket,
+                table=table,
+                functions=functions,
+                authorization=(
+                    JwtAuthorization(issuer=issuer, audience=audience)
+                    if config.authorization == "JWT"
+                    else config.authorization
+                ),
+                allowed_origins=config.allowed_origins,
+                throttle_rate=config.api_throttle_rate,
+                throttle_burst=config.api_throttle_burst,
+                detailed_metrics_enabled=config.detailed_metrics_enabled,
+                kms_key_arn=kms_key_arn,
+            ),
+        )
+        pulumi.export("uploadUrl", uploads.url)

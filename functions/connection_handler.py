@@ -12,7 +12,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 
 from progress.access import may_watch
-from progress.document import Connection, ErrorCode, Failure
+from progress.document import Connection, DocumentState, ErrorCode, Failure
 from progress.messages import (
     PONG,
     Message,
@@ -75,9 +75,7 @@ class ConnectionService:
         connection = self._store.connection(context["connectionId"])
         if connection is None:
             raise RequestRefused(ErrorCode.FORBIDDEN, "The connection has expired. Connect again.", document_id)
-        document = self._store.read(document_id)
-        if not may_watch(connection.principal_id, document):
-            raise RequestRefused(ErrorCode.FORBIDDEN, "You may not watch this document.", document_id)
+        document = self._read(document_id, connection)
         if not request.subscribe:
             self._store.unsubscribe(document_id, connection.connection_id)
             return snapshot_message(document_id, document)
@@ -89,7 +87,19 @@ class ConnectionService:
             )
         self._store.subscribe(document_id, connection)
         # Read again: an update since the first read may have found no subscription; from here on each one does.
-        return snapshot_message(document_id, self._store.read(document_id))
+        try:
+            return snapshot_message(document_id, self._read(document_id, connection))
+        except RequestRefused:
+            # It has become somebody's meanwhile.
+            self._store.unsubscribe(document_id, connection.connection_id)
+            raise
+
+    def _read(self, document_id: str, connection: Connection) -> DocumentState | None:
+        """Raises RequestRefused, in the same words whether the document is there or not."""
+        document = self._store.read(document_id)
+        if not may_watch(connection.principal_id, document):
+            raise RequestRefused(ErrorCode.FORBIDDEN, "You may not watch this document.", document_id)
+        return document
 
 
 @cache

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
 from pypdf import PdfReader
-from pypdf.errors import EmptyFileError, PyPdfError
+from pypdf.errors import EmptyFileError
 
 from progress.aws import Publisher, publisher
 from progress.document import Failure, is_document_id
-from progress.telemetry import NAMESPACE, add_announcements
+from progress.telemetry import NAMESPACE, add_announcements, flush
 from progress.tracker import AlreadyProcessed, BeingProcessed, ProgressTracker, Superseded
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ copy_config_to_registered_loggers(logger, include={"progress"})
 
 MAX_DOCUMENT_BYTES = 100 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
+_PAGES_CACHED = 50
 
 
 class UnreadableDocument(Exception):
@@ -49,7 +49,7 @@ class UnreadableDocument(Exception):
 
 
 class SourceReplaced(Exception):
-    """The object is no longer the one the event told of; a newer upload has an event of its own."""
+    """The object is newer than the event; the newer upload has an event of its own."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Upload:
 
     @property
     def document_id(self) -> str:
-        return os.path.splitext(self.key)[0]  # noqa: PTH122  an S3 key is no path: "a//b.pdf" must stay as it is
+        return self.key[: -len(".pdf")]
 
     @property
     def run_id(self) -> str:
@@ -109,7 +109,7 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
         finally:
             if (announcer := publisher().announcer) is not None:
                 add_announcements(metrics, announcer)
-            metrics.flush_metrics()
+            flush(metrics)
 
 
 def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) -> None:
@@ -128,8 +128,8 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         ) as tracker,
     ):
         try:
-            owner = _download(upload, source, s3)
-            _read(upload, owner, source, result, tracker)
+            tracker.owner = _download(upload, source, s3)
+            _read(upload, source, result, tracker)
         except UnreadableDocument as unreadable:
             logger.warning("Not a readable document: %s", unreadable)
             metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
@@ -138,6 +138,8 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         except SourceReplaced as replaced:
             logger.info("Not processed: %s", replaced)
             return
+        # A newer upload, and whoever took this one over, writes its own.
+        tracker.require_current()
         s3.upload_fileobj(
             result,
             upload.bucket,
@@ -155,8 +157,11 @@ def _download(upload: Upload, target: IO[bytes], s3: S3Client) -> str | None:
     try:
         response = s3.get_object(Bucket=upload.bucket, Key=upload.key, IfMatch=f'"{upload.etag}"')
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 412):
-            raise SourceReplaced(f"s3://{upload.bucket}/{upload.key} was replaced or removed") from error
+        match error.response["ResponseMetadata"]["HTTPStatusCode"]:
+            case 404:
+                raise UnreadableDocument("The file was removed before it was read.") from error
+            case 412:
+                raise SourceReplaced(f"s3://{upload.bucket}/{upload.key} was replaced") from error
         raise
     for chunk in response["Body"].iter_chunks(_CHUNK_BYTES):
         target.write(chunk)
@@ -164,10 +169,10 @@ def _download(upload: Upload, target: IO[bytes], s3: S3Client) -> str | None:
     return unquote(owner) if owner else None
 
 
-def _read(upload: Upload, owner: str | None, source: IO[bytes], result: IO[bytes], tracker: ProgressTracker) -> None:
+def _read(upload: Upload, source: IO[bytes], result: IO[bytes], tracker: ProgressTracker) -> None:
     """Write the text of every page to result, as JSON, and report each page. Memory holds one page at a time."""
     reader = _open(source)
-    tracker.start(total_pages=len(reader.pages), owner=owner)
+    tracker.start(total_pages=len(reader.pages))
     head = json.dumps({"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}})
     result.write(f'{head[:-1]}, "pages": ['.encode())
     for number, text in enumerate(_page_texts(reader), start=1):
@@ -190,9 +195,9 @@ def _open(source: IO[bytes]) -> PdfReader:
         raise UnreadableDocument("The file is empty.") from None
     except UnreadableDocument:
         raise
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-        # pypdf raises these on damaged files, beside its own.
-        logger.info("pypdf cannot open the file: %r", error)
+    except Exception as error:
+        # Damaged files make pypdf raise anything, beside errors of its own; their text may quote the document.
+        logger.info("pypdf cannot open the file: %s", type(error).__name__)
         raise UnreadableDocument("The file is not a readable PDF.") from error
     if page_count == 0:
         raise UnreadableDocument("The PDF has no pages.")
@@ -204,5 +209,8 @@ def _page_texts(reader: PdfReader) -> Iterator[str | None]:
         try:
             yield reader.pages[number].extract_text()
         except Exception as error:  # noqa: BLE001  a damaged page raises anything, and must not cost the others
-            logger.warning("Page %d cannot be read: %r", number + 1, error)
+            logger.warning("Page %d cannot be read: %s", number + 1, type(error).__name__)
             yield None
+        if number % _PAGES_CACHED == _PAGES_CACHED - 1:
+            # pypdf keeps every object that it has resolved, fonts and images too.
+            reader.resolved_objects.clear()

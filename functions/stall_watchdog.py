@@ -14,7 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from progress.aws import Publisher, publisher
 from progress.document import ErrorCode, Failure
 from progress.settings import WatchdogSettings
-from progress.telemetry import NAMESPACE, add_announcements
+from progress.telemetry import NAMESPACE, add_announcements, flush
 from progress.tracker import FINAL_DELIVERY_SECONDS
 
 logger = Logger()
@@ -35,7 +35,7 @@ def handler(_event: object, _context: object) -> dict[str, Any]:
     finally:
         if reporter.announcer is not None:
             add_announcements(metrics, reporter.announcer)
-        metrics.flush_metrics()
+        flush(metrics)
     return {"stalled": stalled}
 
 

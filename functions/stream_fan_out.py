@@ -17,7 +17,7 @@ from progress.announcer import Announcer
 from progress.aws import publisher
 from progress.document import DocumentState
 from progress.store import state_of
-from progress.telemetry import NAMESPACE, add_announcements
+from progress.telemetry import NAMESPACE, add_announcements, flush
 from progress.tracker import FINAL_DELIVERY_SECONDS, PROGRESS_DELIVERY_SECONDS
 
 logger = Logger()
@@ -48,7 +48,7 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
             failed = [change.position for change, is_told in zip(changes, told, strict=True) if not is_told]
     finally:
         add_announcements(metrics, announcer)
-        metrics.flush_metrics()
+        flush(metrics)
     return {"batchItemFailures": [{"itemIdentifier": position} for position in failed]}
 
 

@@ -127,6 +127,8 @@ class DocumentPipeline(pulumi.ComponentResource):
         return self.processor.grant(
             "read-documents",
             allow(["s3:GetObject"], [pulumi.Output.concat(bucket.arn, "/*")]),
+            # Without it S3 answers 403 for an object that is not there, as if the grant were missing.
+            allow(["s3:ListBucket"], [bucket.arn]),
             # Parts of a large result that failed half-way are the lifecycle's to remove.
             allow(["s3:PutObject"], [pulumi.Output.concat(bucket.arn, "/results/*")]),
             *([use_key(kms_key_arn, "s3")] if kms_key_arn else []),

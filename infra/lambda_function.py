@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -123,10 +122,11 @@ class LambdaFunction(pulumi.ComponentResource):
 
 
 def _physical_name(name: str) -> str:
-    physical_name = f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}"
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", physical_name):
+    # A stack may be named with dots, a function may not.
+    physical_name = f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}".replace(".", "-")
+    if len(physical_name) > 64:
         raise ValueError(
-            f"The function {name!r} would be named {physical_name!r}; Lambda allows 64 letters, digits, - and _."
-            " Choose a shorter or plainer stack name."
+            f"The function {name!r} would be named {physical_name!r}, {len(physical_name)} characters; Lambda allows"
+            " 64. Choose a shorter stack name."
         )
     return physical_name

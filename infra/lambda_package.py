@@ -30,7 +30,7 @@ _FUNCTIONS = _PROJECT / "functions"
 _BUILD = _PROJECT / ".build"
 
 # What installers leave beside a package: they differ from run to run, and nothing at run time reads them.
-_STRAY_FILES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", ".lock"}
+_STRAY_FILES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"}
 _STRAY_FOLDERS = {"__pycache__", "bin"}
 _STRAY_SUFFIXES = {".pyc", ".pyi"}
 
@@ -98,6 +98,9 @@ def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
             and path.name not in _STRAY_FILES
             and path.suffix not in _STRAY_SUFFIXES
             and _STRAY_FOLDERS.isdisjoint(name.parts)
+            # Editors and tools leave these beside the code.
+            and not any(part.startswith(".") for part in name.parts)
+            and not path.name.endswith("~")
         ):
             yield name.as_posix(), path
 
@@ -130,9 +133,12 @@ def _wheels(requirements: Path, target: str) -> Path:
                 f"The wheels of {requirements.name} could not be installed for {' '.join(where)}.\n"
                 f"{done.stderr.strip()}"
             )
-        # Another build may have been faster; its folder holds the same.
-        if not folder.is_dir():
+        try:
             fresh.rename(folder)
+        except OSError:
+            # Another build was faster; its folder holds the same.
+            if not folder.is_dir():
+                raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder

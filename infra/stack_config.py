@@ -58,6 +58,7 @@ class StackConfig:
     jwt_token_source: JwtTokenSource
     create_user_pool: bool
     user_pool_callback_urls: tuple[str, ...]
+    user_pool_domain_prefix: str
     allowed_origins: tuple[str, ...]
     protected: bool
     allow_unauthenticated: bool
@@ -111,12 +112,13 @@ class StackConfig:
             )
         if self.create_user_pool and (self.jwt_issuer or self.jwt_audience):
             yield "createUserPool and jwtIssuer or jwtAudience both say who issues tokens.", "createUserPool", "false"
-        if self.create_user_pool and not self.user_pool_callback_urls:
-            yield (
-                "createUserPool needs to know where the page is, or nobody could sign in.",
-                "userPoolCallbackUrls",
-                '["https://app.example.com/"]',
-            )
+        if self.create_user_pool:
+            for key, given, example in (
+                ("userPoolCallbackUrls", self.user_pool_callback_urls, '["https://app.example.com/"]'),
+                ("userPoolDomainPrefix", self.user_pool_domain_prefix, "my-team-docprogress"),
+            ):
+                if not given:
+                    yield f"createUserPool needs {key}, or nobody could sign in.", key, example
         if self.document_uploads and not self.document_pipeline:
             yield "documentUploads needs the bucket of the document pipeline.", "documentPipeline", "true"
         if self.is_production and "*" in self.allowed_origins:
@@ -163,11 +165,12 @@ def declared_defaults() -> Mapping[str, str]:
     }
 
 
-_HOST = r"[A-Za-z0-9.-]+(:[0-9]{1,5})?"
+_HOST = r"[a-z0-9.-]+(:[0-9]{1,5})?"
 # A page that is being written has no certificate yet.
 _LOOPBACK = r"http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?"
 _ORIGIN = matching("origins (https://HOST, no path)", rf"\*|https://{_HOST}|{_LOOPBACK}")
-_URL = matching("https URLs", rf"(https://{_HOST}|{_LOOPBACK})(/\S*)?")
+# Cognito takes localhost by name alone.
+_CALLBACK_URL = matching("https URLs", rf"(https://{_HOST}|http://localhost(:[0-9]{{1,5}})?)(/[^\s#]*)?")
 
 _RULES: Mapping[str, Rule] = {
     "apiThrottleRate": integer(1, why=" (0 would refuse every connection with 429)"),
@@ -191,7 +194,8 @@ _RULES: Mapping[str, Rule] = {
     "jwtAudience": matching("audiences separated by commas", r"[^\s,]+(,[^\s,]+)*"),
     "jwtTokenSource": one_of(("querystring", "subprotocol")),
     "createUserPool": boolean(),
-    "userPoolCallbackUrls": list_of(_URL, '["https://app.example.com/"]'),
+    "userPoolCallbackUrls": list_of(_CALLBACK_URL, '["https://app.example.com/"]'),
+    "userPoolDomainPrefix": matching("1 to 63 small letters, digits and -", r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"),
     "allowedOrigins": list_of(_ORIGIN, '["https://app.example.com"]'),
     "protected": boolean(),
     "allowUnauthenticated": boolean(),

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from progress.access import may_watch
 from progress.document import DocumentState, Subscription
-from progress.fanout import DeliveryReport
+from progress.fanout import DeliveryRefused, DeliveryReport
 from progress.messages import encode, state_message
 
 logger = logging.getLogger(__name__)
@@ -82,18 +82,19 @@ class Announcer:
         """
         started_at = time.perf_counter()
         expired: list[Subscription] = []
-        report = self._poster.post(
-            self._entitled(state, expired),
-            encode(state_message(state)).encode(),
-            deadline_seconds=deadline_seconds,
-            forget=lambda gone: self._store.forget(state.document_id, gone),
-        )
-        milliseconds = (time.perf_counter() - started_at) * 1000
+        try:
+            report = self._poster.post(
+                self._entitled(state, expired),
+                encode(state_message(state)).encode(),
+                deadline_seconds=deadline_seconds,
+                forget=lambda gone: self._store.forget(state.document_id, gone),
+            )
+        except DeliveryRefused as refused:
+            self._count(refused.report, started_at)
+            raise
+        milliseconds = self._count(report, started_at)
         if expired:
             self._forget_expired(state.document_id, expired)
-        with self._lock:
-            self._totals.report += report
-            self._totals.fan_out_milliseconds.append(milliseconds)
         logger.info(
             "Announced",
             extra={
@@ -118,11 +119,18 @@ class Announcer:
             yield [watcher for watcher in page if watcher.expires_at > now and may_watch(watcher.principal_id, state)]
 
     def _forget_expired(self, document_id: str, expired: Sequence[Subscription]) -> None:
+        self._store.forget(document_id, expired)
         if self._close_expired:
             self._poster.disconnect(
                 [watcher.connection_id for watcher in expired], deadline_seconds=_DISCONNECT_SECONDS
             )
-        self._store.forget(document_id, expired)
+
+    def _count(self, report: DeliveryReport, started_at: float) -> float:
+        milliseconds = (time.perf_counter() - started_at) * 1000
+        with self._lock:
+            self._totals.report += report
+            self._totals.fan_out_milliseconds.append(milliseconds)
+        return milliseconds
 
     def take_totals(self) -> Totals:
         with self._lock:

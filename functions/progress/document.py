@@ -44,8 +44,10 @@ class DocumentState:
 
     Attributes:
         sequence: grows strictly with every published state of the document, across runs too.
-        run_id: names one attempt to process the document; writes of another run are refused.
+        run_id: names one processing of the document; writes of another run are refused.
             A pending document has none yet.
+        attempt: counts the workers that began this document, so that one that was taken for dead and is not
+            cannot go on.
         owner: the principal that may watch the document, or None for everyone who may connect.
         failure: set exactly when the status is ERROR.
     """
@@ -56,6 +58,7 @@ class DocumentState:
     total_pages: int
     pages_processed: int = 0
     run_id: str
+    attempt: int = 0
     owner: str | None = None
     failure: Failure | None = None
 
@@ -99,5 +102,5 @@ def is_document_id(value: object) -> bool:
         isinstance(value, str)
         and 0 < len(value) <= MAX_DOCUMENT_ID_LENGTH
         # Lone surrogates arrive as \ud800 in JSON, and no UTF-8 encoder takes them further.
-        and not any(ch < " " or ch == "\x7f" or "\ud800" <= ch <= "\udfff" for ch in value)
+        and not any(ch < " " or "\x7f" <= ch <= "\x9f" or "\ud800" <= ch <= "\udfff" for ch in value)
     )

@@ -6,6 +6,7 @@
 | subscription | DOCUMENT#{docId}   | CONNECTION#{id}   | connection_id, principal_id, subscribed_at (ms),         |
 |              |                    |                   | expires_at                                               |
 | state        | DOCUMENT#{docId}   | STATE             | status, sequence, pages_processed, total_pages, run_id,  |
+|              |                    |                   | attempt, write_id (the last write's, to know its echo),  |
 |              |                    |                   | published_at (ms), updated_at (ms), owner, error_code,   |
 |              |                    |                   | error_message, recoverable, active_shard, expires_at     |
 
@@ -17,14 +18,19 @@ carries `active_shard`: documents that have started and not ended.
 
 from __future__ import annotations
 
+import logging
+import random
 import time
+import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError, ConnectionError, CredentialRetrievalError, HTTPClientError
 
 from progress.document import Connection, DocumentState, ErrorCode, Failure, Status, Subscription
 from progress.tracker import AlreadyProcessed, BeingProcessed, StoreUnavailable, Superseded
@@ -32,16 +38,28 @@ from progress.tracker import AlreadyProcessed, BeingProcessed, StoreUnavailable,
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
+logger = logging.getLogger(__name__)
+
 BY_CONNECTION = "by_connection"
 BY_ACTIVITY = "by_activity"
 # One partition takes 1,000 writes/s; eight take 2,000 documents at 4 updates a second.
 ACTIVE_SHARDS = 8
 
+_THROTTLED = {
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ThrottlingException",
+    "TransactionConflictException",
+}
 # BatchWriteItem's own limit.
 _BATCH = 25
+_BATCH_ATTEMPTS = 6
+# boto3's own pool of connections has ten.
+_FORGOTTEN_AT_ONCE = 8
 # The run of a document that has none yet; no worker may name its own so.
 _NO_RUN = "-"
 _ACTIVE = "(#status = :started OR #status = :progress)"
+_ACTIVE_VALUES = {":started": {"S": Status.STARTED.value}, ":progress": {"S": Status.PROGRESS.value}}
 
 Item = Mapping[str, Mapping[str, Any]]
 
@@ -121,10 +139,17 @@ class ProgressStore:
         keys = [{"pk": item["pk"], "sk": item["sk"]} for page in pages for item in page["Items"]]
         keys.append(_connection_key(connection_id))
         for first in range(0, len(keys), _BATCH):
-            requests: Any = [{"DeleteRequest": {"Key": key}} for key in keys[first : first + _BATCH]]
-            while requests:
-                response = self._client.batch_write_item(RequestItems={self._table_name: requests})
-                requests = response.get("UnprocessedItems", {}).get(self._table_name)
+            self._delete_batch([{"DeleteRequest": {"Key": key}} for key in keys[first : first + _BATCH]])
+
+    def _delete_batch(self, requests: Any) -> None:
+        for attempt in range(_BATCH_ATTEMPTS):
+            response = self._client.batch_write_item(RequestItems={self._table_name: requests})
+            requests = response.get("UnprocessedItems", {}).get(self._table_name)
+            if not requests:
+                return
+            # What DynamoDB leaves undone is throttled, and boto3 does not try it again.
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311
+        logger.warning("%d rows of a closed connection are left to their TTL", len(requests))
 
     # --- subscriptions ---
 
@@ -177,7 +202,12 @@ class ProgressStore:
             # reads the rows. With consistent reads on both sides one of the two sees the other.
             ConsistentRead=True,
         )
-        for page in pages:
+        unread = iter(pages)
+        while True:
+            with _unavailable():
+                page = next(unread, None)
+            if page is None:
+                return
             yield [
                 Subscription(
                     item["connection_id"]["S"],
@@ -190,17 +220,26 @@ class ProgressStore:
 
     def forget(self, document_id: str, gone: Sequence[Subscription]) -> None:
         """Delete subscriptions whose connections are gone, unless they were written again meanwhile."""
-        for subscription in gone:
-            try:
+        # A few at a time: a document that lost all its watchers at once must not take its worker minutes.
+        with ThreadPoolExecutor(max_workers=_FORGOTTEN_AT_ONCE) as pool:
+            for _ in pool.map(lambda subscription: self._forget(document_id, subscription), gone):
+                pass
+
+    def _forget(self, document_id: str, subscription: Subscription) -> None:
+        try:
+            with _unavailable():
                 self._client.delete_item(
                     TableName=self._table_name,
                     Key=_subscription_key(document_id, subscription.connection_id),
                     ConditionExpression="subscribed_at = :seen",
                     ExpressionAttributeValues={":seen": {"N": str(subscription.subscribed_at)}},
                 )
-            except ClientError as error:
-                if not _is_condition_failure(error):
-                    raise
+        except ClientError as error:
+            if not _is_condition_failure(error):
+                raise
+        except StoreUnavailable as error:
+            # The next update meets the same 410, and the TTL comes in the end.
+            logger.warning("A subscription is not forgotten yet: %s", error)
 
     # --- states ---
 
@@ -258,7 +297,10 @@ class ProgressStore:
             ":error": {"S": Status.ERROR.value},
             ":true": {"BOOL": True},
         }
-        sets = "total_pages = :total, pages_processed = :zero, run_id = :run, active_shard = :shard"
+        sets = (
+            "total_pages = :total, pages_processed = :zero, run_id = :run, active_shard = :shard,"
+            " attempt = if_not_exists(attempt, :zero) + :one"
+        )
         removes = ["error_code", "error_message", "recoverable"]
         names = {}
         # None leaves the owner that the document was expected with.
@@ -286,45 +328,39 @@ class ProgressStore:
                 raise BeingProcessed(f"another worker is on run {run_id} of document {document_id!r}") from None
             raise AlreadyProcessed(f"run {run_id} of document {document_id!r} has ended") from None
 
-    def advance(self, document_id: str, *, run_id: str, pages: int, not_within_seconds: float) -> DocumentState | None:
-        condition = f"run_id = :run AND {_ACTIVE}"
-        values = {":run": {"S": run_id}}
+    def advance(
+        self, document_id: str, *, run_id: str, attempt: int | None = None, pages: int, not_within_seconds: float
+    ) -> DocumentState | None:
+        condition, values = _held(run_id, attempt)
         if not_within_seconds:
             condition += " AND published_at <= :due"
             values[":due"] = {"N": str(self._now_ms() - int(not_within_seconds * 1000))}
         try:
             return self._publish(document_id, Status.PROGRESS, add_pages=pages, condition=condition, values=values)
         except _ConditionFailed as failed:
-            if failed.item and (found := state_of(failed.item)).is_active and found.run_id == run_id:
+            if failed.item and _is_held(state_of(failed.item), run_id, attempt):
                 return None
             raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
 
-    def heartbeat(self, document_id: str, *, run_id: str) -> None:
+    def heartbeat(self, document_id: str, *, run_id: str, attempt: int | None = None) -> None:
+        condition, values = _held(run_id, attempt)
         try:
             self._update(
                 document_id,
                 UpdateExpression="SET updated_at = :now_ms",
-                ConditionExpression=f"run_id = :run AND {_ACTIVE}",
+                ConditionExpression=condition,
                 ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues={
-                    ":now_ms": {"N": str(self._now_ms())},
-                    ":run": {"S": run_id},
-                    ":started": {"S": Status.STARTED.value},
-                    ":progress": {"S": Status.PROGRESS.value},
-                },
+                ExpressionAttributeValues={**values, **_ACTIVE_VALUES, ":now_ms": {"N": str(self._now_ms())}},
             )
         except _ConditionFailed:
             raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
 
-    def finish(self, document_id: str, *, run_id: str, pages: int, failure: Failure | None) -> DocumentState:
+    def finish(
+        self, document_id: str, *, run_id: str, attempt: int | None = None, pages: int, failure: Failure | None
+    ) -> DocumentState:
+        condition, values = _held(run_id, attempt)
         try:
-            return self._end(
-                document_id,
-                failure,
-                add_pages=pages,
-                condition=f"run_id = :run AND {_ACTIVE}",
-                values={":run": {"S": run_id}},
-            )
+            return self._end(document_id, failure, add_pages=pages, condition=condition, values=values)
         except _ConditionFailed:
             raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
 
@@ -400,9 +436,10 @@ class ProgressStore:
     ) -> DocumentState:
         """One conditional write of a state that watchers will hear of, under the next sequence."""
         now_ms = self._now_ms()
+        write_id = uuid.uuid4().hex
         expression = (
             "SET #status = :status, #sequence = if_not_exists(#sequence, :none) + :one,"
-            " updated_at = :now_ms, published_at = :now_ms, expires_at = :expires"
+            " updated_at = :now_ms, published_at = :now_ms, expires_at = :expires, write_id = :write"
         )
         values = {
             **values,
@@ -410,9 +447,9 @@ class ProgressStore:
             ":none": {"N": "0"},
             ":one": {"N": "1"},
             ":now_ms": {"N": str(now_ms)},
+            ":write": {"S": write_id},
             ":expires": {"N": str(int(self._now()) + self._document_retention_seconds)},
-            ":started": {"S": Status.STARTED.value},
-            ":progress": {"S": Status.PROGRESS.value},
+            **_ACTIVE_VALUES,
         }
         if sets:
             expression += f", {sets}"
@@ -421,34 +458,36 @@ class ProgressStore:
         if add_pages:
             expression += " ADD pages_processed :pages"
             values[":pages"] = {"N": str(add_pages)}
-        return state_of(
-            self._update(
+        try:
+            item = self._update(
                 document_id,
                 UpdateExpression=expression,
-                ConditionExpression=condition,
+                ConditionExpression=f"({condition}) AND (attribute_not_exists(write_id) OR write_id <> :write)",
                 ExpressionAttributeNames={"#status": "status", "#sequence": "sequence", **(names or {})},
                 ExpressionAttributeValues=values,
             )
-        )
+        except _ConditionFailed as failed:
+            # The write was made and its answer was lost on the way: boto3 has repeated it.
+            if failed.item.get("write_id") != {"S": write_id}:
+                raise
+            item = failed.item
+        return state_of(item)
 
     def _update(self, document_id: str, **arguments: Any) -> Item:
         try:
-            return self._client.update_item(
-                TableName=self._table_name,
-                Key=_state_key(document_id),
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                **arguments,
-            )["Attributes"]
+            with _unavailable():
+                return self._client.update_item(
+                    TableName=self._table_name,
+                    Key=_state_key(document_id),
+                    ReturnValues="ALL_NEW",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **arguments,
+                )["Attributes"]
         except ClientError as error:
-            if _is_condition_failure(error):
-                found: Any = error.response.get("Item", {})
-                raise _ConditionFailed(found) from error
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500 or _is_throttled(error):
-                raise StoreUnavailable(str(error)) from error
-            raise
-        except BotoCoreError as error:
-            raise StoreUnavailable(str(error)) from error
+            if not _is_condition_failure(error):
+                raise
+            found: Any = error.response.get("Item", {})
+            raise _ConditionFailed(found) from error
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
@@ -460,17 +499,36 @@ class _ConditionFailed(Exception):
         self.item = item
 
 
+def _held(run_id: str, attempt: int | None) -> tuple[str, dict[str, Any]]:
+    """The condition under which a worker may write, and its values."""
+    condition = f"run_id = :run AND {_ACTIVE}"
+    values: dict[str, Any] = {":run": {"S": run_id}}
+    if attempt is not None:
+        condition += " AND attempt = :attempt"
+        values[":attempt"] = {"N": str(attempt)}
+    return condition, values
+
+
+def _is_held(state: DocumentState, run_id: str, attempt: int | None) -> bool:
+    return state.is_active and state.run_id == run_id and attempt in (None, state.attempt)
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Failures that pass, after boto3's own retries, become StoreUnavailable."""
+    try:
+        yield
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+        if status >= 500 or error.response["Error"]["Code"] in _THROTTLED:
+            raise StoreUnavailable(str(error)) from error
+        raise
+    except (HTTPClientError, ConnectionError, CredentialRetrievalError) as error:
+        raise StoreUnavailable(str(error)) from error
+
+
 def _is_condition_failure(error: ClientError) -> bool:
     return error.response["Error"]["Code"] == "ConditionalCheckFailedException"
-
-
-def _is_throttled(error: ClientError) -> bool:
-    return error.response["Error"]["Code"] in {
-        "ProvisionedThroughputExceededException",
-        "ThrottlingException",
-        "RequestLimitExceeded",
-        "TransactionConflictException",
-    }
 
 
 def _connection_key(connection_id: str) -> dict[str, Any]:
@@ -511,6 +569,7 @@ def state_of(item: Item) -> DocumentState:
         total_pages=int(item["total_pages"]["N"]),
         pages_processed=int(item["pages_processed"]["N"]),
         run_id=item["run_id"]["S"],
+        attempt=int(item["attempt"]["N"]) if "attempt" in item else 0,
         owner=item["owner"]["S"] if "owner" in item else None,
         failure=failure,
     )

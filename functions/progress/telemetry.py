@@ -25,3 +25,9 @@ def add_announcements(metrics: Metrics, announcer: Announcer) -> None:
         metrics.add_metric(name, MetricUnit.Count, count)
     for milliseconds in totals.fan_out_milliseconds:
         metrics.add_metric("FanOutTime", MetricUnit.Milliseconds, milliseconds)
+
+
+def flush(metrics: Metrics) -> None:
+    """Write what there is; a call that counted nothing is no mistake, as Powertools would have it."""
+    if metrics.metric_set:
+        metrics.flush_metrics()

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from progress.document import DocumentState, Failure
 
@@ -51,8 +51,14 @@ class StoreUnavailable(Exception):
     """The write was not made, and may be tried again."""
 
 
+_Written = TypeVar("_Written")
+
+
 class StateStore(Protocol):
-    """What the rules need of a table. Every method may raise StoreUnavailable."""
+    """What the rules need of a table. Every method may raise StoreUnavailable.
+
+    attempt: the attempt of the run that `start` began; None to write whatever attempt is on.
+    """
 
     def start(
         self,
@@ -66,16 +72,20 @@ class StateStore(Protocol):
         """Begin a run, or one that was not written for so long. Raises AlreadyProcessed or BeingProcessed."""
         ...
 
-    def advance(self, document_id: str, *, run_id: str, pages: int, not_within_seconds: float) -> DocumentState | None:
+    def advance(
+        self, document_id: str, *, run_id: str, attempt: int | None = None, pages: int, not_within_seconds: float
+    ) -> DocumentState | None:
         """Add pages. None, and nothing written, when the document was published within so many seconds,
         by whichever worker. Raises Superseded."""
         ...
 
-    def heartbeat(self, document_id: str, *, run_id: str) -> None:
+    def heartbeat(self, document_id: str, *, run_id: str, attempt: int | None = None) -> None:
         """Note that the run is alive. Raises Superseded."""
         ...
 
-    def finish(self, document_id: str, *, run_id: str, pages: int, failure: Failure | None) -> DocumentState:
+    def finish(
+        self, document_id: str, *, run_id: str, attempt: int | None = None, pages: int, failure: Failure | None
+    ) -> DocumentState:
         """Add pages and end the run. Raises Superseded."""
         ...
 
@@ -85,7 +95,7 @@ Deliver = Callable[[DocumentState, float], object]
 
 
 class ProgressTracker:
-    """Reports the progress of one document from one worker.
+    """Reports the progress of one document from one worker. Use it in a `with`, or end it yourself.
 
     ```python
     with progress_tracker("invoice-7") as tracker:
@@ -100,8 +110,10 @@ class ProgressTracker:
     `advance` costs the worker no waiting; may be called from several threads.
 
     Args:
-        run_id: names this attempt at the document. The same run is never processed twice, a new one replaces
-            whatever was there. None: a new one.
+        run_id: names this processing of the document. The same run is never processed twice, a new one
+            replaces whatever was there. None: a new one.
+        owner: the principal that may watch the document; may be set until it starts. None: whoever it was
+            expected for, or, if it was not expected, everyone who may connect.
         joined: count pages of a run that someone else has started (its `run_id` is needed). Leaving the
             block then completes the document only if all its pages are counted.
         max_messages_per_second: progress updates per document, over all its workers; start, end and errors
@@ -118,6 +130,7 @@ class ProgressTracker:
         store: StateStore,
         deliver: Deliver,
         run_id: str | None = None,
+        owner: str | None = None,
         joined: bool = False,
         max_messages_per_second: float = 4.0,
         remaining_seconds: Callable[[], float] = lambda: float("inf"),
@@ -127,6 +140,7 @@ class ProgressTracker:
             raise ValueError("A joined tracker needs the run_id of the run it counts pages for.")
         self.document_id = document_id
         self.run_id = run_id or uuid.uuid4().hex
+        self.owner = owner
         self._store = store
         self._deliver = deliver
         self._joined = joined
@@ -135,6 +149,7 @@ class ProgressTracker:
         self._retry_follows = retry_follows
 
         self._started = joined
+        self._attempt: int | None = None
         self._ended = False
         self._changed = threading.Condition()
         self._pending_pages = 0
@@ -142,12 +157,8 @@ class ProgressTracker:
         self._sender: threading.Thread | None = None
         self._sender_error: Exception | None = None
 
-    def start(self, total_pages: int, *, owner: str | None = None) -> None:
-        """Begin, or begin again, with no pages processed.
-
-        Args:
-            owner: the principal that may watch the document. None: whoever it was expected for, or, if it was
-                not expected, everyone who may connect.
+    def start(self, total_pages: int) -> None:
+        """Begin, with no pages processed.
 
         Raises:
             AlreadyProcessed: this run has ended: a repeated event.
@@ -156,7 +167,7 @@ class ProgressTracker:
         """
         if total_pages < 1:
             raise ValueError(f"total_pages is {total_pages}; a document to process has at least 1 page.")
-        state = self._begin(total_pages, owner)
+        state = self._begin(total_pages)
         self._due_at = time.monotonic() + self._interval_seconds
         self._start_sender()
         self._send(state, PROGRESS_DELIVERY_SECONDS)
@@ -175,6 +186,11 @@ class ProgressTracker:
             self._start_sender()
             self._changed.notify()
 
+    def require_current(self) -> None:
+        """Before a step that cannot be undone, such as writing the result. Raises Superseded."""
+        self._require_started("require_current")
+        self._persist(lambda: self._store.heartbeat(self.document_id, run_id=self.run_id, attempt=self._attempt))
+
     def complete(self) -> None:
         """End well. The last update, with all pages counted, is sent before this returns."""
         self._require_started("complete")
@@ -183,7 +199,7 @@ class ProgressTracker:
     def fail(self, failure: Failure) -> None:
         """End in an error that watchers are told. Works before `start` too, for a file that cannot be opened."""
         if not self._started:
-            self._begin(total_pages=0, owner=None)
+            self._begin(total_pages=0)
         self._finish(failure)
 
     def __enter__(self) -> Self:
@@ -202,41 +218,54 @@ class ProgressTracker:
         elif isinstance(error, StartRefused | Superseded):
             self._stop_sender()
         else:
-            try:
-                self.fail(
-                    Failure("Processing failed and will be tried again.", recoverable=True)
-                    if self._retry_follows
-                    else Failure("Processing failed.")
-                )
-            except (StartRefused, Superseded) as refused:
-                # The document is not ours to fail; the worker's own exception goes on.
-                logger.info("Not failing the document: %s", refused, extra=self._ids())
+            self._fail_after(error)
 
-    def _begin(self, total_pages: int, owner: str | None) -> DocumentState:
+    def _fail_after(self, error: BaseException) -> None:
+        """Fail the document; whatever comes of it, the worker's own exception is the one that goes on."""
+        failure = (
+            Failure("Processing failed and will be tried again.", recoverable=True)
+            if self._retry_follows
+            else Failure("Processing failed.")
+        )
+        try:
+            self.fail(failure)
+        except (StartRefused, Superseded) as refused:
+            logger.info("Not failing the document: %s", refused, extra=self._ids())
+        except Exception:
+            logger.exception("The failure %s could not be reported", type(error).__name__, extra=self._ids())
+
+    def _begin(self, total_pages: int) -> DocumentState:
         state = self._store.start(
             self.document_id,
             run_id=self.run_id,
             total_pages=total_pages,
-            owner=owner,
+            owner=self.owner,
             abandoned_after_seconds=ABANDONED_AFTER_SECONDS,
         )
         self._started = True
+        self._attempt = state.attempt
         return state
 
     def _finish(self, failure: Failure | None) -> None:
         pages = self._stop_sender()
         self._ended = True
-        state = self._store.finish(self.document_id, run_id=self.run_id, pages=pages, failure=failure)
+        state = self._persist(
+            lambda: self._store.finish(
+                self.document_id, run_id=self.run_id, attempt=self._attempt, pages=pages, failure=failure
+            )
+        )
         self._send(state, FINAL_DELIVERY_SECONDS)
 
     def _leave(self) -> None:
         """Hand in the last pages of a joined tracker; whoever hands in the last of all completes the run."""
         pages = self._stop_sender()
         self._ended = True
+        document_id = self.document_id
+        run: dict[str, Any] = {"run_id": self.run_id, "attempt": None}
         try:
-            state = self._store.advance(self.document_id, run_id=self.run_id, pages=pages, not_within_seconds=0.0)
+            state = self._persist(lambda: self._store.advance(document_id, **run, pages=pages, not_within_seconds=0.0))
             if state and state.pages_processed >= state.total_pages:
-                state = self._store.finish(self.document_id, run_id=self.run_id, pages=0, failure=None)
+                state = self._persist(lambda: self._store.finish(document_id, **run, pages=0, failure=None))
         except Superseded:
             # Two workers may both see the last page counted; the other one has completed the document.
             return
@@ -278,24 +307,41 @@ class ProgressTracker:
                     # Set before sending: the rate is of starts, and a slow fan-out must not slow it further.
                     self._due_at = last_written_at + self._interval_seconds
                     self._send(state, PROGRESS_DELIVERY_SECONDS)
-            except StoreUnavailable as error:
-                logger.warning("Progress is not recorded, will retry: %s", error, extra=self._ids())
-                self._put_back(pages)
             except Exception as error:  # noqa: BLE001  raised to the worker by its next call
                 with self._changed:
                     self._sender_error = error
                 return
 
     def _write(self, pages: int) -> DocumentState | None:
-        if not pages:
-            self._store.heartbeat(self.document_id, run_id=self.run_id)
-            return None
-        state = self._store.advance(
-            self.document_id, run_id=self.run_id, pages=pages, not_within_seconds=self._interval_seconds
-        )
+        """Write pages, or a sign of life; what could not be written is pending again."""
+        try:
+            if not pages:
+                self._store.heartbeat(self.document_id, run_id=self.run_id, attempt=self._attempt)
+                return None
+            state = self._store.advance(
+                self.document_id,
+                run_id=self.run_id,
+                attempt=self._attempt,
+                pages=pages,
+                not_within_seconds=self._interval_seconds,
+            )
+        except StoreUnavailable as error:
+            logger.warning("Progress is not recorded, will retry: %s", error, extra=self._ids())
+            state = None
         if state is None:
             self._put_back(pages)
         return state
+
+    def _persist(self, write: Callable[[], _Written]) -> _Written:
+        """A write that no later one makes up for: tried again for as long as there is time."""
+        give_up_at = time.monotonic() + self._bounded(FINAL_DELIVERY_SECONDS)
+        while True:
+            try:
+                return write()
+            except StoreUnavailable:
+                if time.monotonic() >= give_up_at:
+                    raise
+                time.sleep(random.uniform(0.02, 0.5))  # noqa: S311
 
     def _put_back(self, pages: int) -> None:
         with self._changed:
@@ -304,7 +350,14 @@ class ProgressTracker:
             self._due_at = time.monotonic() + self._interval_seconds * random.uniform(0.5, 1.5)  # noqa: S311
 
     def _send(self, state: DocumentState, seconds: float) -> None:
-        self._deliver(state, max(0.0, min(seconds, self._remaining_seconds() - RESERVED_SECONDS)))
+        try:
+            self._deliver(state, self._bounded(seconds))
+        except StoreUnavailable as error:
+            # The state stands in the table: the next update, or whoever asks again, gets it.
+            logger.warning("The watchers could not be read: %s", error, extra=self._ids())
+
+    def _bounded(self, seconds: float) -> float:
+        return max(0.0, min(seconds, self._remaining_seconds() - RESERVED_SECONDS))
 
     def _require_started(self, action: str) -> None:
         if not self._started or self._ended:

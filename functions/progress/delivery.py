@@ -1,0 +1,331 @@
+"""One message on its way to many connections: who is still to be tried, who is done, what an answer means.
+
+Decides what a status does to a subscription and when a delivery is over; sockets and threads are `fanout`'s
+part. Everything here runs on the fan-out's loop, but for what `Delivery` lets the caller's thread read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from enum import Enum, auto
+
+from progress.document import Subscription
+from progress.http1 import Response
+from progress.sigv4 import Payload, RequestSigner
+
+_FIRST_RETRY_SECONDS = 0.1
+_LONGEST_RETRY_SECONDS = 2.0
+# Retries wait in memory; with this many, no further watchers are read until some are through.
+_MAX_WAITING = 4_096
+# A refusal is about the caller, not about one watcher: after so many in a row the rest would be refused too.
+_REFUSALS_IN_A_ROW = 64
+FORGET_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What became of a message, in connections; every watcher that was read is counted exactly once.
+
+    Attributes:
+        delivered: API Gateway took the message (2xx).
+        stale: the connection is gone (410) and its subscription was handed to `forget`.
+        throttled: still refused with 429 at the deadline; the next update reaches them.
+        failed: everything else, also what had no turn before the deadline.
+    """
+
+    delivered: int = 0
+    stale: int = 0
+    throttled: int = 0
+    failed: int = 0
+
+    def __add__(self, other: DeliveryReport) -> DeliveryReport:
+        return DeliveryReport(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+class DeliveryRefused(Exception):
+    """API Gateway refused a message, and a retry cannot cure it. Raised after the others were served.
+
+    Attributes:
+        status: 403 (permission, credentials or endpoint) or 413 (message over 128 KB).
+        report: what became of the whole delivery; the refused are among `failed`.
+        connection_id: the first connection that was refused.
+    """
+
+    def __init__(self, status: int, report: DeliveryReport, connection_id: str, detail: str) -> None:
+        self.status = status
+        self.report = report
+        self.connection_id = connection_id
+        cause = (
+            "the message is larger than the 128 KB that API Gateway takes: send less, or a reference to it"
+            if status == 413
+            else "the caller may not post here: give its role execute-api:ManageConnections on this API and "
+            "stage (grant_manage_connections), and check that CALLBACK_URL is the stack output callbackUrl"
+        )
+        super().__init__(f"@connections answered {status} for {connection_id}: {cause}. It said: {detail or '-'}")
+
+
+class Verdict(Enum):
+    DELIVERED = auto()
+    STALE = auto()
+    THROTTLED = auto()
+    UNAVAILABLE = auto()
+    EXPIRED_CREDENTIALS = auto()
+    REFUSED = auto()
+    FAILED = auto()
+
+
+_BY_STATUS = {408: Verdict.UNAVAILABLE, 410: Verdict.STALE, 413: Verdict.REFUSED, 429: Verdict.THROTTLED}
+_BY_ERROR_TYPE = {
+    "GoneException": Verdict.STALE,
+    "LimitExceededException": Verdict.THROTTLED,
+    "ThrottlingException": Verdict.THROTTLED,
+    "TooManyRequestsException": Verdict.THROTTLED,
+}
+
+
+def classify(response: Response) -> Verdict:
+    """Tell what an answer means: by its status, which is always there, then by its name, which is not.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html
+    """
+    status = response.status
+    if 200 <= status < 300:
+        return Verdict.DELIVERED
+    if status == 403:
+        # The only refusal that new credentials cure. Its name is not always there, its sentence is.
+        said = f"{response.error_type} {response.body.decode('utf-8', 'replace')}".lower()
+        expired = "expiredtoken" in said or "security token included in the request is expired" in said
+        return Verdict.EXPIRED_CREDENTIALS if expired else Verdict.REFUSED
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status >= 500:
+        return Verdict.UNAVAILABLE
+    return _BY_ERROR_TYPE.get(response.error_type, Verdict.FAILED)
+
+
+class Post:
+    """One subscription's turn. `resent`: it was repeated at once because a kept connection had ended."""
+
+    __slots__ = ("attempts", "delivery", "resent", "signer", "subscription", "throttled")
+
+    def __init__(self, delivery: Delivery, subscription: Subscription) -> None:
+        self.delivery = delivery
+        self.subscription = subscription
+        self.signer = delivery.signer
+        self.attempts = 0
+        self.resent = False
+        self.throttled = False
+
+
+class Delivery:
+    """The state of one publish.
+
+    The caller's thread waits for `wake`, and may read `over`, `wants_page`, `wants_credentials`, take from
+    `stale` (two threads may share a deque) and, once it is over, read everything.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        signer: RequestSigner,
+        payload: Payload,
+        deadline: float,
+        on_backlog: Callable[[Delivery], None],
+    ) -> None:
+        self._loop = loop
+        self._on_backlog = on_backlog  # told when a retry's time has come
+        self.signer = signer
+        self.payload = payload
+        self.deadline = deadline  # in the loop's time
+        self.wake = threading.Event()
+        self.over = False
+        self.wants_page = True
+        self.wants_credentials = False
+        self.renewal_begun = False  # the caller's thread alone uses it
+        self.stale: deque[Subscription] = deque()
+        self.problems: Counter[str] = Counter()
+        self.delivered = self.stale_count = self.throttled = self.failed = 0
+        self.refusal: tuple[int, str, str] | None = None
+        self._unsent: deque[Subscription] = deque()
+        self._retries: deque[Post] = deque()
+        self._waiting: dict[Post, asyncio.TimerHandle] = {}
+        self._suspended: list[Post] = []  # until there are new credentials
+        self._renewed = False
+        self._pending = 0  # handed in and not counted yet
+        self._refused_in_a_row = 0
+        self._all_read = False
+        self._asks_later = False
+        self._deadline_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def report(self) -> DeliveryReport:
+        return DeliveryReport(self.delivered, self.stale_count, self.throttled, self.failed)
+
+    @property
+    def backlog(self) -> int:
+        """How many could be sent now."""
+        return 0 if self.wants_credentials else len(self._unsent) + len(self._retries)
+
+    def begin(self) -> None:
+        if not self.over:
+            self._deadline_timer = self._loop.call_at(self.deadline, self.end)
+
+    def add(self, page: Sequence[Subscription]) -> None:
+        if self.over:  # it ended while the page was on its way
+            self.failed += len(page)
+            return
+        self._unsent.extend(page)
+        self._pending += len(page)
+        if not page:
+            self._ask_for_more()
+
+    def end_of_pages(self) -> None:
+        self._all_read = True
+        self._end_if_done()
+
+    def take(self) -> Post | None:
+        """Return whom to send to next, or None while there is nobody."""
+        if self.wants_credentials:
+            return None
+        if self._retries:
+            post = self._retries.popleft()
+            post.signer = self.signer
+            if self._asks_later:
+                self._ask_for_more()
+        elif self._unsent:
+            post = Post(self, self._unsent.popleft())
+            if not self._unsent:
+                self._ask_for_more()
+        else:
+            return None
+        return post
+
+    def answered(self, post: Post, response: Response) -> bool:
+        """Count the answer; return whether the post is to be sent again at once."""
+        if self.over:  # too late: it was counted as failed
+            return False
+        verdict = classify(response)
+        if verdict is Verdict.DELIVERED:
+            self.delivered += 1
+            self._refused_in_a_row = 0
+            self._count_down()
+            return False
+        self.problems[f"{response.status} {response.error_type}".rstrip()] += 1
+        if verdict is Verdict.STALE:
+            self._refused_in_a_row = 0  # being told that a connection is gone takes the permission too
+            self.stale_count += 1
+            self.stale.append(post.subscription)
+            if len(self.stale) >= FORGET_BATCH:
+                self.wake.set()
+            self._count_down()
+        elif verdict in (Verdict.THROTTLED, Verdict.UNAVAILABLE):
+            post.throttled = verdict is Verdict.THROTTLED
+            self.retry_later(post)
+        elif verdict is Verdict.EXPIRED_CREDENTIALS and post.signer is not self.signer:
+            self._retries.append(post)  # it was signed before the credentials were renewed
+            return True
+        elif verdict is Verdict.EXPIRED_CREDENTIALS and not self._renewed:
+            self._suspended.append(post)
+            self.wants_credentials = True
+            self.wake.set()
+        elif verdict is Verdict.FAILED:
+            self.failed += 1
+            self._count_down()
+        else:
+            detail = response.body.decode("utf-8", "replace")[:300] or response.error_type
+            self._refuse(post, response.status, detail)
+        return False
+
+    def unanswered(self, post: Post, error: OSError, *, was_idle: bool) -> None:
+        """The connection ended; `was_idle`: it was an old one, and it ended before any answer."""
+        if self.over:
+            return
+        if was_idle and not post.resent:
+            # Most likely closed by the peer while idle, as in a frozen sandbox: nobody is to blame.
+            post.resent = True
+            self._retries.append(post)
+            return
+        self.problems[type(error).__name__] += 1
+        post.throttled = False
+        self.retry_later(post)
+
+    def retry_later(self, post: Post) -> None:
+        # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+        longest = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2**post.attempts)
+        delay = random.uniform(0, longest)  # noqa: S311  spreads load, protects no secret
+        post.attempts += 1
+        if self._loop.time() + delay >= self.deadline:
+            self._give_up(post.throttled)
+            self._count_down()
+        else:
+            self._waiting[post] = self._loop.call_later(delay, self._retry_now, post)
+
+    def renew(self, signer: RequestSigner) -> None:
+        """Go on with what the caller has for credentials now; refused again, they count as refused."""
+        self._renewed = True
+        self.wants_credentials = False
+        self.signer = signer
+        self._retries.extend(self._suspended)
+        self._suspended.clear()
+
+    def end(self) -> None:
+        """Count everyone who is not served yet, and be over."""
+        if self.over:
+            return
+        for post, timer in self._waiting.items():
+            timer.cancel()
+            self._give_up(post.throttled)
+        uncounted = self._pending - len(self._waiting)
+        for post in self._retries:
+            self._give_up(post.throttled)
+        self.failed += uncounted - len(self._retries)
+        self._waiting.clear()
+        self._retries.clear()
+        self._unsent.clear()
+        self._suspended.clear()
+        self._pending = 0
+        self._be_over()
+
+    def _retry_now(self, post: Post) -> None:
+        del self._waiting[post]
+        self._retries.append(post)
+        self._on_backlog(self)
+
+    def _refuse(self, post: Post, status: int, detail: str) -> None:
+        self.refusal = self.refusal or (status, post.subscription.connection_id, detail)
+        self._refused_in_a_row += 1
+        self.failed += 1
+        self._count_down()
+        if self._refused_in_a_row >= _REFUSALS_IN_A_ROW:
+            self.end()
+
+    def _give_up(self, throttled: bool) -> None:
+        if throttled:
+            self.throttled += 1
+        else:
+            self.failed += 1
+
+    def _ask_for_more(self) -> None:
+        self._asks_later = len(self._waiting) + len(self._retries) >= _MAX_WAITING
+        if not self._asks_later:
+            self.wants_page = True
+            self.wake.set()
+
+    def _count_down(self) -> None:
+        self._pending -= 1
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._all_read and self._pending == 0 and not self.over:
+            self._be_over()
+
+    def _be_over(self) -> None:
+        self.over = True
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self.wake.set()

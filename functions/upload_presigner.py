@@ -1,0 +1,301 @@
+"""Serves `POST /uploads` of an HTTP API: lets a browser send one PDF straight to the documents bucket.
+
+    {"fileName": str, "size": int}   size in bytes, optional
+becomes a form that S3 takes for five minutes, for this one key, type, owner and range of sizes:
+    {"docId": str, "url": str, "fields": {str: str}, "expiresAt": int}   epoch seconds
+A page posts the fields to the URL as multipart/form-data, with the file as the last one, named `file`.
+
+The form is signed with the function's own role, so it ends earlier if those credentials do, and what it allows
+is what the role may put. Whoever has it may send it again until it expires.
+https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import secrets
+import time
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import quote
+
+import boto3
+from aws_lambda_powertools import Logger
+from botocore.config import Config
+
+from progress.document import ErrorCode
+from progress.settings import SettingsError
+from progress.store import DocumentExists, ProgressStore, dynamodb_client
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+logger = Logger()
+
+EXPIRY_SECONDS = 300
+MAX_REQUEST_CHARACTERS = 8192
+MAX_STEM_CHARACTERS = 80
+# S3 takes 2 KB of metadata with an object, names and values together.
+MAX_OWNER_BYTES = 1024
+
+_CONTENT_TYPE = "application/pdf"
+_DEFAULT_MAX_UPLOAD_BYTES = 100 * 1024 * 1024
+# Of four thousand million suffixes two in a row are hardly taken by chance.
+_ATTEMPTS = 5
+
+Event = Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadSettings:
+    """
+    Attributes:
+        max_upload_bytes: what S3 takes at most; no more than the document processor reads.
+    """
+
+    table_name: str
+    documents_bucket: str
+    max_upload_bytes: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> UploadSettings:
+        """Reads TABLE_NAME, DOCUMENTS_BUCKET and, if there is one, MAX_UPLOAD_BYTES. Raises SettingsError."""
+        for name in ("TABLE_NAME", "DOCUMENTS_BUCKET"):
+            if not environment.get(name):
+                raise SettingsError(f"The environment variable {name} is not set.")
+        limit = environment.get("MAX_UPLOAD_BYTES", str(_DEFAULT_MAX_UPLOAD_BYTES))
+        if not limit.isdecimal() or int(limit) == 0:
+            raise SettingsError(
+                f"The environment variable MAX_UPLOAD_BYTES is {limit!r}; it takes a whole number from 1 up."
+            )
+        return cls(
+            table_name=environment["TABLE_NAME"],
+            documents_bucket=environment["DOCUMENTS_BUCKET"],
+            max_upload_bytes=int(limit),
+        )
+
+
+class UploadRequest(NamedTuple):
+    """size: bytes, or None where the client does not say."""
+
+    file_name: str
+    size: int | None
+
+
+class Upload(NamedTuple):
+    """expires_at: epoch seconds."""
+
+    document_id: str
+    url: str
+    fields: Mapping[str, str]
+    expires_at: int
+
+
+class UploadRefused(Exception):
+    """A request that gets no form; the text is for the client."""
+
+    def __init__(self, status: int, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ExpectedDocuments(Protocol):
+    def expect(self, document_id: str, *, owner: str) -> None:
+        """Raises DocumentExists."""
+
+
+class UploadPresigner:
+    """Names a document and signs the form that uploads it.
+
+    Args:
+        new_suffix: makes the part of a document's id that no one can guess.
+        now: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        s3: S3Client,
+        bucket: str,
+        *,
+        max_upload_bytes: int,
+        documents: ExpectedDocuments,
+        new_suffix: Callable[[], str] = lambda: secrets.token_hex(4),
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+        self._max_upload_bytes = max_upload_bytes
+        self._documents = documents
+        self._new_suffix = new_suffix
+        self._now = now
+
+    def presign(self, request: UploadRequest, owner: str | None) -> Upload:
+        """The form for one new document; an owner may watch it from now on.
+
+        Args:
+            owner: the principal whose document it will be. None: everyone who may connect may watch it.
+
+        Raises:
+            UploadRefused: the file is too large.
+        """
+        if request.size is not None and request.size > self._max_upload_bytes:
+            limit = f"{self._max_upload_bytes / 1024 / 1024:g} MB"
+            raise UploadRefused(413, ErrorCode.INVALID_MESSAGE, f"The file is larger than {limit}.")
+        document_id = self._new_document(stem_of(request.file_name), owner)
+        fields = {"Content-Type": _CONTENT_TYPE}
+        if owner is not None:
+            fields["x-amz-meta-owner"] = encode_owner(owner)
+        # S3 refuses a form with a field that no condition names, so nobody can add an owner of their own.
+        conditions: list[Any] = [{name: value} for name, value in fields.items()]
+        # Before the policy gets its own expiration: what is promised must not end later than that.
+        expires_at = int(self._now()) + EXPIRY_SECONDS
+        form = self._s3.generate_presigned_post(
+            self._bucket,
+            f"{document_id}.pdf",
+            Fields=fields,
+            Conditions=[*conditions, ["content-length-range", 1, self._max_upload_bytes]],
+            ExpiresIn=EXPIRY_SECONDS,
+        )
+        return Upload(document_id, form["url"], form["fields"], expires_at)
+
+    def _new_document(self, stem: str, owner: str | None) -> str:
+        for _ in range(_ATTEMPTS):
+            document_id = f"{stem}-{self._new_suffix()}"
+            if owner is None:
+                return document_id
+            try:
+                self._documents.expect(document_id, owner=owner)
+            except DocumentExists:
+                continue
+            return document_id
+        raise DocumentExists(f"{_ATTEMPTS} ids that start with {stem!r}")
+
+
+def encode_owner(owner: str) -> str:
+    """A principal as an S3 metadata value: percent-encoded UTF-8, for `urllib.parse.unquote` to decode.
+
+    Metadata travel as HTTP headers, in which S3 takes nothing but printable US-ASCII as it is.
+    """
+    return quote(owner, safe="")
+
+
+def stem_of(file_name: str) -> str:
+    """What a file name tells people, as the start of a document's id.
+
+    1 to 80 letters and digits of any script, `-`, `_` and `.`; without folders and without `.pdf`.
+    """
+    name = re.split(r"[/\\]", unicodedata.normalize("NFC", file_name))[-1].strip()
+    name = re.sub(r"\.pdf\Z", "", name, flags=re.IGNORECASE)
+    readable = "".join(ch if ch in "-_." or unicodedata.category(ch)[0] in "LMN" else "-" for ch in name)
+    readable = re.sub("-{2,}", "-", readable).strip("-.")[:MAX_STEM_CHARACTERS].rstrip("-.")
+    return readable or "document"
+
+
+def parse_upload_request(event: Event) -> UploadRequest:
+    """Read the body of an HTTP API event, payload format 2.0.
+
+    Raises:
+        UploadRefused: 400, with a sentence for the client.
+    """
+    try:
+        request = json.loads(_body(event))
+    except (ValueError, RecursionError):
+        raise _invalid("The request is not JSON.") from None
+    file_name = request.get("fileName") if isinstance(request, dict) else None
+    if not isinstance(file_name, str) or not file_name:
+        raise _invalid('A request is a JSON object with a "fileName", a string that is not empty.')
+    size = request.get("size")
+    # In Python true is an int; in JSON it is no number.
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise _invalid('"size" is a whole number of bytes from 1 up.')
+    return UploadRequest(file_name, size)
+
+
+def principal_of(context: Mapping[str, Any]) -> str | None:
+    """Who asks, by the route's authorizer. None where it has none.
+
+    JWT authorizers leave the token's claims, IAM the caller's ARN:
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+
+    Raises:
+        UploadRefused: 403; an authorizer let in somebody without a name, whose document would be everybody's.
+    """
+    match context.get("authorizer"):
+        case None:
+            return None
+        case {"jwt": {"claims": {"sub": str(principal)}}} | {"iam": {"userArn": str(principal)}}:
+            if principal and len(encode_owner(principal)) <= MAX_OWNER_BYTES:
+                return principal
+    raise UploadRefused(403, ErrorCode.FORBIDDEN, "The caller has no name that a document could belong to.")
+
+
+def s3_client(session: boto3.Session) -> S3Client:
+    """A client whose forms go to the bucket's host in its own region.
+
+    The global host redirects for hours after a bucket was made, and a redirect says nothing of CORS.
+    """
+    config = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
+    return session.client("s3", config=config)
+
+
+@cache
+def presigner() -> UploadPresigner:
+    """One for a sandbox, from the environment that `UploadSettings` reads."""
+    settings = UploadSettings.from_environment()
+    session = boto3.Session()
+    return UploadPresigner(
+        s3_client(session),
+        settings.documents_bucket,
+        max_upload_bytes=settings.max_upload_bytes,
+        documents=ProgressStore(dynamodb_client(session), settings.table_name),
+    )
+
+
+def handler(event: Event, _context: object) -> Answer:
+    """Errors are answered as {"errorCode": str, "message": str} with the status 400, 403, 413 or 500."""
+    try:
+        request = parse_upload_request(event)
+        upload = presigner().presign(request, principal_of(event["requestContext"]))
+    except UploadRefused as refused:
+        logger.info("Upload refused", status=refused.status, error_code=refused.code.value)
+        return _answer(refused.status, {"errorCode": refused.code.value, "message": str(refused)})
+    except Exception:
+        logger.exception("Upload not presigned")
+        message = "The server failed. Try again."
+        return _answer(500, {"errorCode": ErrorCode.INTERNAL_ERROR.value, "message": message})
+    logger.info("Upload presigned", document_id=upload.document_id, size=request.size)
+    return _answer(
+        200,
+        {
+            "docId": upload.document_id,
+            "url": upload.url,
+            "fields": upload.fields,
+            "expiresAt": upload.expires_at,
+        },
+    )
+
+
+def _body(event: Event) -> str:
+    body = event.get("body") or ""
+    if len(body) > MAX_REQUEST_CHARACTERS:
+        raise _invalid(f"A request has at most {MAX_REQUEST_CHARACTERS} characters.")
+    # API Gateway encodes what its Content-Type does not call text.
+    return base64.b64decode(body).decode() if event.get("isBase64Encoded") else body
+
+
+def _invalid(message: str) -> UploadRefused:
+    return UploadRefused(400, ErrorCode.INVALID_MESSAGE, message)
+
+
+def _answer(status: int, body: Mapping[str, Any]) -> Answer:
+    # Whoever has the answer may upload, so no cache may keep it.
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    return {"statusCode": status, "headers": headers, "body": json.dumps(body)}

@@ -1,0 +1,262 @@
+"""`POST /uploads`: an HTTP API whose one route hands out forms to upload a document from a browser."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from infra.policy import allow, use_key
+from infra.progress_table import ProgressTable
+
+_ROUTE = "POST /uploads"
+# The stage without a path of its own in the URL, which only HTTP APIs have in this sense.
+_STAGE = "$default"
+# Below API Gateway's 30 seconds, so that the function ends with a line in its log.
+_TIMEOUT_SECONDS = 29
+# What a browser puts into Origin: a scheme and a host, in small letters, and a port unless it is the usual one.
+_ORIGIN = re.compile(r"https?://[^\s/?#@*,A-Z]+")
+_SIGNATURE_HEADERS = ("x-amz-content-sha256", "x-amz-date", "x-amz-security-token")
+
+# Every value is in quotes: API Gateway writes "-" for a variable that has no value. What a client can choose
+# freely, such as its user agent, is left out, as it may have quotes of its own.
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging-variables.html
+ACCESS_LOG_FORMAT = json.dumps(
+    {
+        "requestId": "$context.requestId",
+        "requestTime": "$context.requestTime",
+        "routeKey": "$context.routeKey",
+        "sourceIp": "$context.identity.sourceIp",
+        "status": "$context.status",
+        "responseLength": "$context.responseLength",
+        "integrationStatus": "$context.integration.status",
+        "integrationLatency": "$context.integration.latency",
+        "authorizerError": "$context.authorizer.error",
+        "errorMessage": "$context.error.message",
+        "errorResponseType": "$context.error.responseType",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JwtAuthorization:
+    """API Gateway verifies tokens itself. Unlike the authorizer of `$connect`, it takes RSA signatures only.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html
+
+    Attributes:
+        issuer: as the tokens' `iss` says it.
+        audience: the audiences or client ids to accept, separated by commas.
+    """
+
+    issuer: pulumi.Input[str]
+    audience: pulumi.Input[str]
+
+    def __post_init__(self) -> None:
+        for name, value in (("issuer", self.issuer), ("audience", self.audience)):
+            # Only text can be empty now; an Output has no value yet.
+            if value == "":
+                raise ValueError(f"{name} is empty, so no token could be checked.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentUploadsArgs:
+    """
+    Attributes:
+        bucket: where the documents go; its CORS configuration is set here.
+        table: where the owner of an expected document is noted.
+        authorization: who may upload: everyone, whoever signs with AWS credentials, or whoever has a token.
+        allowed_origins: whose pages may upload, such as `https://app.example.com`. Empty, or with a `*`: everyone's.
+        throttle_rate: requests per second in the long run; throttle_burst: requests at once.
+        kms_key_arn: the bucket's customer key; None for S3's own.
+    """
+
+    bucket: aws.s3.Bucket
+    table: ProgressTable
+    functions: FunctionSettings
+    authorization: Literal["NONE", "AWS_IAM"] | JwtAuthorization
+    allowed_origins: Sequence[str]
+    throttle_rate: float
+    throttle_burst: int
+    detailed_metrics_enabled: bool
+    kms_key_arn: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.authorization not in ("NONE", "AWS_IAM") and not isinstance(self.authorization, JwtAuthorization):
+            raise ValueError(f"authorization is {self.authorization!r}; it takes NONE, AWS_IAM or a JwtAuthorization.")
+        for origin in self.allowed_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"allowed_origins has {origin!r}; an origin is a scheme and a host, such as"
+                    " https://app.example.com, without a path. Leave the list empty to allow every origin."
+                )
+        for name, value in (("throttle_rate", self.throttle_rate), ("throttle_burst", self.throttle_burst)):
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value}; it must be above 0, or every upload gets 429.")
+
+
+class DocumentUploads(pulumi.ComponentResource):
+    """
+    ```python
+    uploads = DocumentUploads("uploads", DocumentUploadsArgs(bucket=pipeline.bucket, table=table, ...))
+    pulumi.export("uploadUrl", uploads.url)
+    ```
+
+    Attributes:
+        url: where pages ask for a form: `https://…/uploads`.
+        route_arn: what a policy names to let an identity upload with AWS_IAM (`execute-api:Invoke`).
+    """
+
+    url: pulumi.Output[str]
+    route_arn: pulumi.Output[str]
+    presigner: LambdaFunction
+
+    def __init__(self, name: str, args: DocumentUploadsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("docprogress:infra:DocumentUploads", name, None, opts)
+        self._name = name
+        self._args = args
+        self._child = pulumi.ResourceOptions(parent=self)
+        self.presigner = LambdaFunction(
+            f"{name}-presigner",
+            LambdaFunctionArgs(
+                handler_module="upload_presigner",
+                environment={"TABLE_NAME": args.table.table_name, "DOCUMENTS_BUCKET": args.bucket.bucket},
+                timeout_seconds=_TIMEOUT_SECONDS,
+                settings=args.functions,
+            ),
+            opts=self._child,
+        )
+        grants = self._grant_presigner()
+        self._allow_origins_in_bucket()
+        self._api = self._create_api()
+        self.url = pulumi.Output.concat(self._api.api_endpoint, "/uploads")
+        self.route_arn = pulumi.Output.concat(self._api.execution_arn, f"/{_STAGE}/POST/uploads")
+        self._create_stage([self._create_route(), self._permit_invocation(), *grants])
+        self.register_outputs({"url": self.url, "route_arn": self.route_arn})
+
+    def _grant_presigner(self) -> list[aws.iam.RolePolicy]:
+        # A signed form allows what its signer may do.
+        upload = self.presigner.grant(
+            "put-documents",
+            allow(["s3:PutObject"], [pulumi.Output.concat(self._args.bucket.arn, "/*.pdf")]),
+            *([use_key(self._args.kms_key_arn, "s3")] if self._args.kms_key_arn else []),
+            parent=self,
+        )
+        # Without principals there are no owners to note.
+        if self._args.authorization == "NONE":
+            return [upload]
+        return [upload, self._args.table.grant_expect(self.presigner)]
+
+    def _allow_origins_in_bucket(self) -> None:
+        aws.s3.BucketCorsConfiguration(
+            f"{self._name}-bucket-cors",
+            bucket=self._args.bucket.id,
+            # A form needs no header of its own; a page that shows how far an upload is sends a preflight all the same.
+            cors_rules=[
+                {"allowed_methods": ["POST"], "allowed_origins": self._allowed_origins, "max_age_seconds": 3600}
+            ],
+            opts=self._child,
+        )
+
+    def _create_api(self) -> aws.apigatewayv2.Api:
+        signature_headers = _SIGNATURE_HEADERS if self._args.authorization == "AWS_IAM" else ()
+        return aws.apigatewayv2.Api(
+            f"{self._name}-api",
+            name=f"{pulumi.get_project()}-{pulumi.get_stack()}-uploads",
+            description="Forms to upload documents with",
+            protocol_type="HTTP",
+            # With this, API Gateway answers preflights itself, before and without any authorization.
+            cors_configuration={
+                "allow_origins": self._allowed_origins,
+                "allow_methods": ["POST"],
+                # By name: a * would not stand for Authorization.
+                "allow_headers": ["authorization", "content-type", *signature_headers],
+                "max_age": 3600,
+            },
+            opts=self._child,
+        )
+
+    def _create_route(self) -> aws.apigatewayv2.Route:
+        integration = aws.apigatewayv2.Integration(
+            f"{self._name}-integration",
+            api_id=self._api.id,
+            integration_type="AWS_PROXY",
+            # Lambda is always invoked by POST, whatever the route.
+            integration_method="POST",
+            integration_uri=self.presigner.invoke_arn,
+            payload_format_version="2.0",
+            timeout_milliseconds=_TIMEOUT_SECONDS * 1000,
+            opts=self._child,
+        )
+        return aws.apigatewayv2.Route(
+            f"{self._name}-route",
+            api_id=self._api.id,
+            route_key=_ROUTE,
+            target=pulumi.Output.concat("integrations/", integration.id),
+            **self._authorization(),
+            opts=self._child,
+        )
+
+    def _authorization(self) -> dict[str, Any]:
+        authorization = self._args.authorization
+        if not isinstance(authorization, JwtAuthorization):
+            return {"authorization_type": authorization}
+        authorizer = aws.apigatewayv2.Authorizer(
+            f"{self._name}-authorizer",
+            api_id=self._api.id,
+            name="jwt",
+            authorizer_type="JWT",
+            identity_sources=["$request.header.Authorization"],
+            jwt_configuration={
+                "issuer": authorization.issuer,
+                "audiences": pulumi.Output.concat(authorization.audience).apply(lambda text: text.split(",")),
+            },
+            opts=self._child,
+        )
+        return {"authorization_type": "JWT", "authorizer_id": authorizer.id}
+
+    def _permit_invocation(self) -> aws.lambda_.Permission:
+        return aws.lambda_.Permission(
+            f"{self._name}-invoke-presigner",
+            action="lambda:InvokeFunction",
+            function=self.presigner.function_name,
+            principal="apigateway.amazonaws.com",
+            source_arn=self.route_arn,
+            opts=self._child,
+        )
+
+    def _create_stage(self, before: list[pulumi.Resource]) -> None:
+        args = self._args
+        access_log_group = aws.cloudwatch.LogGroup(
+            f"{self._name}-access-logs",
+            name=pulumi.Output.concat("/aws/apigateway/", self._api.name, "/uploads"),
+            retention_in_days=args.functions.log_retention_days,
+            opts=self._child,
+        )
+        aws.apigatewayv2.Stage(
+            f"{self._name}-stage",
+            api_id=self._api.id,
+            name=_STAGE,
+            auto_deploy=True,
+            # Both limits, since one that is not set is sent as 0; levels of logging are for WebSocket APIs only.
+            default_route_settings={
+                "throttling_rate_limit": args.throttle_rate,
+                "throttling_burst_limit": args.throttle_burst,
+                "detailed_metrics_enabled": args.detailed_metrics_enabled,
+            },
+            access_log_settings={"destination_arn": access_log_group.arn, "format": ACCESS_LOG_FORMAT},
+            # Whoever comes first finds all of it there.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=before),
+        )
+
+    @property
+    def _allowed_origins(self) -> list[str]:
+        origins = list(self._args.allowed_origins)
+        return origins if origins and "*" not in origins else ["*"]

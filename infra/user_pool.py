@@ -1,0 +1,184 @@
+"""A Cognito user pool and an app client that a page can sign people in with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import pulumi
+import pulumi_aws as aws
+
+# https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_CreateUserPoolDomain.html
+_DOMAIN_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_RESERVED_WORDS = ("aws", "amazon", "cognito")
+# Cognito's own limits.
+_MAX_CALLBACK_URLS = 100
+_MAX_URL_CHARACTERS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserPoolArgs:
+    """
+    Attributes:
+        callback_urls: the pages that people come back to after they have signed in or out.
+        domain_prefix: of the sign-in pages, `https://{prefix}.auth.{region}.amazoncognito.com`; no two pools of a
+            region have the same one.
+        self_sign_up: anybody with an email address may make an account. Else an administrator does.
+        deletion_protection: Cognito refuses to delete the pool, and with it everybody's account.
+    """
+
+    callback_urls: Sequence[str]
+    domain_prefix: str
+    self_sign_up: bool
+    deletion_protection: bool
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.callback_urls) <= _MAX_CALLBACK_URLS:
+            raise ValueError(
+                f"callback_urls has {len(self.callback_urls)} entries; Cognito needs 1 to {_MAX_CALLBACK_URLS}."
+            )
+        for url in self.callback_urls:
+            if not _is_callback_url(url):
+                raise ValueError(
+                    f"callback_urls has {url!r}; a callback URL is an https:// URL without a fragment, such as"
+                    " https://app.example.com/, or one of http://localhost for development."
+                )
+        if not _DOMAIN_PREFIX.fullmatch(self.domain_prefix):
+            raise ValueError(
+                f"domain_prefix is {self.domain_prefix!r}; it takes 1 to 63 small letters, digits and -,"
+                " with - neither first nor last."
+            )
+        for word in _RESERVED_WORDS:
+            if word in self.domain_prefix:
+                raise ValueError(
+                    f"domain_prefix is {self.domain_prefix!r}; Cognito keeps prefixes with {word!r} for itself."
+                )
+
+
+class UserPool(pulumi.ComponentResource):
+    """
+    ```python
+    users = UserPool("users", UserPoolArgs(callback_urls=["https://app.example.com/"], ...))
+    pulumi.export("userPoolIssuer", users.issuer)
+    ```
+
+    A page uses the authorization code grant with PKCE (RFC 7636), for which it needs `client_id` and either
+    `issuer` or `domain_url`. Cognito takes a request without PKCE too: it is the page that must not send one.
+
+    Attributes:
+        issuer: the `iss` of the pool's tokens; the audience of an ID token and the `client_id` of an access token
+            are both `client_id`.
+        domain_url: of the sign-in pages; `/oauth2/authorize` and `/oauth2/token` are below it.
+    """
+
+    pool_id: pulumi.Output[str]
+    client_id: pulumi.Output[str]
+    issuer: pulumi.Output[str]
+    jwks_url: pulumi.Output[str]
+    domain_url: pulumi.Output[str]
+
+    def __init__(self, name: str, args: UserPoolArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("docprogress:infra:UserPool", name, None, opts)
+        self._name = name
+        self._args = args
+        self._child = pulumi.ResourceOptions(parent=self)
+        pool = self._create_pool()
+        client = self._create_client(pool)
+        domain = aws.cognito.UserPoolDomain(
+            f"{name}-domain",
+            user_pool_id=pool.id,
+            domain=args.domain_prefix,
+            # The newer pages, 2, show nothing but an error until somebody gives them a style.
+            managed_login_version=1,
+            opts=self._child,
+        )
+        self.pool_id = pool.id
+        self.client_id = client.id
+        self.issuer = pulumi.Output.concat("https://", pool.endpoint)
+        self.jwks_url = pulumi.Output.concat(self.issuer, "/.well-known/jwks.json")
+        region = pool.arn.apply(lambda arn: arn.split(":")[3])
+        self.domain_url = pulumi.Output.concat("https://", domain.domain, ".auth.", region, ".amazoncognito.com")
+        self.register_outputs(
+            {
+                "pool_id": self.pool_id,
+                "client_id": self.client_id,
+                "issuer": self.issuer,
+                "jwks_url": self.jwks_url,
+                "domain_url": self.domain_url,
+            }
+        )
+
+    def _create_pool(self) -> aws.cognito.UserPool:
+        return aws.cognito.UserPool(
+            f"{self._name}-pool",
+            # The lowest plan with rotating refresh tokens.
+            user_pool_tier="ESSENTIALS",
+            deletion_protection="ACTIVE" if self._args.deletion_protection else "INACTIVE",
+            admin_create_user_config={"allow_admin_create_user_only": not self._args.self_sign_up},
+            username_attributes=["email"],
+            username_configuration={"case_sensitive": False},
+            auto_verified_attributes=["email"],
+            # Until a new address is verified, people sign in with the old one.
+            user_attribute_update_settings={"attributes_require_verification_before_updates": ["email"]},
+            account_recovery_setting={"recovery_mechanisms": [{"name": "verified_email", "priority": 1}]},
+            password_policy={
+                "minimum_length": 12,
+                "require_lowercase": True,
+                "require_uppercase": True,
+                "require_numbers": True,
+                "require_symbols": True,
+                "temporary_password_validity_days": 3,
+            },
+            mfa_configuration="OPTIONAL",
+            software_token_mfa_configuration={"enabled": True},
+            opts=self._child,
+        )
+
+    def _create_client(self, pool: aws.cognito.UserPool) -> aws.cognito.UserPoolClient:
+        return aws.cognito.UserPoolClient(
+            f"{self._name}-client",
+            user_pool_id=pool.id,
+            # A page cannot keep a secret.
+            generate_secret=False,
+            supported_identity_providers=["COGNITO"],
+            allowed_oauth_flows_user_pool_client=True,
+            allowed_oauth_flows=["code"],
+            allowed_oauth_scopes=["openid", "email"],
+            callback_urls=list(self._args.callback_urls),
+            logout_urls=list(self._args.callback_urls),
+            # The one that keeps the password to itself; with none given, Cognito would allow more, and among
+            # them ALLOW_REFRESH_TOKEN_AUTH, which rotation excludes.
+            explicit_auth_flows=["ALLOW_USER_SRP_AUTH"],
+            access_token_validity=60,
+            id_token_validity=60,
+            refresh_token_validity=30,
+            token_validity_units={"access_token": "minutes", "id_token": "minutes", "refresh_token": "days"},
+            # What a client without a secret must do: RFC 9700, 2.2.2. A page whose answer got lost may ask again
+            # with the old token within the grace period.
+            refresh_token_rotation={"feature": "ENABLED", "retry_grace_period_seconds": 60},
+            enable_token_revocation=True,
+            prevent_user_existence_errors="ENABLED",
+            read_attributes=["email", "email_verified"],
+            write_attributes=["email"],
+            opts=self._child,
+        )
+
+
+def _is_callback_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # A port that is no number raises when it is asked for.
+        host = parts.hostname if parts.port != 0 else None
+    except ValueError:
+        return False
+    return (
+        len(url) <= _MAX_URL_CHARACTERS
+        # Everything that urlsplit would tidy up without a word, and Cognito would compare as it is.
+        and re.fullmatch(r"[!-~]+", url) is not None
+        and not {"#", "*", "\\"} & set(url)
+        and "@" not in parts.netloc
+        and bool(host)
+        and (parts.scheme == "https" or (parts.scheme == "http" and host == "localhost"))
+    )
