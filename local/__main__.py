@@ -1,0 +1,103 @@
+"""`python -m local up` and `python -m local demo`."""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from .emulator import CREDENTIALS, NO_PROFILE, REGION, EmulatorError
+from .engine import DeployError, ResourceCreated
+from .signals import ended_by_signals
+from .stack import local_stack
+
+_IMPORTED_AT = time.monotonic()
+_PACKAGES = ("boto3", "ministack", "pulumi", "pulumi_aws", "pypdf", "rich", "websockets", "yaml")
+DEFAULT_PORT = 4566  # where AWS emulators are expected
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        hint = "`make up` and `make demo` install what they need"
+        print(f"error: missing Python packages: {', '.join(missing)}; {hint}", file=sys.stderr)
+        return 1
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(NO_PROFILE)
+    try:
+        with ended_by_signals():
+            if arguments.command == "up":
+                return up(arguments.port, dict(arguments.config))
+            from .demo import demo  # rich and websockets, which `up` can do without
+
+            return demo(arguments.files, started_at=process_started_at())
+    except KeyboardInterrupt:
+        return 130
+    except (EmulatorError, DeployError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def up(port: int, config: dict[str, str]) -> int:
+    """Keeps the stack running until SIGINT or SIGTERM; prints its outputs as one line of JSON when it is ready."""
+
+    def tell(created: ResourceCreated) -> None:
+        print(f"{created.number:3} {created.type} {created.name}", file=sys.stderr)
+
+    with local_stack(port=port, config=config, log=sys.stderr, on_created=tell) as stack:
+        endpoint_url = stack.emulator.endpoint_url
+        print(json.dumps({**stack.outputs, "awsEndpointUrl": endpoint_url}), flush=True)
+        variables = {"AWS_ENDPOINT_URL": endpoint_url, "AWS_DEFAULT_REGION": REGION, **CREDENTIALS}
+        exports = " ".join(f"{name}={value}" for name, value in variables.items())
+        print(f"ready in {time.monotonic() - process_started_at():.1f} s; Ctrl-C ends it", file=sys.stderr)
+        print(f"for the AWS CLI and boto3: export {exports}", file=sys.stderr)
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                stack.emulator.check(within=3600)
+    return 0
+
+
+def process_started_at() -> float:
+    """When this process began, on the `time.monotonic()` clock: before the interpreter was up, where Linux tells."""
+    try:
+        # Field 22 of proc_pid_stat(5), counted after the command name, which may hold spaces.
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):
+        return _IMPORTED_AT
+    return time.monotonic() - age
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description="docprogress on an AWS emulator")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("up", help="keep the stack running and print its outputs as one line of JSON")
+    serve.add_argument("--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s; 0 takes a free one")
+    serve.add_argument(
+        "-c", dest="config", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="as for pulumi up"
+    )
+    show = commands.add_parser("demo", help="watch PDF files being processed, then take everything down")
+    show.add_argument("files", nargs="*", type=Path, metavar="FILE.pdf", help="default: a sample is made")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
+    return int(text)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

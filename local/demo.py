@@ -1,0 +1,107 @@
+"""`python -m local demo`: real documents through a fresh stack, each watched by a WebSocket client of its own."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+
+from .display import deploying, documents_display, summary
+from .emulator import CREDENTIALS, REGION, Emulator
+from .sample_pdf import write_sample_pdf
+from .signals import run_until_signalled
+from .stack import LocalStack, local_stack
+from .watch import Display, WatchedDocument, document_ids, watch
+
+
+class Clients:
+    """The boto3 clients that the demo needs. Making them takes a tenth of a second each."""
+
+    def __init__(self, endpoint_url: str) -> None:
+        session = boto3.Session(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
+        self.s3 = session.client("s3", endpoint_url=endpoint_url, region_name=REGION)
+        # Not in the stubs that are installed: only two calls of it are made here.
+        self.lambda_: Any = session.client("lambda", endpoint_url=endpoint_url, region_name=REGION)
+
+
+def demo(files: Sequence[Path], *, started_at: float) -> int:
+    """Runs the demo and returns its exit code: 0 only when every document completed.
+
+    Args:
+        files: The documents; without any, a sample is made.
+        started_at: When the process began, on the `time.monotonic()` clock.
+    """
+    console = Console()
+    errors = [error for path in files if (error := _unreadable(path))]
+    for error in errors:
+        console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+    if errors:
+        return 1
+    with contextlib.ExitStack() as cleanup:
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="docprogress-demo-")))
+        paths = list(files) or [folder / "sample.pdf"]
+        clients: Clients | None = None
+
+        def prepare(endpoint_url: str) -> None:
+            nonlocal clients
+            clients = Clients(endpoint_url)
+            if not files:
+                write_sample_pdf(paths[0])
+
+        log: list[str] = []
+        try:
+            with deploying(console) as on_created:
+                stack = cleanup.enter_context(local_stack(on_created=on_created, on_log=log.append, meanwhile=prepare))
+        except BaseException:
+            for line in log:
+                console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+            raise
+        assert clients is not None
+        documents = [WatchedDocument(*pair) for pair in zip(paths, document_ids(paths), strict=True)]
+        with documents_display(console, documents) as display:
+            run_until_signalled(_watch_all(documents, stack, clients, display))
+        console.print(summary(documents, started_at))
+        if all(document.completed for document in documents):
+            return 0
+        for line in _errors_logged(stack.emulator):
+            console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+        return 1
+
+
+async def _watch_all(
+    documents: Sequence[WatchedDocument], stack: LocalStack, clients: Clients, display: Display
+) -> None:
+    outputs = stack.outputs
+
+    async def upload(document: WatchedDocument) -> None:
+        key = f"{document.document_id}.pdf"
+        await asyncio.to_thread(clients.s3.upload_file, str(document.path), outputs["documentsBucket"], key)
+
+    async def warm_up() -> None:
+        # The processor's cold start, a second of imports, while the clients wait for the connection handler's.
+        with contextlib.suppress(BotoCoreError, ClientError):  # a document that fails says more than this could
+            name = outputs["documentProcessorName"]
+            await asyncio.to_thread(clients.lambda_.invoke, FunctionName=name, Payload=b'{"Records": []}')
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(warm_up())
+        for document in documents:
+            tasks.create_task(watch(document, outputs["websocketUrl"], upload, display))
+
+
+def _errors_logged(emulator: Emulator) -> list[str]:
+    """The last errors in the emulator's log: why a function could not run is said nowhere else."""
+    return [line for line in emulator.log().splitlines() if " ERROR " in line][-5:]
+
+
+def _unreadable(path: Path) -> str | None:
+    try:
+        with path.open("rb"):
+            return None
+    except OSError as error:
+        return f"cannot read {path}: {error.strerror}"

@@ -1,0 +1,64 @@
+"""The emulator's own process: serves MiniStack on a socket that the parent has already bound.
+
+Started by `local.emulator` as a script in isolated mode. File descriptors come as arguments: the listening
+socket, and the read end of a pipe whose other end only the parent holds. When that pipe closes, on purpose or
+because the parent was killed, the whole process group ends and its temporary directory goes with it.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+GRACE_SECONDS = 0.3  # for WebSocket close frames; a graceful shutdown alone can wait 26 s for idle clients
+
+
+def end_with_parent(lifeline: int, ending: threading.Event) -> None:
+    while os.read(lifeline, 1):
+        pass
+    ending.set()
+    os.killpg(0, signal.SIGTERM)  # Lambda workers end at once, the server starts to close its connections
+    time.sleep(GRACE_SECONDS)
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def main(listener: int, lifeline: int) -> None:
+    ending = threading.Event()
+    watchdog = threading.Thread(target=end_with_parent, args=(lifeline, ending), daemon=True)
+    watchdog.start()
+    # One descriptor per WebSocket client: the usual soft limit of 1024 is reached by a modest load test.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    # Imported under the lifeline: a parent that gives up early must not wait for it.
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+    from ministack.app import app
+
+    config = Config()
+    config.bind = [f"fd://{listener}"]
+    config.keep_alive_timeout = 75
+    config.loglevel = "WARNING"
+    logging.getLogger("ministack").setLevel(logging.WARNING)  # its banner
+
+    async def over_tls(scope: Any, receive: Any, send: Any) -> None:
+        # Policies that refuse plain HTTP (aws:SecureTransport) take loopback, which no one else can read, for TLS.
+        if scope["type"] == "http":
+            scope = {**scope, "scheme": "https"}
+        await app(scope, receive, send)
+
+    asyncio.run(serve(over_tls, config))
+    if ending.is_set():
+        watchdog.join()  # it clears up and ends the group; without a wait it would end with this thread
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

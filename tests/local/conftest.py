@@ -1,0 +1,116 @@
+"""Emulators for the tests of the local stack, and the real program deployed once for everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from local.emulator import CREDENTIALS, NO_PROFILE, REGION, Emulator
+from local.stack import local_stack
+
+
+@dataclass(frozen=True)
+class DeployedStack:
+    """The real program on an emulator.
+
+    Attributes:
+        outputs: The program's stack outputs.
+        emulator: What it stands on; `emulator.log()` shows why something failed.
+    """
+
+    outputs: Mapping[str, Any]
+    emulator: Emulator
+    _cleanup: contextlib.ExitStack = field(repr=False)
+
+    def client(self, service: str) -> Any:
+        """A boto3 client with root credentials, closed with the stack."""
+        return boto3_client(service, self.emulator.endpoint_url, self._cleanup)
+
+    def connect(self, query: str = "", **options: Any) -> ClientConnection:
+        """A WebSocket connection, to be closed by the caller: `with stack.connect() as connection`."""
+        return connect(self.outputs["websocketUrl"] + query, **options)
+
+
+def boto3_client(service: str, endpoint_url: str, cleanup: contextlib.ExitStack) -> Any:
+    session: Any = boto3.Session(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
+    client = session.client(service, endpoint_url=endpoint_url, region_name=REGION)
+    cleanup.callback(client.close)  # an unclosed socket is a warning, and warnings are errors
+    return client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_profile() -> Iterator[None]:
+    """A developer's own AWS profile or endpoint must not decide how these tests end."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in NO_PROFILE.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[DeployedStack]:
+    with local_stack() as running, contextlib.ExitStack() as cleanup:
+        yield DeployedStack(running.outputs, running.emulator, cleanup)
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def aws(emulator: Emulator) -> Iterator[Any]:
+    """Gives the boto3 client of a service on the bare emulator: `aws("s3")`."""
+    with contextlib.ExitStack() as cleanup:
+        yield lambda service: boto3_client(service, emulator.endpoint_url, cleanup)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"stack", "emulator"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("emulator")
+
+
+class Leftovers:
+    """What processes started under `folder`, as their TMPDIR, have left behind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def processes(self) -> list[str]:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"TMPDIR={self.folder}".encode() in (process / "environ").read_bytes():
+                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        return found
+
+    def files(self) -> list[Path]:
+        return list(self.folder.iterdir())
+
+    def assert_none(self, *, within: float = 0.0) -> None:
+        deadline = time.monotonic() + within
+        while (self.processes() or self.files()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert self.processes() == []
+        assert self.files() == []
+
+
+@pytest.fixture
+def leftovers(tmp_path: Path) -> Leftovers:
+    """For a child process with `env={"TMPDIR": str(leftovers.folder)}`."""
+    folder = tmp_path / "tmpdir"
+    folder.mkdir()
+    return Leftovers(folder)

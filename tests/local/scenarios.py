@@ -1,0 +1,92 @@
+"""What the emulator tests do to a stack: connect, watch, upload, and read what comes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection
+
+from local.sample_pdf import write_sample_pdf
+
+# A cold Lambda on a busy two-core machine; a message that has not come by then does not come.
+PATIENCE_SECONDS = 30.0
+FINAL = ("processing_complete", "error")
+
+Message = dict[str, Any]
+
+
+def send(connection: ClientConnection, **message: Any) -> None:
+    connection.send(json.dumps(message))
+
+
+def ask(connection: ClientConnection, **message: Any) -> Message:
+    send(connection, **message)
+    return receive(connection)
+
+
+def receive(connection: ClientConnection, timeout: float = PATIENCE_SECONDS) -> Message:
+    message: Message = json.loads(connection.recv(timeout=timeout))
+    return message
+
+
+def receive_to_the_end(connection: ClientConnection) -> list[Message]:
+    messages = [receive(connection)]
+    while messages[-1]["status"] not in FINAL:
+        messages.append(receive(connection))
+    return messages
+
+
+def pdf(folder: Path, pages: int = 3) -> bytes:
+    path = folder / f"{pages}-pages.pdf"
+    write_sample_pdf(path, pages=pages)
+    return path.read_bytes()
+
+
+def upload(stack: Any, document_id: str, body: bytes, **metadata: str) -> None:
+    stack.client("s3").put_object(
+        Bucket=stack.outputs["documentsBucket"], Key=f"{document_id}.pdf", Body=body, Metadata=metadata
+    )
+
+
+def rows(stack: Any, partition: str) -> list[Mapping[str, Any]]:
+    """What the table holds under a partition key."""
+    found: list[Mapping[str, Any]] = stack.client("dynamodb").query(
+        TableName=stack.outputs["tableName"],
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": partition}},
+        ConsistentRead=True,
+    )["Items"]
+    return found
+
+
+def eventually(is_so: Any, *, within: float = PATIENCE_SECONDS) -> bool:
+    """Whether something becomes so in time."""
+    deadline = time.monotonic() + within
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def put_silent_document(stack: Any, document_id: str) -> None:
+    """Five of ten pages are done, and its worker was last heard of in 1970."""
+    stack.client("dynamodb").put_item(
+        TableName=stack.outputs["tableName"],
+        Item={
+            "pk": {"S": f"DOCUMENT#{document_id}"},
+            "sk": {"S": "STATE"},
+            "status": {"S": "progress"},
+            "sequence": {"N": "7"},
+            "total_pages": {"N": "10"},
+            "pages_processed": {"N": "5"},
+            "run_id": {"S": "run"},
+            "active_shard": {"S": "ACTIVE#3"},
+            "updated_at": {"N": "1"},
+            "expires_at": {"N": "99999999999"},
+        },
+    )

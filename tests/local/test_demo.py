@@ -1,0 +1,267 @@
+"""Not proven here: how the bars look on a terminal, nor any rule of the wire protocol beyond what the demo shows."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from websockets.asyncio.server import ServerConnection, serve
+
+from local.display import documents_display
+from local.sample_pdf import write_sample_pdf
+from local.watch import WatchedDocument, document_ids, watch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def demo(leftovers: Any, *files: Path | str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "local", "demo", *map(str, files)],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(leftovers.folder), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.emulator
+def test_the_demo_needs_no_file_and_nothing_of_the_shell(leftovers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "of-somebody")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("PULUMI_CONFIG", '{"docprogress:loggingLevel": "bad"}')
+    run = demo(leftovers)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stderr == ""
+    assert "sample.pdf: waiting\n" in run.stdout
+    assert "sample.pdf: completed\n" in run.stdout
+    assert [line for line in run.stdout.splitlines() if "│ sample.pdf │   150 │" in line and "completed" in line]
+    leftovers.assert_none()
+
+
+@pytest.mark.emulator
+def test_every_file_gets_its_own_outcome_and_one_failure_fails_the_demo(leftovers: Any, tmp_path: Path) -> None:
+    first, second, broken = tmp_path / "a" / "report.pdf", tmp_path / "b" / "report.pdf", tmp_path / "no [pdf].pdf"
+    first.parent.mkdir()
+    second.parent.mkdir()
+    write_sample_pdf(first, pages=3)
+    write_sample_pdf(second, pages=5)
+    broken.write_text("this is no PDF")
+    run = demo(leftovers, first, second, broken)
+    assert run.returncode == 1
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run.stdout.splitlines() if "│" in line]
+    assert [(row[0], row[1], row[4].split(":")[0]) for row in rows] == [
+        ("report.pdf", "3", "completed"),
+        ("report.pdf", "5", "completed"),
+        ("no [pdf].pdf", "0", "PROCESSING_FAILED"),
+    ]
+    leftovers.assert_none()
+
+
+def test_a_missing_file_is_told_before_anything_starts(leftovers: Any, tmp_path: Path) -> None:
+    run = demo(leftovers, tmp_path / "missing.pdf", tmp_path)
+    assert run.returncode == 1
+    assert run.stdout.splitlines() == [
+        f"error: cannot read {tmp_path / 'missing.pdf'}: No such file or directory",
+        f"error: cannot read {tmp_path}: Is a directory",
+    ]
+
+
+@pytest.mark.emulator
+def test_the_demo_can_be_ended_at_any_time(leftovers: Any) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "local", "demo"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(leftovers.folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if " of 150 pages" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    leftovers.assert_none()
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["a/x.pdf", "b/x.pdf", "c/x.PDF"], ["x", "x-2", "x-3"]),
+        (["x-2.pdf", "x.pdf", "d/x.pdf"], ["x-2", "x", "x-3"]),
+        (["Ä b.c.pdf", "noending", ".pdf"], ["Ä b.c", "noending", ".pdf"]),
+        (["a\nb.pdf"], ["a_b"]),
+        ([os.fsdecode(b"caf\xe9.pdf")], ["caf\N{REPLACEMENT CHARACTER}"]),
+        ([f"{'x' * 250}.pdf"], ["x" * 200]),
+    ],
+)
+def test_each_file_has_a_valid_document_id_of_its_own(names: list[str], ids: list[str]) -> None:
+    assert document_ids([Path(name) for name in names]) == ids
+
+
+def document() -> WatchedDocument:
+    return WatchedDocument(Path("some [x].pdf"), "some")
+
+
+def test_a_message_that_is_not_newer_changes_nothing() -> None:
+    watched = document()
+    for message in (
+        {"status": "processing_started", "docId": "some", "totalPages": 10, "sequence": 1},
+        {"status": "progress", "docId": "some", "pagesProcessed": 7, "totalPages": 10, "sequence": 5},
+        {"status": "progress", "docId": "some", "pagesProcessed": 3, "totalPages": 10, "sequence": 4},
+        {"status": "progress", "docId": "some", "pagesProcessed": 3, "totalPages": 10, "sequence": 5},
+    ):
+        watched.receive(message)
+    assert (watched.pages_processed, watched.messages_received, watched.ended) == (7, 4, False)
+
+
+@pytest.mark.parametrize("recoverable", [True, False])
+def test_an_error_is_the_end_unless_a_retry_is_coming(recoverable: bool) -> None:
+    watched = document()
+    error = {"status": "error", "errorCode": "PROCESSING_FAILED", "message": "Broken.", "recoverable": recoverable}
+    watched.receive({**error, "docId": "some", "sequence": 2})
+    assert watched.ended is not recoverable
+    assert watched.failure == (None if recoverable else "PROCESSING_FAILED: Broken.")
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, str | None]] = []
+
+    def update(self, document: WatchedDocument) -> None:
+        self.seen.append((document.pages_processed, document.failure))
+
+
+Talk = Callable[[ServerConnection, asyncio.Event], Awaitable[None]]
+
+
+def watched_against(talk: Talk, upload_error: Exception | None = None) -> tuple[WatchedDocument, Recorder]:
+    """Watches one document against a server that talks as told; it learns of the upload by an event."""
+    watched, recorder = document(), Recorder()
+
+    async def run() -> None:
+        uploaded = asyncio.Event()
+
+        async def upload(_: WatchedDocument) -> None:
+            if upload_error:
+                raise upload_error
+            uploaded.set()
+
+        async def handle(connection: ServerConnection) -> None:
+            assert json.loads(await connection.recv()) == {"action": "progress", "docId": "some"}
+            assert not uploaded.is_set(), "a subscription after the upload could miss messages"
+            await talk(connection, uploaded)
+
+        async with serve(handle, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            await watch(watched, f"ws://127.0.0.1:{port}", upload, recorder, silence_seconds=0.3)
+
+    asyncio.run(run())
+    return watched, recorder
+
+
+async def send(connection: ServerConnection, **message: Any) -> None:
+    await connection.send(json.dumps(message))
+
+
+def test_a_document_is_followed_from_its_subscription_to_its_end() -> None:
+    async def talk(connection: ServerConnection, uploaded: asyncio.Event) -> None:
+        await send(connection, status="pending", docId="some")
+        await uploaded.wait()
+        await send(connection, status="processing_started", docId="some", totalPages=2, sequence=1)
+        await send(connection, status="processing_complete", docId="some", sequence=2)
+
+    watched, recorder = watched_against(talk)
+    assert watched.completed
+    assert watched.messages_received == 3
+    assert watched.first_push_at is not None
+    assert recorder.seen[-1] == (2, None)
+
+
+def test_a_document_of_which_nothing_is_heard_has_failed() -> None:
+    async def talk(connection: ServerConnection, uploaded: asyncio.Event) -> None:
+        await send(connection, status="pending", docId="some")
+        await connection.wait_closed()
+
+    watched, recorder = watched_against(talk)
+    assert watched.failure == "nothing was heard of it for 0.3 s"
+    assert recorder.seen[-1] == (0, watched.failure)
+
+
+def test_a_closed_connection_is_told() -> None:
+    async def talk(connection: ServerConnection, uploaded: asyncio.Event) -> None:
+        await connection.close(1011, "broken")
+
+    watched, _ = watched_against(talk)
+    assert watched.failure is not None
+    assert watched.failure.startswith("the connection was closed: received 1011 (internal error) broken")
+
+
+def test_an_upload_that_fails_is_told() -> None:
+    async def talk(connection: ServerConnection, uploaded: asyncio.Event) -> None:
+        await send(connection, status="pending", docId="some")
+        await connection.wait_closed()
+
+    watched, _ = watched_against(talk, upload_error=OSError("no space"))
+    assert watched.failure == "no space"
+
+
+def test_a_refused_subscription_is_told_and_nothing_is_uploaded() -> None:
+    async def talk(connection: ServerConnection, uploaded: asyncio.Event) -> None:
+        await send(connection, status="error", errorCode="FORBIDDEN", message="Not yours.", recoverable=False)
+        await connection.wait_closed()
+        assert not uploaded.is_set()
+
+    watched, _ = watched_against(talk)
+    assert watched.failure == "FORBIDDEN: Not yours."
+
+
+@pytest.mark.parametrize("message", ["no JSON", "[]", '{"docId":"some"}', '{"status":"error"}'])
+def test_a_message_outside_the_protocol_is_told(message: str) -> None:
+    async def talk(connection: ServerConnection, uploaded: asyncio.Event) -> None:
+        await connection.send(message)
+        await connection.wait_closed()
+
+    watched, _ = watched_against(talk)
+    assert watched.failure is not None
+    assert watched.failure.startswith("a message does not follow the protocol: ")
+
+
+def shown(watched: WatchedDocument, *, terminal: bool) -> str:
+    console = Console(force_terminal=terminal, width=120, color_system=None, record=True, file=io.StringIO())
+    with documents_display(console, [watched]) as display:
+        display.update(watched)
+    return console.export_text()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_failure_is_shown_in_the_place_of_the_bar(terminal: bool) -> None:
+    watched = document()
+    watched.failure = "PROCESSING_FAILED: [not markup]"
+    text = shown(watched, terminal=terminal)
+    assert "some [x].pdf" in text
+    assert "PROCESSING_FAILED: [not markup]" in text
+    assert "━" not in text
+
+
+def test_a_bar_shows_its_pages() -> None:
+    watched = document()
+    watched.receive({"status": "progress", "docId": "some", "pagesProcessed": 3, "totalPages": 10, "sequence": 5})
+    text = shown(watched, terminal=True)
+    assert "3/10 pages" in text
+    assert "━" in text

@@ -1,0 +1,100 @@
+"""Not proven here: that the Pulumi CLI reads the same; there is none on the machines that run these tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local.project import ProjectError, read_project
+
+PROJECT = """
+name: shop
+runtime: python
+config:
+  color: {type: string, default: red}
+  shop:rate: {type: integer, default: 5}
+  open: {type: boolean, default: false}
+  tags: {type: array, items: {type: string}, default: [a, b]}
+  token: {type: string, default: t, secret: true}
+  aws:region: {value: us-east-1}
+  plain: short form
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "Pulumi.yaml").write_text(PROJECT)
+    return tmp_path
+
+
+def test_defaults_stand_where_nothing_else_is_said(folder: Path) -> None:
+    project = read_project(folder, "local", {})
+    assert project.name == "shop"
+    assert project.program == folder
+    assert project.secret_keys == ["shop:token"]
+    assert project.config == {
+        "shop:color": "red",
+        "shop:rate": "5",
+        "shop:open": "false",
+        "shop:tags": '["a", "b"]',
+        "shop:token": "t",
+        "aws:region": "us-east-1",
+        "shop:plain": "short form",
+    }
+
+
+def test_an_override_beats_the_stack_which_beats_the_project(folder: Path) -> None:
+    (folder / "Pulumi.local.yaml").write_text("config:\n  shop:color: blue\n  shop:rate: 6\n  shop:open: true\n")
+    config = read_project(folder, "local", {"rate": "7", "shop:extra": "x"}).config
+    assert config["shop:color"] == "blue"
+    assert config["shop:open"] == "true"
+    assert config["shop:rate"] == "7"
+    assert config["shop:extra"] == "x"
+    assert read_project(folder, "dev", {}).config["shop:color"] == "red", "another stack's file is not read"
+
+
+def test_a_string_that_looks_like_a_number_stays_a_string(folder: Path) -> None:
+    assert read_project(folder, "local", {"color": "007"}).config["shop:color"] == "007"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"rate": "many"}, "config key 'shop:rate' of stack 'local' must be of type integer, not 'many'"),
+        ({"rate": "1.5"}, "config key 'shop:rate' of stack 'local' must be of type integer, not 1.5"),
+        ({"rate": "true"}, "config key 'shop:rate' of stack 'local' must be of type integer, not True"),
+        ({"open": "yes"}, "config key 'shop:open' of stack 'local' must be of type boolean, not 'yes'"),
+        ({"tags": "a"}, "config key 'shop:tags' of stack 'local' must be of type array, not 'a'"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(folder: Path, overrides: dict[str, str], message: str) -> None:
+    with pytest.raises(ProjectError) as raised:
+        read_project(folder, "local", overrides)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("project", "stack", "message"),
+    [
+        ("runtime: python", "", "has no name"),
+        ("- a list", "", "is not a YAML mapping"),
+        ("name: [", "", "cannot be read"),
+        ("name: a\nconfig: {k: {type: string}}", "", "stack 'local' is missing a value for the config key 'a:k'"),
+        ("name: a\nconfig: {k: {type: text, default: x}}", "", "'a:k' is declared as 'text'; allowed: string"),
+        ("name: a", "config: {a:k: {secure: AAAB}}", "'a:k' is encrypted"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_clear_message(
+    tmp_path: Path, project: str, stack: str, message: str
+) -> None:
+    (tmp_path / "Pulumi.yaml").write_text(project)
+    if stack:
+        (tmp_path / "Pulumi.local.yaml").write_text(stack)
+    with pytest.raises(ProjectError, match=message):
+        read_project(tmp_path, "local", {})
+
+
+def test_a_folder_without_a_project_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"Pulumi\.yaml does not exist"):
+        read_project(tmp_path, "local", {})
