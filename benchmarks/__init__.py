@@ -1,0 +1,1 @@
+"""Measures delivery against its peers. `python -m benchmarks --help`."""

@@ -1,0 +1,272 @@
+"""Stand-ins for the table and for those who listen, with the rules of the real ones."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from progress.delivery import DeliveryReport
+from progress.document import Connection, DocumentState, Failure, Status, Subscription
+from progress.tracker import AlreadyProcessed, BeingProcessed, Superseded
+
+
+@dataclass
+class _Row:
+    state: DocumentState
+    published_at: float
+    updated_at: float
+
+
+class InMemoryStore:
+    """The table's rules without a table: each method is one atomic step, as one conditional write is.
+
+    Attributes:
+        published: every state that was written and that watchers are to hear of, in the order of writing.
+        heartbeats: how many were noted.
+        before: called with the method's name before anything is written; what it raises, the method raises.
+        connections: those that were added and not removed, by id.
+        subscriptions: by document and connection.
+        calls: the names of the methods called, in order.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._rows: dict[str, _Row] = {}
+        self.published: list[DocumentState] = []
+        self.heartbeats = 0
+        self.before: Callable[[str], None] = lambda method: None
+        self.connections: dict[str, Connection] = {}
+        self.connected_at: dict[str, int] = {}
+        self.subscriptions: dict[tuple[str, str], Subscription] = {}
+        self.calls: list[str] = []
+
+    def _enter(self, method: str) -> None:
+        self.calls.append(method)
+        self.before(method)
+
+    # --- states ---
+
+    def read(self, document_id: str) -> DocumentState | None:
+        self._enter("read")
+        row = self._rows.get(document_id)
+        return row.state if row else None
+
+    def start(
+        self,
+        document_id: str,
+        *,
+        run_id: str,
+        total_pages: int,
+        owner: str | None,
+        abandoned_after_seconds: float,
+    ) -> DocumentState:
+        self._enter("start")
+        with self._lock:
+            now = self._now()
+            row = self._rows.get(document_id)
+            if row is not None and row.state.run_id == run_id:
+                if row.state.is_active:
+                    if row.updated_at >= now - abandoned_after_seconds:
+                        raise BeingProcessed(document_id)
+                elif not (row.state.failure and row.state.failure.recoverable):
+                    raise AlreadyProcessed(document_id)
+            state = DocumentState(
+                document_id=document_id,
+                status=Status.STARTED,
+                sequence=(row.state.sequence if row else 0) + 1,
+                total_pages=total_pages,
+                run_id=run_id,
+                attempt=(row.state.attempt if row else 0) + 1,
+                owner=owner or (row.state.owner if row else None),
+            )
+            self._rows[document_id] = _Row(state, now, now)
+            self.published.append(state)
+            return state
+
+    def advance(
+        self,
+        document_id: str,
+        *,
+        run_id: str,
+        attempt: int | None = None,
+        pages: int,
+        not_within_seconds: float,
+    ) -> DocumentState | None:
+        self._enter("advance")
+        with self._lock:
+            row = self._active(document_id, run_id, attempt)
+            if not_within_seconds and row.published_at > self._now() - not_within_seconds:
+                return None
+            return self._publish(row, Status.PROGRESS, pages, None)
+
+    def heartbeat(self, document_id: str, *, run_id: str, attempt: int | None = None) -> None:
+        self._enter("heartbeat")
+        with self._lock:
+            self._active(document_id, run_id, attempt).updated_at = self._now()
+            self.heartbeats += 1
+
+    def finish(
+        self, document_id: str, *, run_id: str, attempt: int | None = None, pages: int, failure: Failure | None
+    ) -> DocumentState:
+        self._enter("finish")
+        with self._lock:
+            row = self._active(document_id, run_id, attempt)
+            return self._publish(row, Status.ERROR if failure else Status.COMPLETE, pages, failure)
+
+    def _active(self, document_id: str, run_id: str, attempt: int | None) -> _Row:
+        row = self._rows.get(document_id)
+        if (
+            row is None
+            or row.state.run_id != run_id
+            or attempt not in (None, row.state.attempt)
+            or not row.state.is_active
+        ):
+            raise Superseded(document_id)
+        return row
+
+    def _publish(self, row: _Row, status: Status, pages: int, failure: Failure | None) -> DocumentState:
+        row.state = replace(
+            row.state,
+            status=status,
+            sequence=row.state.sequence + 1,
+            pages_processed=row.state.pages_processed + pages,
+            failure=failure,
+        )
+        row.published_at = row.updated_at = self._now()
+        self.published.append(row.state)
+        return row.state
+
+    # --- connections and subscriptions ---
+
+    def add_connection(self, connection: Connection, *, connected_at: int) -> None:
+        self._enter("add_connection")
+        self.connections[connection.connection_id] = connection
+        self.connected_at[connection.connection_id] = connected_at
+
+    def connection(self, connection_id: str) -> Connection | None:
+        self._enter("connection")
+        found = self.connections.get(connection_id)
+        return found if found and found.expires_at > self._now() else None
+
+    def remove_connection(self, connection_id: str) -> None:
+        self._enter("remove_connection")
+        self.connections.pop(connection_id, None)
+        for key in [key for key in self.subscriptions if key[1] == connection_id]:
+            del self.subscriptions[key]
+
+    def subscribe(self, document_id: str, connection: Connection) -> None:
+        self._enter("subscribe")
+        self.subscriptions[document_id, connection.connection_id] = Subscription(
+            connection.connection_id, int(self._now() * 1000), connection.expires_at, connection.principal_id
+        )
+
+    def may_subscribe(self, document_id: str, connection_id: str, *, limit: int) -> bool:
+        self._enter("may_subscribe")
+        mine = [document for document, subscriber in self.subscriptions if subscriber == connection_id]
+        return len(mine) < limit or document_id in mine
+
+    def unsubscribe(self, document_id: str, connection_id: str) -> None:
+        self._enter("unsubscribe")
+        self.subscriptions.pop((document_id, connection_id), None)
+
+    def watchers(self, document_id: str) -> Iterator[Sequence[Subscription]]:
+        self._enter("watchers")
+        yield [subscription for (document, _), subscription in self.subscriptions.items() if document == document_id]
+
+    def forget(self, document_id: str, gone: Sequence[Subscription]) -> None:
+        self._enter("forget")
+        for subscription in gone:
+            if self.subscriptions.get((document_id, subscription.connection_id)) == subscription:
+                del self.subscriptions[document_id, subscription.connection_id]
+
+
+class Listener:
+    """Hears what a tracker delivers, and notes whether two deliveries ever overlapped.
+
+    Attributes:
+        heard: the states, in the order in which their deliveries began.
+        deadlines: the seconds that each delivery was given.
+        during: called with the state while it is delivered; what it raises, the delivery raises.
+    """
+
+    def __init__(self) -> None:
+        self.heard: list[DocumentState] = []
+        self.deadlines: list[float] = []
+        self.overlapped = False
+        self.during: Callable[[DocumentState], None] = lambda state: None
+        self._busy = threading.Lock()
+        self._changed = threading.Condition()
+
+    def deliver(self, state: DocumentState, deadline_seconds: float) -> None:
+        alone = self._busy.acquire(blocking=False)
+        self.overlapped |= not alone
+        try:
+            with self._changed:
+                self.heard.append(state)
+                self.deadlines.append(deadline_seconds)
+                self._changed.notify_all()
+            self.during(state)
+        finally:
+            if alone:
+                self._busy.release()
+
+    def wait_for(self, condition: Callable[[list[DocumentState]], bool], seconds: float = 10.0) -> None:
+        """Wait until what was heard fulfils the condition; a failed assertion after so many seconds."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: condition(self.heard), seconds), f"heard only {self.heard}"
+
+
+class RecordingPoster:
+    """Takes the place of the fan-out: reads the watchers and notes who was sent what.
+
+    Attributes:
+        posts: connection id and message, in order.
+        stale: connection ids that answer 410 Gone.
+        refusal: raised at the end of a post, or None.
+        disconnected: the connection ids that were closed.
+    """
+
+    def __init__(self) -> None:
+        self.posts: list[tuple[str, bytes]] = []
+        self.deadlines: list[float] = []
+        self.stale: set[str] = set()
+        self.refusal: Exception | None = None
+        self.disconnected: list[str] = []
+
+    def post(
+        self,
+        watchers: Iterable[Sequence[Subscription]],
+        message: bytes,
+        *,
+        deadline_seconds: float,
+        forget: Callable[[Sequence[Subscription]], None],
+    ) -> DeliveryReport:
+        self.deadlines.append(deadline_seconds)
+        report = DeliveryReport()
+        for page in watchers:
+            gone = [subscription for subscription in page if subscription.connection_id in self.stale]
+            reached = [subscription for subscription in page if subscription not in gone]
+            self.posts += [(subscription.connection_id, message) for subscription in reached]
+            if gone:
+                forget(gone)
+            report += DeliveryReport(delivered=len(reached), stale=len(gone))
+        if self.refusal:
+            raise self.refusal
+        return report
+
+    def disconnect(self, connection_ids: Iterable[str], *, deadline_seconds: float) -> DeliveryReport:
+        self.disconnected += connection_ids
+        return DeliveryReport(delivered=len(self.disconnected))
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether the condition becomes true within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True

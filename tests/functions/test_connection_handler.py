@@ -1,0 +1,431 @@
+"""The handler of the WebSocket routes, with events as API Gateway documents them and a table in memory.
+
+Not proved here: that the routes lead here, that replies reach the client (both are graph tests), the table's
+own rules (test_store), and who gets past the authorizer (test_connect_authorizer).
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from progress.document import Failure
+from tests.functions.fakes import InMemoryStore
+
+EVENTS = Path(__file__).with_name("events")
+FUNCTIONS = Path(__file__).parents[2] / "functions"
+CONNECTION_ID = "S3cMxdpkDoECFkQ="
+CONNECTED_AT = 1_707_502_303_419
+NOW = 1_707_502_305.0
+
+
+class Sandbox:
+    """A Lambda sandbox with the handler freshly imported, and what it has logged."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: InMemoryStore) -> None:
+        monkeypatch.delitem(sys.modules, "connection_handler", raising=False)
+        self._module: ModuleType = importlib.import_module("connection_handler")
+        self.store = store
+        self.built = 0
+        self._log = io.StringIO()
+        self._log_handler = logging.StreamHandler(self._log)
+        self._log_handler.setFormatter(self._module.logger.registered_formatter)
+        self._module.logger.addHandler(self._log_handler)
+        monkeypatch.setattr(self._module, "ProgressStore", self._build)
+        monkeypatch.setattr(self._module, "dynamodb_client", lambda: object())
+
+    def _build(self, *_: object, **__: object) -> InMemoryStore:
+        self.built += 1
+        return self.store
+
+    def invoke(self, event: dict[str, Any]) -> dict[str, Any]:
+        reply: dict[str, Any] = self._module.handler(event, object())
+        return reply
+
+    def say(self, body: str | None, route_key: str = "progress", **context: Any) -> Any:
+        """The message that a client is answered."""
+        event = recorded("message", routeKey=route_key, **context)
+        event["body"] = body
+        reply = self.invoke(event)
+        assert reply["statusCode"] == 200, "any other status closes nothing and tells the client nothing"
+        return json.loads(reply["body"])
+
+    def ask(self, document_id: str = "invoice-7", **fields: Any) -> Any:
+        return self.say(json.dumps({"action": "progress", "docId": document_id, **fields}))
+
+    @property
+    def log(self) -> str:
+        return self._log.getvalue()
+
+    def close(self) -> None:
+        logging.getLogger(self._module.logger.name).removeHandler(self._log_handler)
+
+
+def recorded(name: str, **context: Any) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
+    event["requestContext"] |= context
+    return event
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    monkeypatch.setenv("TABLE_NAME", "progress")
+    monkeypatch.setenv("CONNECTION_MAX_AGE_SECONDS", "7200")
+    monkeypatch.delenv("ALLOWED_ORIGINS", raising=False)
+    sandbox = Sandbox(monkeypatch, InMemoryStore(lambda: NOW))
+    yield sandbox
+    sandbox.close()
+
+
+@pytest.fixture
+def connected(sandbox: Sandbox) -> Sandbox:
+    assert sandbox.invoke(recorded("connect"))["statusCode"] == 200
+    sandbox.store.calls.clear()
+    return sandbox
+
+
+def begin(store: InMemoryStore, owner: str | None = None) -> None:
+    store.start("invoice-7", run_id="r", total_pages=9, owner=owner, abandoned_after_seconds=45)
+
+
+# --- the sandbox ---
+
+
+def test_importing_the_handler_needs_no_environment() -> None:
+    subprocess.run(
+        [sys.executable, "-c", "import connection_handler, document_processor"],
+        cwd=FUNCTIONS,
+        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        check=True,
+        timeout=60,
+    )
+
+
+def test_the_service_is_built_once_in_a_sandbox(sandbox: Sandbox) -> None:
+    for _ in range(3):
+        sandbox.invoke(recorded("connect"))
+
+    assert sandbox.built == 1
+
+
+def test_a_service_that_cannot_be_built_is_an_internal_error(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TABLE_NAME")
+
+    assert sandbox.say('{"action":"ping"}')["errorCode"] == "INTERNAL_ERROR"
+    assert "TABLE_NAME is not set" in sandbox.log
+
+
+# --- $connect ---
+
+
+def test_a_connection_is_kept_until_the_gateway_would_end_it(sandbox: Sandbox) -> None:
+    assert sandbox.invoke(recorded("connect")) == {"statusCode": 200}
+
+    connection = sandbox.store.connections[CONNECTION_ID]
+    assert connection.expires_at == CONNECTED_AT // 1000 + 7200, "TTL is in seconds, connectedAt in milliseconds"
+    assert connection.principal_id is None
+    assert sandbox.store.connected_at[CONNECTION_ID] == CONNECTED_AT
+
+
+def test_a_connection_keeps_the_principal_that_the_authorizer_found(sandbox: Sandbox) -> None:
+    sandbox.invoke(recorded("connect", authorizer={"principalId": "alice", "integrationLatency": 12}))
+
+    assert sandbox.store.connections[CONNECTION_ID].principal_id == "alice"
+
+
+def test_a_connection_ends_with_its_token(sandbox: Sandbox) -> None:
+    # API Gateway hands an authorizer's context on as strings.
+    soon = CONNECTED_AT // 1000 + 60
+    sandbox.invoke(recorded("connect", authorizer={"principalId": "alice", "expires_at": str(soon)}))
+
+    assert sandbox.store.connections[CONNECTION_ID].expires_at == soon
+
+
+@pytest.mark.parametrize("header", ["Sec-WebSocket-Protocol", "sec-websocket-protocol", "SEC-WEBSOCKET-PROTOCOL"])
+@pytest.mark.parametrize("offered", ["docprogress", "docprogress, other", " docprogress ,other"])
+def test_exactly_one_offered_subprotocol_is_echoed(sandbox: Sandbox, header: str, offered: str) -> None:
+    event = recorded("connect")
+    event["headers"][header] = offered
+
+    assert sandbox.invoke(event) == {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": "docprogress"}}
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"Sec-WebSocket-Protocol": ""}])
+def test_no_subprotocol_is_named_to_a_client_that_offered_none(
+    sandbox: Sandbox, headers: dict[str, str] | None
+) -> None:
+    assert sandbox.invoke(recorded("connect") | {"headers": headers}) == {"statusCode": 200}
+
+
+def test_only_pages_of_allowed_origins_connect(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLOWED_ORIGINS", "https://app.example.com https://other.example.com")
+    allowed = recorded("connect")
+    strange = recorded("connect")
+    strange["headers"]["Origin"] = "https://evil.example.com"
+    silent = recorded("connect")
+    del silent["headers"]["Origin"]
+
+    assert [sandbox.invoke(event)["statusCode"] for event in (strange, silent)] == [403, 403]
+    assert sandbox.store.connections == {}
+    assert sandbox.invoke(allowed)["statusCode"] == 200
+
+
+def test_a_connection_that_cannot_be_kept_is_refused(sandbox: Sandbox) -> None:
+    fail(sandbox, "add_connection")
+
+    assert sandbox.invoke(recorded("connect")) == {"statusCode": 500}
+    assert "table-secret" in sandbox.log
+
+
+# --- $disconnect ---
+
+
+def test_a_connection_that_ends_is_forgotten_with_its_subscriptions(connected: Sandbox) -> None:
+    connected.ask()
+    assert connected.store.subscriptions
+
+    assert connected.invoke(recorded("disconnect"))["statusCode"] == 200
+    assert connected.store.connections == {}
+    assert connected.store.subscriptions == {}
+
+
+def test_a_disconnect_that_fails_is_logged(connected: Sandbox) -> None:
+    fail(connected, "remove_connection")
+
+    assert "body" not in connected.invoke(recorded("disconnect"))
+    assert "table-secret" in connected.log
+
+
+# --- progress ---
+
+
+def test_a_document_nobody_has_started_is_pending_and_the_subscription_stands(connected: Sandbox) -> None:
+    assert connected.ask() == {"status": "pending", "docId": "invoice-7"}
+
+    (subscription,) = connected.store.subscriptions.values()
+    assert subscription.connection_id == CONNECTION_ID
+    assert subscription.expires_at == CONNECTED_AT // 1000 + 7200
+
+
+def test_a_document_under_way_is_answered_as_it_stands(connected: Sandbox) -> None:
+    begin(connected.store)
+    connected.store.advance("invoice-7", run_id="r", pages=4, not_within_seconds=0)
+
+    assert connected.ask() == {
+        "status": "progress",
+        "docId": "invoice-7",
+        "pagesProcessed": 4,
+        "totalPages": 9,
+        "sequence": 2,
+    }
+
+
+def test_a_document_that_failed_is_answered_with_its_error(connected: Sandbox) -> None:
+    begin(connected.store)
+    connected.store.finish("invoice-7", run_id="r", pages=0, failure=Failure("The file is empty."))
+
+    assert connected.ask() == {
+        "status": "error",
+        "errorCode": "PROCESSING_FAILED",
+        "message": "The file is empty.",
+        "docId": "invoice-7",
+        "recoverable": False,
+        "sequence": 2,
+    }
+
+
+def test_no_update_falls_between_the_subscription_and_the_snapshot(connected: Sandbox) -> None:
+    def start_when_subscribed(method: str) -> None:
+        # A start right after the subscription was written: its own fan-out may miss it, the snapshot may not.
+        if method == "read" and connected.store.subscriptions and not connected.store.published:
+            begin(connected.store)
+
+    connected.store.before = start_when_subscribed
+
+    assert connected.ask()["status"] == "processing_started"
+    calls = connected.store.calls
+    assert "read" in calls[calls.index("subscribe") :], "the snapshot is read after the subscription is written"
+
+
+def test_asking_without_subscribing_leaves_no_subscription(connected: Sandbox) -> None:
+    begin(connected.store)
+
+    assert connected.ask(subscribe=False)["status"] == "processing_started"
+    assert connected.store.subscriptions == {}
+
+
+def test_a_subscription_can_be_ended(connected: Sandbox) -> None:
+    connected.ask()
+    connected.ask("other")
+    connected.ask(subscribe=False)
+
+    assert [document for document, _ in connected.store.subscriptions] == ["other"]
+
+
+def test_asking_again_renews_the_same_subscription(connected: Sandbox) -> None:
+    for _ in range(3):
+        connected.ask()
+
+    assert len(connected.store.subscriptions) == 1
+
+
+# --- who may watch ---
+
+
+def test_the_owner_watches_and_another_principal_is_refused(sandbox: Sandbox) -> None:
+    begin(sandbox.store, owner="alice")
+    sandbox.invoke(recorded("connect", authorizer={"principalId": "alice"}))
+    assert sandbox.ask()["status"] == "processing_started"
+
+    sandbox.invoke(recorded("connect", connectionId="B=", authorizer={"principalId": "bob"}))
+    refused = sandbox.say('{"action":"progress","docId":"invoice-7"}', connectionId="B=")
+
+    assert (refused["errorCode"], refused["docId"]) == ("FORBIDDEN", "invoice-7")
+    assert {connection for _, connection in sandbox.store.subscriptions} == {CONNECTION_ID}
+
+
+def test_a_document_of_another_one_is_refused_as_one_that_does_not_exist(sandbox: Sandbox) -> None:
+    begin(sandbox.store, owner="alice")
+    sandbox.invoke(recorded("connect", authorizer={"principalId": "bob"}))
+
+    exists, unknown = sandbox.ask("invoice-7"), sandbox.ask("invoice-8")
+
+    assert exists | {"docId": ""} == unknown | {"docId": ""}
+
+
+def test_a_private_document_that_starts_while_its_name_is_subscribed_is_not_shown(connected: Sandbox) -> None:
+    def start_when_subscribed(method: str) -> None:
+        if method == "read" and connected.store.subscriptions and not connected.store.published:
+            begin(connected.store, owner="alice")
+
+    connected.store.before = start_when_subscribed
+
+    answer = connected.ask()
+
+    assert answer["status"] == "error"
+    assert answer["errorCode"] == "FORBIDDEN"
+
+
+def test_a_connection_that_nobody_knows_may_watch_nothing(sandbox: Sandbox) -> None:
+    assert sandbox.ask()["errorCode"] == "FORBIDDEN"
+    assert sandbox.store.subscriptions == {}
+
+
+def test_a_client_gone_wild_is_stopped_and_told(connected: Sandbox) -> None:
+    answers = [connected.ask(f"document-{number}") for number in range(150)]
+
+    refused = [answer for answer in answers if answer["status"] == "error"]
+    assert {answer["errorCode"] for answer in refused} == {"TOO_MANY_SUBSCRIPTIONS"}
+    assert len(connected.store.subscriptions) == 150 - len(refused)
+    assert connected.ask("document-0")["status"] == "pending", "what it watches already it may ask for again"
+
+
+# --- $default ---
+
+
+@pytest.mark.parametrize("route_key", ["$default", "ping", "progress"])
+def test_a_ping_is_answered_with_a_pong_and_costs_no_read(connected: Sandbox, route_key: str) -> None:
+    assert connected.say('{"action":"ping"}', route_key) == {"status": "pong"}
+    assert connected.store.calls == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("hello", "INVALID_MESSAGE"),
+        (None, "INVALID_MESSAGE"),
+        ("[]", "INVALID_MESSAGE"),
+        ('{"action":"progress"}', "INVALID_MESSAGE"),
+        ('{"action":"subscribe"}', "UNKNOWN_ACTION"),
+        ('{"action":"$connect"}', "UNKNOWN_ACTION"),
+        ('{"action":"$disconnect"}', "UNKNOWN_ACTION"),
+    ],
+)
+def test_what_cannot_be_served_is_answered_with_a_code(connected: Sandbox, body: str | None, code: str) -> None:
+    answer = connected.say(body, "$default")
+
+    assert (answer["status"], answer["errorCode"], answer["recoverable"]) == ("error", code, False)
+    assert "sequence" not in answer
+    assert connected.store.calls == []
+
+
+@pytest.mark.parametrize("route_key", ["$connect", "$disconnect"])
+def test_a_message_is_a_message_whatever_route_its_action_names(connected: Sandbox, route_key: str) -> None:
+    answer = connected.say(json.dumps({"action": route_key}), route_key)
+
+    assert answer["errorCode"] == "UNKNOWN_ACTION"
+    assert connected.store.connections.keys() == {CONNECTION_ID}
+    assert connected.store.calls == []
+
+
+def test_a_message_without_a_body_is_answered(connected: Sandbox) -> None:
+    event = recorded("message", routeKey="$default")
+    del event["body"]
+
+    assert json.loads(connected.invoke(event)["body"])["errorCode"] == "INVALID_MESSAGE"
+
+
+# --- faults ---
+
+
+def fail(sandbox: Sandbox, method: str) -> None:
+    def before(called: str) -> None:
+        if called == method:
+            raise LookupError("table-secret at arn:aws:dynamodb:eu-west-1:123456789012:table/progress")
+
+    sandbox.store.before = before
+
+
+@pytest.mark.parametrize("method", ["read", "subscribe"])
+def test_a_client_hears_of_a_fault_and_nothing_about_it(connected: Sandbox, method: str) -> None:
+    fail(connected, method)
+    event = recorded("message")
+    reply = connected.invoke(event)
+
+    answer = json.loads(reply["body"])
+    assert reply["statusCode"] == 200
+    assert answer.keys() == {"status", "errorCode", "message", "recoverable"}
+    assert (answer["status"], answer["errorCode"], answer["recoverable"]) == ("error", "INTERNAL_ERROR", True)
+    for hint in ("secret", "arn:", "LookupError", "Traceback", "File "):
+        assert hint not in reply["body"]
+
+
+def test_a_fault_is_logged_with_its_exception_and_its_connection(connected: Sandbox) -> None:
+    fail(connected, "read")
+    connected.ask()
+
+    (line,) = [json.loads(line) for line in connected.log.splitlines() if '"ERROR"' in line]
+    assert line["connection_id"] == CONNECTION_ID
+    assert "table-secret" in line["exception"]
+    assert "Traceback" in line["exception"]
+
+
+def test_what_a_client_says_is_not_logged(connected: Sandbox) -> None:
+    connected.say('{"action":"progress","docId":"x","token":"bearer-secret"}')
+    connected.say('{"action":"bearer-secret"}')
+    connected.say("bearer-secret")
+    fail(connected, "read")
+    connected.say('{"action":"progress","docId":"x","token":"bearer-secret"}')
+
+    assert "bearer-secret" not in connected.log
+
+
+def test_a_token_offered_as_a_subprotocol_is_not_logged(sandbox: Sandbox) -> None:
+    event = recorded("connect")
+    event["headers"]["Sec-WebSocket-Protocol"] = "docprogress, bearer-secret"
+    sandbox.invoke(event)
+    fail(sandbox, "add_connection")
+    sandbox.invoke(event)
+
+    assert "bearer-secret" not in sandbox.log

@@ -1,0 +1,694 @@
+"""The document processor with real PDFs, S3 events as AWS documents them, and a bucket and a table in memory.
+
+Not proved here: the function's permissions (graph and emulator tests), S3's and Lambda's own retries, the table's
+rules (test_store), the sending of messages (test_fanout), and that every PDF in the world can be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+import logging
+import random
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+from urllib.parse import quote_plus
+
+import pytest
+from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
+from pypdf import PageObject, PdfWriter
+from pypdf.generic import (
+    ArrayObject,
+    DecodedStreamObject,
+    DictionaryObject,
+    NameObject,
+)
+
+from progress.announcer import Announcer
+from progress.document import Connection, DocumentState, ErrorCode, Failure, Status
+from progress.tracker import BeingProcessed, ProgressTracker
+from tests.functions.fakes import InMemoryStore, RecordingPoster
+
+EVENTS = Path(__file__).with_name("events")
+BUCKET = "documents-bucket-1a2b3c4"
+NEVER = 4_000_000_000
+
+
+# --- a bucket, a sandbox, PDFs ---
+
+
+def s3_error(status: int, code: str, operation: str = "GetObject") -> ClientError:
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item]
+
+
+class Bucket:
+    """An S3 client's two calls, over a dictionary. An object's ETag is made of its content, as S3's is."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.metadata: dict[str, dict[str, str]] = {}
+        self.faults: dict[str, list[Exception]] = {}
+        self.downloads = 0
+
+    def etag(self, key: str) -> str:
+        return hashlib.sha256(self.objects[key]).hexdigest()[:32]
+
+    def get_object(self, *, Bucket: str, Key: str, IfMatch: str) -> dict[str, Any]:
+        assert Bucket == BUCKET
+        self.downloads += 1
+        self._fault("get_object")
+        if Key not in self.objects:
+            raise s3_error(404, "NoSuchKey")
+        if IfMatch != f'"{self.etag(Key)}"':
+            raise s3_error(412, "PreconditionFailed")
+        content = self.objects[Key]
+        return {"Body": StreamingBody(io.BytesIO(content), len(content)), "Metadata": self.metadata.get(Key, {})}
+
+    def upload_fileobj(self, source: IO[bytes], bucket: str, key: str, ExtraArgs: dict[str, str]) -> None:
+        assert bucket == BUCKET
+        assert ExtraArgs == {"ContentType": "application/json"}
+        self._fault("upload_fileobj")
+        self.objects[key] = source.read()
+
+    def _fault(self, operation: str) -> None:
+        if self.faults.get(operation):
+            raise self.faults[operation].pop(0)
+
+
+class FakePublisher:
+    """progress.aws.Publisher over a table in memory and a poster that records."""
+
+    def __init__(self, store: InMemoryStore, poster: RecordingPoster) -> None:
+        self.store = store
+        self.announcer: Announcer | None = Announcer(store, poster)
+
+    def tracker(self, document_id: str, **arguments: Any) -> ProgressTracker:
+        return ProgressTracker(
+            document_id, store=self.store, deliver=self._announce, max_messages_per_second=1000.0, **arguments
+        )
+
+    def _announce(self, state: DocumentState, deadline_seconds: float) -> None:
+        if self.announcer is not None:
+            self.announcer.announce(state, deadline_seconds)
+
+
+class Context:
+    def __init__(self, aws_request_id: str = "request-1", remaining_seconds: float = 900.0) -> None:
+        self.aws_request_id = aws_request_id
+        self._remaining_seconds = remaining_seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self._remaining_seconds * 1000)
+
+
+class Sandbox:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delitem(sys.modules, "document_processor", raising=False)
+        self._module: ModuleType = importlib.import_module("document_processor")
+        self.seconds_later = 0.0
+        self.store = InMemoryStore(lambda: time.time() + self.seconds_later)
+        self.poster = RecordingPoster()
+        self.bucket = Bucket()
+        self.publisher = FakePublisher(self.store, self.poster)
+        monkeypatch.setattr(self._module, "publisher", lambda: self.publisher)
+        monkeypatch.setattr("boto3.client", lambda service, **_: {"s3": self.bucket}[service])
+        self._log = io.StringIO()
+        self._log_handler = logging.StreamHandler(self._log)
+        self._log_handler.setFormatter(self._module.logger.registered_formatter)
+        self._module.logger.addHandler(self._log_handler)
+
+    @property
+    def log(self) -> str:
+        return self._log.getvalue()
+
+    def close(self) -> None:
+        logging.getLogger(self._module.logger.name).removeHandler(self._log_handler)
+
+    def upload(self, content: bytes, key: str = "invoice-7.pdf", **fields: Any) -> dict[str, Any]:
+        """Put an object; returns the event that S3 sends of it."""
+        self.bucket.objects[key] = content
+        return self.event(key, **{"size": len(content), "eTag": self.bucket.etag(key), **fields})
+
+    @staticmethod
+    def event(key: str, **fields: Any) -> dict[str, Any]:
+        event: dict[str, Any] = json.loads((EVENTS / "object_created.json").read_text())
+        event["Records"][0]["s3"]["object"] |= {"key": quote_plus(key, safe="/"), **fields}
+        return event
+
+    def invoke(self, event: dict[str, Any], context: Context | None = None) -> None:
+        self._module.handler(event, context or Context())
+
+    def process(self, content: bytes, key: str = "invoice-7.pdf", **fields: Any) -> DocumentState:
+        """Upload, invoke, and return the document's last state."""
+        self.invoke(self.upload(content, key, **fields))
+        return self.last
+
+    @property
+    def statuses(self) -> list[Status]:
+        return [state.status for state in self.store.published]
+
+    @property
+    def last(self) -> DocumentState:
+        return self.store.published[-1]
+
+    def result(self, document_id: str = "invoice-7") -> Any:
+        return json.loads(self.bucket.objects[f"results/{document_id}.json"])
+
+    @property
+    def results(self) -> list[str]:
+        return [key for key in self.bucket.objects if key.startswith("results/")]
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    sandbox = Sandbox(monkeypatch)
+    yield sandbox
+    sandbox.close()
+
+
+def writer_of(*texts: str) -> PdfWriter:
+    """A PDF with a page for each text."""
+    writer = PdfWriter()
+    font = writer._add_object(
+        DictionaryObject(
+            {
+                NameObject("/Type"): NameObject("/Font"),
+                NameObject("/Subtype"): NameObject("/Type1"),
+                NameObject("/BaseFont"): NameObject("/Helvetica"),
+            }
+        )
+    )
+    for text in texts:
+        page = writer.add_blank_page(300, 300)
+        page[NameObject("/Resources")] = DictionaryObject(
+            {NameObject("/Font"): DictionaryObject({NameObject("/F1"): font})}
+        )
+        content = DecodedStreamObject()
+        content.set_data(f"BT /F1 12 Tf 20 20 Td ({text}) Tj ET".encode("latin-1"))
+        page[NameObject("/Contents")] = writer._add_object(content)
+    return writer
+
+
+def written(writer: PdfWriter) -> bytes:
+    target = io.BytesIO()
+    writer.write(target)
+    return target.getvalue()
+
+
+@cache
+def pdf(pages: int = 3) -> bytes:
+    return written(writer_of(*(f"Text of page {number}" for number in range(1, pages + 1))))
+
+
+def encrypted(user_password: str) -> bytes:
+    writer = writer_of("Text of page 1")
+    writer.encrypt(user_password, "owner's password", algorithm="AES-256")
+    return written(writer)
+
+
+def with_unknown_encryption() -> bytes:
+    """A PDF behind a security handler other than the standard one, as rights-management products write."""
+    content = encrypted("")
+    assert b"/Filter /Standard" in content
+    return content.replace(b"/Filter /Standard", b"/Filter /Fancysec")
+
+
+def with_a_damaged_page() -> bytes:
+    writer = writer_of("one", "two", "three")
+    content = DecodedStreamObject()
+    content.set_data(b"never inflated")
+    content[NameObject("/Filter")] = NameObject("/NoSuchFilter")
+    writer.pages[1][NameObject("/Contents")] = writer._add_object(content)
+    return written(writer)
+
+
+# --- what is made of a PDF ---
+
+
+def test_every_page_is_read_in_order_into_one_result(sandbox: Sandbox) -> None:
+    sandbox.process(pdf(12))
+
+    assert sandbox.result() == {
+        "docId": "invoice-7",
+        "source": {"key": "invoice-7.pdf", "eTag": sandbox.bucket.etag("invoice-7.pdf")},
+        "pages": [{"number": number, "text": f"Text of page {number}"} for number in range(1, 13)],
+    }
+
+
+def test_watchers_hear_the_start_and_the_end_and_nothing_out_of_order(sandbox: Sandbox) -> None:
+    sandbox.store.subscribe("invoice-7", Connection("c1", NEVER))
+    sandbox.process(pdf(40))
+
+    messages = [json.loads(message) for _, message in sandbox.poster.posts]
+    assert messages[0] == {"status": "processing_started", "docId": "invoice-7", "totalPages": 40, "sequence": 1}
+    assert messages[-1]["status"] == "processing_complete"
+    sequences = [message["sequence"] for message in messages]
+    assert sequences == sorted(set(sequences))
+    assert sandbox.last.pages_processed == 40
+
+
+def test_a_pdf_without_text_gives_empty_pages(sandbox: Sandbox) -> None:
+    writer = PdfWriter()
+    writer.add_blank_page(10, 10)
+    sandbox.process(written(writer))
+
+    assert sandbox.result()["pages"] == [{"number": 1, "text": ""}]
+
+
+def test_a_pdf_that_restricts_only_printing_opens_with_an_empty_password(sandbox: Sandbox) -> None:
+    assert sandbox.process(encrypted("")).status is Status.COMPLETE
+    assert sandbox.result()["pages"] == [{"number": 1, "text": "Text of page 1"}]
+
+
+def test_a_damaged_page_has_no_text_and_costs_the_others_nothing(sandbox: Sandbox) -> None:
+    state = sandbox.process(with_a_damaged_page())
+
+    assert (state.status, state.pages_processed) == (Status.COMPLETE, 3)
+    assert [page["text"] for page in sandbox.result()["pages"]] == ["one", None, "three"]
+    assert "Page 2 cannot be read" in sandbox.log
+
+
+@pytest.mark.parametrize(
+    ("key", "document_id"),
+    [
+        ("a b+ü.pdf", "a b+ü"),
+        ("folder/sub folder/c.pdf", "folder/sub folder/c"),
+        ("a//b.pdf", "a//b"),
+        ("SCAN.PDF", "SCAN"),
+        ("v1.2.pdf", "v1.2"),
+        ("a.pdf.pdf", "a.pdf"),
+        ("100%25.pdf", "100%25"),
+        ("漢字🎉.pdf", "漢字🎉"),
+        ("..pdf", "."),
+        ("...hidden.pdf", "...hidden"),
+        ("a/..pdf", "a/."),
+    ],
+)
+def test_the_key_of_an_upload_names_its_document(sandbox: Sandbox, key: str, document_id: str) -> None:
+    state = sandbox.process(pdf(1), key)
+
+    assert (state.document_id, state.status) == (document_id, Status.COMPLETE)
+    assert sandbox.results == [f"results/{document_id}.json"]
+
+
+def test_a_key_is_decoded_as_s3_encodes_it(sandbox: Sandbox) -> None:
+    content = pdf(1)
+    sandbox.upload(content, "a bü.pdf")
+    event = sandbox.event("x", size=len(content), eTag=sandbox.bucket.etag("a bü.pdf"))
+    event["Records"][0]["s3"]["object"]["key"] = "a+b%C3%BC.pdf"
+    sandbox.invoke(event)
+
+    assert sandbox.last.document_id == "a bü"
+
+
+@pytest.mark.parametrize("key", [".pdf", "x" * 300 + ".pdf", "line\nbreak.pdf"])
+def test_a_key_that_names_no_document_is_logged_and_left(sandbox: Sandbox, key: str) -> None:
+    sandbox.invoke(sandbox.upload(pdf(1), key))
+
+    assert sandbox.store.published == []
+    assert "names no document" in sandbox.log
+
+
+def test_the_owner_in_an_objects_metadata_owns_the_document(sandbox: Sandbox) -> None:
+    sandbox.bucket.metadata["invoice-7.pdf"] = {"owner": "al%C3%ADce%7C1"}
+
+    assert sandbox.process(pdf(1)).owner == "alíce|1"
+
+
+def test_the_owner_of_a_file_that_cannot_be_read_alone_hears_of_it(sandbox: Sandbox) -> None:
+    sandbox.bucket.metadata["invoice-7.pdf"] = {"owner": "alice"}
+    sandbox.store.subscribe("invoice-7", Connection("bob's", NEVER, "bob"))
+
+    state = sandbox.process(b"no PDF")
+
+    assert state.owner == "alice"
+    assert sandbox.poster.posts == []
+
+
+# --- what cannot be read ---
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "The file is empty."),
+        (b"This is no PDF.", "The file is not a readable PDF."),
+        (b"%PDF-1.7\n", "The file is not a readable PDF."),
+        (b"\x89PNG\r\n\x1a\n" + bytes(1000), "The file is not a readable PDF."),
+        (bytes(range(256)) * 64, "The file is not a readable PDF."),
+        (written(PdfWriter()), "The PDF has no pages."),
+        (encrypted("secret"), "The PDF needs a password."),
+        (with_unknown_encryption(), None),
+    ],
+    ids=["empty", "text", "header", "image", "noise", "no pages", "password", "unknown encryption"],
+)
+def test_a_file_that_can_never_be_read_ends_in_an_error_and_in_no_retry(
+    sandbox: Sandbox, content: bytes, message: str | None
+) -> None:
+    state = sandbox.process(content)
+
+    assert state.status is Status.ERROR
+    assert state.failure is not None
+    assert (state.failure.code, state.failure.recoverable) == (ErrorCode.PROCESSING_FAILED, False)
+    assert message is None or state.failure.message == message
+    assert sandbox.results == []
+    assert "Not a readable document" in sandbox.log
+
+
+def test_a_file_over_the_limit_is_not_even_downloaded(sandbox: Sandbox) -> None:
+    state = sandbox.process(pdf(1), size=100 * 1024 * 1024 + 1)
+
+    assert state.failure == Failure("The file is larger than 100 MB.")
+    assert sandbox.bucket.downloads == 0
+
+
+def test_a_file_at_the_limit_is_read(sandbox: Sandbox) -> None:
+    assert sandbox.process(pdf(1), size=100 * 1024 * 1024).status is Status.COMPLETE
+
+
+def test_a_repeated_event_of_a_file_that_cannot_be_read_says_nothing_new(sandbox: Sandbox) -> None:
+    event = sandbox.upload(b"no PDF")
+    sandbox.invoke(event)
+    told = list(sandbox.store.published)
+    sandbox.invoke(event, Context("request-2"))
+
+    assert sandbox.store.published == told
+
+
+def test_a_pdf_that_is_damaged_anywhere_ends_in_a_state_and_in_no_retry(sandbox: Sandbox) -> None:
+    chance = random.Random(7)
+    sound = pdf(3)
+    for number in range(150):
+        damaged = bytearray(sound)
+        if number % 3 == 0:
+            del damaged[chance.randrange(len(damaged)) :]
+        else:
+            for _ in range(chance.choice([1, 5, 50])):
+                damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+
+        state = sandbox.process(bytes(damaged), f"damaged-{number}.pdf", sequencer=str(number))
+
+        assert state.document_id == f"damaged-{number}"
+        assert state.status is Status.COMPLETE or (state.failure and not state.failure.recoverable)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pdf(2).replace(b"/Count 2", b"/Count 0"),
+        pdf(2).replace(b"/Kids", b"/Kits"),
+        pdf(2).replace(b"/Pages", b"/Pagan"),
+        pdf(2).replace(b"/Type /Page\n", b"/Type /Pig \n"),
+        pdf(2).replace(b"/Root", b"/Toor"),
+        pdf(2).replace(b"startxref", b"startxxxx"),
+        pdf(2)[: len(pdf(2)) // 2],
+    ],
+    ids=["count", "kids", "pages", "type", "root", "startxref", "half"],
+)
+def test_a_pdf_whose_structure_is_damaged_ends_in_a_state_and_in_no_retry(sandbox: Sandbox, content: bytes) -> None:
+    state = sandbox.process(content)
+
+    assert state.status is Status.COMPLETE or (state.failure and not state.failure.recoverable)
+
+
+def test_the_log_of_a_damaged_page_holds_nothing_of_the_document(sandbox: Sandbox) -> None:
+    writer = writer_of("one")
+    font = DictionaryObject({NameObject("/Type"): NameObject("/Font"), NameObject("/Subtype"): NameObject("/Type1")})
+    content = DecodedStreamObject()
+    content.set_data(b"BT /F1 12 Tf (Salary of A. Person: 123456) Tj ET")
+    content[NameObject("/Filter")] = ArrayObject([NameObject("/SalaryOfAPerson123456")])
+    writer.pages[0][NameObject("/Contents")] = writer._add_object(content)
+    writer.pages[0][NameObject("/Resources")] = DictionaryObject(
+        {NameObject("/Font"): DictionaryObject({NameObject("/F1"): font})}
+    )
+    sandbox.process(written(writer))
+
+    assert "123456" not in sandbox.log
+
+
+# --- repeated events and retries ---
+
+
+def test_an_event_that_comes_twice_is_processed_once(sandbox: Sandbox) -> None:
+    event = sandbox.upload(pdf(2))
+    sandbox.invoke(event)
+    told = list(sandbox.store.published)
+    sandbox.bucket.objects.pop("results/invoice-7.json")
+    sandbox.invoke(event, Context("request-2"))
+
+    assert sandbox.store.published == told
+    assert sandbox.results == []
+
+
+def test_an_event_that_comes_twice_at_once_is_processed_once(sandbox: Sandbox) -> None:
+    event = sandbox.upload(pdf(2))
+    refused: list[BaseException] = []
+
+    def meanwhile(method: str) -> None:
+        if method == "finish" and not refused:
+            # Raised, so that Lambda looks again in a minute whether the first worker has come to its end.
+            with pytest.raises(BeingProcessed) as caught:
+                sandbox.invoke(event, Context("request-2"))
+            refused.append(caught.value)
+
+    sandbox.store.before = meanwhile
+    sandbox.invoke(event)
+
+    assert len(refused) == 1
+    assert sandbox.statuses.count(Status.STARTED) == 1
+    assert Status.ERROR not in sandbox.statuses
+    assert sandbox.last.status is Status.COMPLETE
+
+
+def test_the_same_file_uploaded_again_is_processed_again(sandbox: Sandbox) -> None:
+    sandbox.process(pdf(2), sequencer="0055AED6DCD90281E5")
+    sandbox.process(pdf(2), sequencer="0055AED6DCD90281E6")
+
+    assert sandbox.statuses.count(Status.STARTED) == 2
+    assert sandbox.last.status is Status.COMPLETE
+
+
+def test_a_retry_by_lambda_takes_the_document_over_from_a_worker_that_was_killed(sandbox: Sandbox) -> None:
+    event = sandbox.upload(pdf(2))
+    upload = event["Records"][0]["s3"]["object"]
+    run_id = f"{upload['eTag']}-{upload['sequencer']}"
+    sandbox.store.start("invoice-7", run_id=run_id, total_pages=2, owner=None, abandoned_after_seconds=45)
+    sandbox.store.advance("invoice-7", run_id=run_id, pages=1, not_within_seconds=0)
+    # Lambda tries again after a minute.
+    sandbox.seconds_later = 60
+    sandbox.invoke(event)
+
+    assert sandbox.last.status is Status.COMPLETE
+    assert sandbox.last.pages_processed == 2
+
+
+@pytest.mark.parametrize("operation", ["get_object", "upload_fileobj"])
+def test_a_fault_of_s3_is_told_as_recoverable_and_leaves_the_handler(sandbox: Sandbox, operation: str) -> None:
+    event = sandbox.upload(pdf(2))
+    sandbox.bucket.faults[operation] = [s3_error(503, "SlowDown", operation)]
+
+    with pytest.raises(ClientError, match="SlowDown"):
+        sandbox.invoke(event)
+
+    failure = sandbox.last.failure
+    assert failure is not None
+    assert failure.recoverable
+    assert "SlowDown" not in failure.message
+    sandbox.invoke(event)
+    assert sandbox.last.status is Status.COMPLETE
+    assert sandbox.last.pages_processed == 2
+
+
+def test_a_download_that_breaks_off_is_tried_again(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    event = sandbox.upload(pdf(2))
+    whole = sandbox.bucket.get_object
+
+    def cut_short(**request: Any) -> dict[str, Any]:
+        response = whole(**request)
+        response["Body"] = StreamingBody(io.BytesIO(pdf(2)[:100]), len(pdf(2)))
+        return response
+
+    monkeypatch.setattr(sandbox.bucket, "get_object", cut_short)
+    with pytest.raises(Exception, match="total bytes expected"):
+        sandbox.invoke(event)
+
+    assert sandbox.last.failure is not None
+    assert sandbox.last.failure.recoverable, "half a file says nothing of the whole one"
+
+
+def test_the_event_of_an_object_that_was_replaced_is_left_to_the_newer_event(sandbox: Sandbox) -> None:
+    stale = sandbox.upload(pdf(2))
+    fresh = sandbox.upload(pdf(5), sequencer="0055AED6DCD90281E6")
+    sandbox.invoke(stale)
+    assert sandbox.store.published == []
+    sandbox.invoke(fresh, Context("request-2"))
+
+    assert sandbox.last.total_pages == 5
+
+
+def test_whoever_waits_for_an_object_that_was_removed_is_told(sandbox: Sandbox) -> None:
+    event = sandbox.upload(pdf(2))
+    sandbox.bucket.objects.clear()
+    sandbox.invoke(event)
+
+    assert sandbox.last.failure is not None
+    assert "removed" in sandbox.last.failure.message
+
+
+def test_removing_a_document_that_is_done_does_not_undo_it(sandbox: Sandbox) -> None:
+    event = sandbox.upload(pdf(2))
+    sandbox.invoke(event)
+    sandbox.bucket.objects.clear()
+    sandbox.invoke(event, Context("request-2"))
+
+    assert sandbox.last.failure is None
+
+
+def test_a_retry_that_finds_its_object_removed_ends_what_it_had_started(sandbox: Sandbox) -> None:
+    event = sandbox.upload(pdf(2))
+    sandbox.bucket.faults["upload_fileobj"] = [s3_error(503, "SlowDown", "PutObject")]
+    with pytest.raises(ClientError):
+        sandbox.invoke(event)
+    sandbox.bucket.objects.clear()
+    sandbox.invoke(event)
+
+    assert sandbox.last.failure is not None
+    assert not sandbox.last.failure.recoverable, "watchers were promised a retry that will not come"
+
+
+def test_a_permission_that_is_missing_is_not_taken_for_a_file_that_is(sandbox: Sandbox) -> None:
+    event = sandbox.upload(pdf(2))
+    sandbox.bucket.faults["get_object"] = [s3_error(403, "AccessDenied")]
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        sandbox.invoke(event)
+
+
+def test_the_result_of_a_newer_upload_is_not_written_over(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    older = sandbox.upload(pdf(1))
+    read = PageObject.extract_text
+    done: list[str] = []
+
+    def read_slowly(page: PageObject) -> str:
+        text = read(page)
+        if not done:
+            # While the older worker is on its last page, the newer one does all of its work.
+            done.append("newer")
+            newer = sandbox.upload(pdf(5), sequencer="0055AED6DCD90281E6")
+            sandbox.invoke(newer, Context("request-2"))
+        return text
+
+    monkeypatch.setattr(PageObject, "extract_text", read_slowly)
+    sandbox.invoke(older)
+
+    assert (sandbox.last.status, sandbox.last.total_pages) == (Status.COMPLETE, 5)
+    assert len(sandbox.result()["pages"]) == 5, "the state and the result must be of the same upload"
+
+
+def test_every_record_of_an_event_is_processed(sandbox: Sandbox) -> None:
+    event = sandbox.upload(pdf(1), "a.pdf")
+    event["Records"] += sandbox.upload(b"no PDF", "b.pdf")["Records"]
+    event["Records"] += sandbox.upload(pdf(3), "c.pdf")["Records"]
+    sandbox.invoke(event)
+
+    ends = {state.document_id: state.status for state in sandbox.store.published if not state.is_active}
+    assert ends == {"a": Status.COMPLETE, "b": Status.ERROR, "c": Status.COMPLETE}
+
+
+def test_a_delivery_gets_no_more_time_than_the_function_has_left(sandbox: Sandbox) -> None:
+    sandbox.invoke(sandbox.upload(pdf(2)), Context(remaining_seconds=3.0))
+
+    assert sandbox.poster.deadlines
+    assert all(0 <= deadline < 3.0 for deadline in sandbox.poster.deadlines)
+
+
+# --- what operators see ---
+
+
+def emitted(output: str) -> list[dict[str, Any]]:
+    """The lines in CloudWatch's embedded metric format."""
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return [line for line in lines if "_aws" in line]
+
+
+def metric(output: str, name: str) -> float:
+    values = [line[name] for line in emitted(output) if name in line]
+    return sum(sum(value) if isinstance(value, list) else value for value in values)
+
+
+def test_a_document_is_counted_with_its_pages_and_messages(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for connection in ("live", "stale"):
+        sandbox.store.subscribe("invoice-7", Connection(connection, NEVER))
+    sandbox.poster.stale = {"stale"}
+    sandbox.process(pdf(3))
+    output = capsys.readouterr().out
+
+    assert metric(output, "DocumentsCompleted") == 1
+    assert metric(output, "PagesProcessed") == 3
+    assert metric(output, "MessagesDelivered") == len(sandbox.poster.posts) >= 2
+    assert metric(output, "ConnectionsStale") == 1
+    assert {line["_aws"]["CloudWatchMetrics"][0]["Namespace"] for line in emitted(output)} == {"docprogress"}
+
+
+def test_documents_that_fail_and_that_cannot_be_read_are_counted_apart(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sandbox.process(b"no PDF", "a.pdf")
+    event = sandbox.upload(pdf(1), "b.pdf")
+    sandbox.bucket.faults["get_object"] = [s3_error(503, "SlowDown")]
+    with pytest.raises(ClientError):
+        sandbox.invoke(event)
+    output = capsys.readouterr().out
+
+    assert (metric(output, "DocumentsUnreadable"), metric(output, "DocumentsFailed")) == (1, 1)
+    assert metric(output, "DocumentsCompleted") == 0
+
+
+def test_a_document_of_very_many_updates_has_all_of_them_measured(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # CloudWatch takes at most 100 values of a metric in a line.
+    tracker = sandbox.publisher.tracker
+
+    def busy(document_id: str, **arguments: Any) -> ProgressTracker:
+        state = sandbox.store.start("busy", run_id="r", total_pages=1, owner=None, abandoned_after_seconds=45)
+        assert sandbox.publisher.announcer is not None
+        for _ in range(250):
+            sandbox.publisher.announcer.announce(state, 1.0)
+        return tracker(document_id, **arguments)
+
+    monkeypatch.setattr(sandbox.publisher, "tracker", busy)
+    sandbox.process(pdf(1))
+    lines = emitted(capsys.readouterr().out)
+
+    values = [line["FanOutTime"] for line in lines if "FanOutTime" in line]
+    assert sum(len(value) if isinstance(value, list) else 1 for value in values) >= 252
+    assert all(not isinstance(value, list) or len(value) <= 100 for value in values)
+
+
+def test_a_worker_behind_the_stream_announces_nothing_itself(sandbox: Sandbox) -> None:
+    sandbox.publisher.announcer = None
+    event = sandbox.upload(pdf(2))
+    sandbox.invoke(event)
+    sandbox.invoke(event, Context("request-2"))
+
+    assert sandbox.last.status is Status.COMPLETE
+    assert sandbox.poster.posts == []
+
+
+def test_the_log_names_the_document_and_holds_nothing_of_its_text(sandbox: Sandbox) -> None:
+    sandbox.process(written(writer_of("Salary of A. Person: 123456")), "a.pdf")
+    sandbox.process(b"Salary of A. Person: 123456", "b.pdf")
+
+    assert '"document_id":"b"' in sandbox.log.replace(": ", ":")
+    assert "123456" not in sandbox.log

@@ -1,0 +1,706 @@
+"""The fan-out engine against a server that misbehaves as told.
+
+Does not prove what API Gateway really answers, nor that it accepts the signatures (test_sigv4), nor any speed
+(`make bench`). A frozen sandbox is played by closing its connections and by moving the wall clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from botocore.credentials import ReadOnlyCredentials
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.certificate import server_context, write_certificate
+from benchmarks.connections_server import Behaviour, ConnectionsServer, Plan
+from progress.delivery import Delivery, Verdict, classify
+from progress.document import Subscription
+from progress.fanout import DeliveryRefused, DeliveryReport, FanOut
+from progress.http1 import MalformedResponse, Response, parse_response
+from progress.sigv4 import Endpoint, Payload, RequestSigner
+
+KEYS = ReadOnlyCredentials("AKIDEXAMPLE", "secret", "token", None)
+MESSAGE = b'{"status":"processing_complete","docId":"d","sequence":12}'
+MakeFanOut = Callable[..., FanOut]
+
+
+@pytest.fixture
+def make_fan_out() -> Iterator[MakeFanOut]:
+    made: list[FanOut] = []
+
+    def make(callback_url: str, **options: object) -> FanOut:
+        arguments: dict[str, object] = {"region": "eu-west-1", "credentials": lambda: KEYS} | options
+        made.append(FanOut(callback_url, **arguments))  # type: ignore[arg-type]  # tests pass any subset
+        return made[-1]
+
+    yield make
+    for fan_out in made:
+        fan_out.close()
+
+
+def watchers(count: int, prefix: str = "w") -> list[Subscription]:
+    return [Subscription(f"{prefix}{number}=", 1_000 + number, 2_000) for number in range(count)]
+
+
+def pages(subscriptions: Sequence[Subscription], size: int) -> Iterator[Sequence[Subscription]]:
+    for start in range(0, len(subscriptions), size):
+        yield subscriptions[start : start + size]
+
+
+def never_forget(stale: Sequence[Subscription]) -> None:
+    raise AssertionError(f"healthy connections were forgotten: {stale}")
+
+
+def by_id(behaviours: Mapping[str, Sequence[Behaviour]]) -> Plan:
+    """Behave as listed for an id, one request after the other, and deliver from then on."""
+
+    def plan(connection_id: str, attempt: int) -> Behaviour:
+        listed = behaviours.get(connection_id, ())
+        return listed[attempt] if attempt < len(listed) else Behaviour.DELIVER
+
+    return plan
+
+
+# What an answer means
+
+
+@pytest.mark.parametrize(
+    ("response", "verdict"),
+    [
+        (Response(200), Verdict.DELIVERED),
+        (Response(204), Verdict.DELIVERED),
+        (Response(410), Verdict.STALE),
+        (Response(410, "GoneException"), Verdict.STALE),
+        (Response(400, "GoneException"), Verdict.STALE),
+        (Response(429), Verdict.THROTTLED),
+        (Response(429, "LimitExceededException"), Verdict.THROTTLED),
+        (Response(400, "ThrottlingException"), Verdict.THROTTLED),
+        (Response(408), Verdict.UNAVAILABLE),
+        (Response(500), Verdict.UNAVAILABLE),
+        (Response(503, "GoneException"), Verdict.UNAVAILABLE),
+        (Response(413), Verdict.REFUSED),
+        (Response(403), Verdict.REFUSED),
+        (Response(403, "ForbiddenException"), Verdict.REFUSED),
+        (Response(403, "ExpiredTokenException"), Verdict.EXPIRED_CREDENTIALS),
+        (
+            Response(403, "", b'{"message":"The security token included in the request is expired"}'),
+            Verdict.EXPIRED_CREDENTIALS,
+        ),
+        (Response(400, "BadRequestException"), Verdict.FAILED),
+        (Response(302), Verdict.FAILED),
+    ],
+)
+def test_an_answer_is_classified_by_its_status_and_where_that_is_open_by_its_name(
+    response: Response, verdict: Verdict
+) -> None:
+    assert classify(response) is verdict
+
+
+# What a response is
+
+
+@pytest.mark.parametrize(
+    ("data", "response"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Response(200)),
+        (b"HTTP/1.1 200 OK\r\ncontent-length:0\r\nconnection:CLOSE\r\n\r\n", Response(200, keep_alive=False)),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", Response(204)),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", Response(200, "", b"{}", False)),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Response(200)),
+        (
+            b"HTTP/1.1 410 Gone\r\nx-amzn-ErrorType: GoneException:http://x/\r\nContent-Length: 2\r\n\r\n{}",
+            Response(410, "GoneException", b"{}"),
+        ),
+        (
+            b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\n{} \r\n1\r\n \r\n0\r\nT: x\r\n\r\n",
+            Response(500, "", b"{}  "),
+        ),
+        (
+            b'HTTP/1.1 400 No\r\nContent-Length: 21\r\n\r\n{"__type":"a#Broken"}',
+            Response(400, "Broken", b'{"__type":"a#Broken"}'),
+        ),
+        (b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\n{bad", Response(500, "", b"{bad")),
+    ],
+)
+def test_a_response_is_understood_when_its_last_byte_is_there_and_not_before(data: bytes, response: Response) -> None:
+    for end in range(len(data)):
+        assert parse_response(data[:end]) is None, data[:end]
+        with pytest.raises(MalformedResponse):
+            parse_response(data[: max(end, 1)], ended=True)
+    assert parse_response(data) == response
+
+
+def test_bytes_after_a_response_end_the_connection_but_not_the_response() -> None:
+    assert parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore") == Response(200, keep_alive=False)
+
+
+def test_a_body_without_a_length_lasts_until_the_connection_ends() -> None:
+    data = b"HTTP/1.1 500 No\r\n\r\nsorry"
+    assert parse_response(data) is None
+    assert parse_response(data, ended=True) == Response(500, "", b"sorry", keep_alive=False)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 two hundred\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcdef",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n",
+    ],
+)
+def test_what_can_never_become_a_response_is_refused_at_once(data: bytes) -> None:
+    with pytest.raises(MalformedResponse):
+        parse_response(data)
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_no_bytes_make_the_parser_fail_otherwise(noise: bytes, ended: bool) -> None:
+    for data in (noise, b"HTTP/1.1 " + noise, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + noise):
+        try:
+            response = parse_response(data, ended=ended)
+        except MalformedResponse:
+            continue
+        assert response is None or 200 <= response.status <= 999
+
+
+# Delivery
+
+
+def test_everyone_hears_over_few_connections_that_are_kept_for_the_next_message(
+    make_fan_out: MakeFanOut,
+) -> None:
+    with ConnectionsServer() as server:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=8)
+        for message in (b"1", b"2", b"3"):
+            report = fan_out.post(pages(watchers(300), 100), message, deadline_seconds=10, forget=never_forget)
+            assert report == DeliveryReport(delivered=300)
+    assert server.received == {w.connection_id: [b"1", b"2", b"3"] for w in watchers(300)}
+    assert server.accepted <= 8
+    assert server.busiest <= 8
+    assert {request.method for request in server.requests} == {"POST"}
+
+
+def test_nobody_to_tell_is_no_delivery_and_no_connection(make_fan_out: MakeFanOut) -> None:
+    with ConnectionsServer() as server:
+        fan_out = make_fan_out(server.callback_url)
+        nothing: list[list[list[Subscription]]] = [[], [[]], [[], []]]
+        for empty in nothing:
+            report = fan_out.post(empty, MESSAGE, deadline_seconds=10, forget=never_forget)
+            assert report == DeliveryReport()
+    assert server.accepted == 0
+
+
+def test_a_stale_connection_is_forgotten_and_the_others_still_hear(make_fan_out: MakeFanOut) -> None:
+    gone = {w for w in watchers(250) if int(w.connection_id[1:-1]) % 5 < 3}
+    forgotten: list[Sequence[Subscription]] = []
+    threads: set[threading.Thread] = set()
+
+    def forget(stale: Sequence[Subscription]) -> None:
+        forgotten.append(stale)
+        threads.add(threading.current_thread())
+
+    plan = by_id({w.connection_id: [Behaviour.GONE] * 9 for w in gone})
+    with ConnectionsServer(plan, name_errors=lambda id_: hash(id_) % 2 == 0) as server:
+        report = make_fan_out(server.callback_url).post(
+            pages(watchers(250), 40), MESSAGE, deadline_seconds=10, forget=forget
+        )
+    assert report == DeliveryReport(delivered=100, stale=150)
+    assert sorted(w for batch in forgotten for w in batch) == sorted(gone), "each once, as it was read"
+    assert max(len(batch) for batch in forgotten) <= 100
+    assert threads == {threading.current_thread()}, "a blocking delete would hold up the loop"
+    assert len(server.requests) == 250, "a gone connection is not tried again"
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Behaviour.THROTTLED,
+        Behaviour.UNAVAILABLE,
+        Behaviour.RESET,
+        Behaviour.GARBAGE,
+        Behaviour.DELIVER_AND_RESET,
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_what_may_pass_is_tried_again(make_fan_out: MakeFanOut, behaviour: Behaviour, named: bool) -> None:
+    some = watchers(20)
+    plan = by_id({w.connection_id: [behaviour] * (n % 3) for n, w in enumerate(some)})
+    with ConnectionsServer(plan, name_errors=lambda _: named) as server:
+        report = make_fan_out(server.callback_url, max_in_flight=4).post(
+            [some], MESSAGE, deadline_seconds=20, forget=never_forget
+        )
+    assert report == DeliveryReport(delivered=20)
+    assert all(server.received[w.connection_id] for w in some)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Behaviour.DELIVER_CHUNKED,
+        Behaviour.DELIVER_WITHOUT_LENGTH,
+        Behaviour.DELIVER_AND_CLOSE,
+        Behaviour.DELIVER_AND_ANNOUNCE_CLOSE,
+    ],
+)
+def test_however_the_answer_is_framed_nobody_hears_twice(make_fan_out: MakeFanOut, behaviour: Behaviour) -> None:
+    with ConnectionsServer(lambda _id, _attempt: behaviour) as server:
+        report = make_fan_out(server.callback_url, max_in_flight=4).post(
+            [watchers(40)], MESSAGE, deadline_seconds=20, forget=never_forget
+        )
+        assert report == DeliveryReport(delivered=40)
+    heard = [len(messages) for messages in server.received.values()]
+    assert len(heard) == 40
+    assert heard == [1] * 40
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "expected"),
+    [
+        (Behaviour.THROTTLED, DeliveryReport(delivered=10, throttled=2)),
+        (Behaviour.UNAVAILABLE, DeliveryReport(delivered=10, failed=2)),
+        (Behaviour.RESET, DeliveryReport(delivered=10, failed=2)),
+        (Behaviour.HANG, DeliveryReport(delivered=10, failed=2)),
+        (Behaviour.DELIVER_AND_DRIP, DeliveryReport(delivered=10, failed=2)),
+    ],
+)
+def test_what_does_not_pass_is_counted_at_the_deadline_and_nothing_outlasts_it(
+    make_fan_out: MakeFanOut, behaviour: Behaviour, expected: DeliveryReport
+) -> None:
+    plan = by_id({"w0=": [behaviour] * 99, "w7=": [behaviour] * 99})
+    with ConnectionsServer(plan, name_errors=lambda _: False) as server:
+        fan_out = make_fan_out(server.callback_url, request_timeout_seconds=0.3)
+        started = time.monotonic()
+        report = fan_out.post([watchers(12)], MESSAGE, deadline_seconds=0.8, forget=never_forget)
+        took = time.monotonic() - started
+    assert report == expected
+    assert took < 1.1
+    attempts = Counter(request.target for request in server.requests)
+    assert max(attempts.values()) > 1, "it was tried again while there was time"
+
+
+def test_a_bad_request_fails_at_once_and_alone(make_fan_out: MakeFanOut) -> None:
+    with ConnectionsServer(by_id({"w3=": [Behaviour.BAD_REQUEST] * 9})) as server:
+        report = make_fan_out(server.callback_url).post(
+            [watchers(6)], MESSAGE, deadline_seconds=10, forget=never_forget
+        )
+    assert report == DeliveryReport(delivered=5, failed=1)
+    assert len(server.requests) == 6
+
+
+def test_a_slow_client_delays_nobody_else(make_fan_out: MakeFanOut) -> None:
+    arrivals: dict[str, float] = {}
+
+    def plan(connection_id: str, attempt: int) -> Behaviour:
+        arrivals[connection_id] = time.monotonic()
+        return Behaviour.HANG if connection_id.startswith("slow") else Behaviour.DELIVER
+
+    slow = watchers(3, "slow")
+    with ConnectionsServer(plan) as server:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=4, request_timeout_seconds=0.5)
+        started = time.monotonic()
+        report = fan_out.post([slow, *pages(watchers(200), 20)], MESSAGE, deadline_seconds=0.6, forget=never_forget)
+    assert report == DeliveryReport(delivered=200, failed=3)
+    assert max(arrivals[w.connection_id] for w in watchers(200)) - started < 0.5, (
+        "three of four places were taken by slow clients, the fourth served all the rest and every page"
+    )
+
+
+def test_connections_closed_after_a_few_requests_are_replaced(make_fan_out: MakeFanOut) -> None:
+    with ConnectionsServer(close_after=3) as server:
+        report = make_fan_out(server.callback_url, max_in_flight=4).post(
+            [watchers(60)], MESSAGE, deadline_seconds=10, forget=never_forget
+        )
+    assert report == DeliveryReport(delivered=60)
+    assert sum(map(len, server.received.values())) == 60
+    assert server.accepted >= 20
+
+
+def test_a_message_too_large_for_one_write_arrives_whole(make_fan_out: MakeFanOut) -> None:
+    message = random.Random(16).randbytes(8_000_000)
+    with ConnectionsServer() as server:
+        report = make_fan_out(server.callback_url).post(
+            [watchers(3)], message, deadline_seconds=20, forget=never_forget
+        )
+    assert report == DeliveryReport(delivered=3)
+    assert [server.received[w.connection_id] == [message] for w in watchers(3)] == [True] * 3
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "cure"),
+    [
+        (Behaviour.FORBIDDEN, 403, "execute-api:ManageConnections"),
+        (Behaviour.TOO_LARGE, 413, "larger than the 128 KB"),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_refusal_is_raised_with_its_cure_after_the_others_were_served(
+    make_fan_out: MakeFanOut, behaviour: Behaviour, status: int, cure: str, named: bool
+) -> None:
+    with ConnectionsServer(by_id({"w3=": [behaviour] * 9}), name_errors=lambda _: named) as server:
+        fan_out = make_fan_out(server.callback_url)
+        with pytest.raises(DeliveryRefused, match=cure) as refused:
+            fan_out.post(pages(watchers(90), 30), MESSAGE, deadline_seconds=10, forget=never_forget)
+    assert refused.value.status == status
+    assert refused.value.connection_id == "w3="
+    assert refused.value.report == DeliveryReport(delivered=89, failed=1)
+    assert len(server.received) == 89
+    assert len(server.requests) == 90, "a refusal is not tried again"
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.FORBIDDEN, Behaviour.TOO_LARGE])
+def test_a_refusal_that_hits_everyone_is_noticed_long_before_everyone_was_asked(
+    make_fan_out: MakeFanOut, behaviour: Behaviour
+) -> None:
+    read = 0
+
+    def endless() -> Iterator[Sequence[Subscription]]:
+        nonlocal read
+        while True:
+            read += 1
+            yield watchers(1_000)
+
+    with ConnectionsServer(lambda _id, _attempt: behaviour) as server:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=16)
+        with pytest.raises(DeliveryRefused) as refused:
+            fan_out.post(endless(), MESSAGE, deadline_seconds=10, forget=never_forget)
+    assert len(server.requests) <= 100
+    assert read <= 3
+    assert refused.value.report == DeliveryReport(failed=1_000 * read)
+
+
+def test_expired_credentials_are_fetched_anew_once_and_nobody_is_lost(make_fan_out: MakeFanOut) -> None:
+    asked = 0
+
+    def credentials() -> ReadOnlyCredentials:
+        nonlocal asked
+        asked += 1
+        return ReadOnlyCredentials("AKIDEXAMPLE", "secret", f"token-{asked}", None)
+
+    def plan(connection_id: str, attempt: int) -> Behaviour:
+        expired = server.requests[-1].headers["x-amz-security-token"] == "token-1"
+        return Behaviour.EXPIRED_TOKEN if expired else Behaviour.DELIVER
+
+    with ConnectionsServer(plan, name_errors=lambda id_: int(id_[1:-1]) % 2 == 0) as server:
+        fan_out = make_fan_out(server.callback_url, credentials=credentials)
+        report = fan_out.post(pages(watchers(400), 50), MESSAGE, deadline_seconds=10, forget=never_forget)
+    assert report == DeliveryReport(delivered=400)
+    assert asked == 2
+
+
+def test_a_refusal_of_the_old_credentials_that_comes_late_is_not_held_against_the_new_ones() -> None:
+    endpoint = Endpoint.from_url("http://127.0.0.1/prod")
+    signers = [RequestSigner("POST", endpoint, "eu-west-1", KEYS) for _ in range(2)]
+    expired = Response(403, "ExpiredTokenException")
+    loop = asyncio.new_event_loop()
+    try:
+        delivery = Delivery(loop, signers[0], Payload.of(MESSAGE), loop.time() + 60, lambda _: None)
+        delivery.add(watchers(2))
+        first, second = delivery.take(), delivery.take()
+        assert first is not None
+        assert second is not None
+        delivery.answered(first, expired)
+        assert delivery.wants_credentials
+        assert delivery.take() is None, "nothing more is sent with credentials known to be expired"
+        delivery.renew(signers[1])
+        assert delivery.answered(second, expired), "it is sent again at once"
+        assert {delivery.take(), delivery.take()} == {first, second}
+        assert {first.signer, second.signer} == {signers[1]}
+        assert delivery.refusal is None
+    finally:
+        loop.close()
+
+
+def test_credentials_that_stay_expired_are_a_refusal(make_fan_out: MakeFanOut) -> None:
+    with ConnectionsServer(lambda _id, _attempt: Behaviour.EXPIRED_TOKEN) as server:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=4)
+        with pytest.raises(DeliveryRefused, match="token included in the request is expired"):
+            fan_out.post([watchers(500)], MESSAGE, deadline_seconds=10, forget=never_forget)
+    assert len(server.requests) < 100
+
+
+# Connections over time
+
+
+def test_connections_closed_while_the_sandbox_was_frozen_are_reopened_unnoticed(
+    make_fan_out: MakeFanOut, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ConnectionsServer() as server:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=4)
+        for _ in range(5):
+            started = time.monotonic()
+            report = fan_out.post([watchers(40)], MESSAGE, deadline_seconds=10, forget=never_forget)
+            assert report == DeliveryReport(delivered=40)
+            assert time.monotonic() - started < 1.0
+            server.drop_connections()
+    assert server.accepted > 4
+    assert sum(map(len, server.received.values())) == 200
+    assert caplog.messages == []
+
+
+def test_a_connection_idle_for_long_is_not_trusted(make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ConnectionsServer() as server:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=1)
+        for wait in (50.0, 50.0, 0.0, 0.0):
+            monkeypatch.setattr("progress.fanout._MAX_IDLE_SECONDS", wait)
+            assert fan_out.post([watchers(1)], MESSAGE, deadline_seconds=5, forget=never_forget).delivered
+    assert server.accepted == 3
+
+
+def test_a_server_that_cannot_be_reached_costs_the_deadline_and_says_why(
+    make_fan_out: MakeFanOut, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody_listens_soon:
+        port = nobody_listens_soon.getsockname()[1]
+    fan_out = make_fan_out(f"http://127.0.0.1:{port}/prod")
+    started = time.monotonic()
+    report = fan_out.post(pages(watchers(50), 10), MESSAGE, deadline_seconds=0.5, forget=never_forget)
+    assert time.monotonic() - started < 0.8
+    assert report.failed >= 10
+    assert report == DeliveryReport(failed=report.failed)
+    assert "cannot connect: ConnectionRefusedError" in caplog.text
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+def test_tls_is_verified_against_the_systems_authorities(
+    make_fan_out: MakeFanOut,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with ConnectionsServer(close_after=7, ssl_context=server_context(certificate)) as server:
+        stranger = make_fan_out(server.callback_url)
+        assert stranger.post([watchers(1)], MESSAGE, deadline_seconds=0.3, forget=never_forget).failed == 1
+        assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
+        assert server.requests == [], "nothing was sent to a server that could be anyone"
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # how OpenSSL is told its authorities
+        fan_out = make_fan_out(server.callback_url, max_in_flight=4)
+        large = random.Random(16).randbytes(2_000_000)
+        assert fan_out.post([watchers(60)], MESSAGE, deadline_seconds=10, forget=never_forget).delivered == 60
+        server.drop_connections()
+        assert fan_out.post([watchers(3)], large, deadline_seconds=10, forget=never_forget).delivered == 3
+    assert server.received["w2="] == [MESSAGE, large]
+
+
+# The caller's side
+
+
+def test_the_next_page_is_read_while_the_last_is_posted_and_no_further(make_fan_out: MakeFanOut) -> None:
+    posted_when_read: list[int] = []
+
+    def recording() -> Iterator[Sequence[Subscription]]:
+        for page in pages(watchers(1_000), 100):
+            posted_when_read.append(len(server.requests))
+            yield page
+
+    with ConnectionsServer() as server:
+        make_fan_out(server.callback_url).post(recording(), MESSAGE, deadline_seconds=10, forget=never_forget)
+    ahead = [100 * number - posted for number, posted in enumerate(posted_when_read)]
+    assert max(ahead) <= 200 + 128, "two pages and what is in flight"
+    assert max(ahead[1:]) > 0, "a page is read before all of the last was posted"
+
+
+def test_documents_published_at_once_share_the_connections_fairly(make_fan_out: MakeFanOut) -> None:
+    with ConnectionsServer() as server:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=8)
+        reports: dict[str, DeliveryReport] = {}
+        ended: list[str] = []
+
+        def publish(name: str, count: int) -> None:
+            reports[name] = fan_out.post(
+                [watchers(count, name)], name.encode(), deadline_seconds=20, forget=never_forget
+            )
+            ended.append(name)
+
+        threads = [threading.Thread(target=publish, args=("long", 4_000))]
+        threads += [threading.Thread(target=publish, args=(f"short{n}", 50)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert reports.pop("long") == DeliveryReport(delivered=4_000)
+    assert list(reports.values()) == [DeliveryReport(delivered=50)] * 6
+    assert ended[-1] == "long"
+    assert all(id_.startswith(message.decode()) for id_, messages in server.received.items() for message in messages), (
+        "everyone hears of their own document"
+    )
+
+
+def test_a_page_that_cannot_be_read_is_raised_after_those_before_it_were_served(
+    make_fan_out: MakeFanOut,
+) -> None:
+    def breaking() -> Iterator[Sequence[Subscription]]:
+        yield watchers(70)
+        raise ConnectionError("the table is away")
+
+    with ConnectionsServer() as server:
+        fan_out = make_fan_out(server.callback_url)
+        with pytest.raises(ConnectionError, match="the table is away"):
+            fan_out.post(breaking(), MESSAGE, deadline_seconds=10, forget=never_forget)
+    assert len(server.received) == 70
+
+
+def test_a_forget_that_fails_is_raised_after_those_in_hand_were_served(make_fan_out: MakeFanOut) -> None:
+    with ConnectionsServer(by_id({"w0=": [Behaviour.GONE]})) as server:
+        fan_out = make_fan_out(server.callback_url)
+        with pytest.raises(AssertionError, match="were forgotten"):
+            fan_out.post([watchers(70)], MESSAGE, deadline_seconds=10, forget=never_forget)
+    assert len(server.received) == 69
+
+
+def test_a_deadline_that_has_passed_sends_nothing_and_says_so(make_fan_out: MakeFanOut) -> None:
+    with ConnectionsServer() as server:
+        report = make_fan_out(server.callback_url).post(
+            pages(watchers(50), 10), MESSAGE, deadline_seconds=0, forget=never_forget
+        )
+    assert report.failed >= 10
+    assert report.delivered == 0
+
+
+def test_closing_ends_a_delivery_of_another_thread_and_the_next_is_refused(make_fan_out: MakeFanOut) -> None:
+    with ConnectionsServer(lambda _id, _attempt: Behaviour.HANG) as server:
+        fan_out = make_fan_out(server.callback_url)
+        reports: list[DeliveryReport] = []
+        thread = threading.Thread(
+            target=lambda: reports.append(
+                fan_out.post([watchers(5)], MESSAGE, deadline_seconds=30, forget=never_forget)
+            )
+        )
+        thread.start()
+        while not server.requests:
+            time.sleep(0.01)
+        fan_out.close()
+        thread.join(5)
+        assert reports == [DeliveryReport(failed=5)]
+        with pytest.raises(RuntimeError, match="closed"):
+            fan_out.post([watchers(1)], MESSAGE, deadline_seconds=1, forget=never_forget)
+
+
+def test_disconnecting_takes_what_is_gone_already_for_done(make_fan_out: MakeFanOut) -> None:
+    ids = [w.connection_id for w in watchers(30)]
+    with ConnectionsServer(by_id({ids[4]: [Behaviour.GONE], ids[5]: [Behaviour.UNAVAILABLE]})) as server:
+        report = make_fan_out(server.callback_url).disconnect(ids, deadline_seconds=10)
+    assert report == DeliveryReport(delivered=30)
+    assert {(request.method, request.body) for request in server.requests} == {("DELETE", b"")}
+    assert len(server.requests) == 31
+
+
+def test_a_worker_forked_after_a_delivery_starts_an_engine_of_its_own() -> None:
+    script = f"""
+import os, sys
+sys.path[:0] = {[path for path in sys.path if path]!r}
+from botocore.credentials import ReadOnlyCredentials
+from benchmarks.connections_server import ConnectionsServer
+from progress.document import Subscription
+from progress.fanout import FanOut
+
+def post():
+    return fan_out.post([[Subscription("a", 0, 0)]], b"{{}}", deadline_seconds=5, forget=print).delivered
+
+with ConnectionsServer() as server:
+    fan_out = FanOut(
+        server.callback_url, region="eu-west-1", credentials=lambda: ReadOnlyCredentials("a", "b", None)
+    )
+    assert post() == 1
+    child = os.fork()
+    if not child:
+        os._exit(0 if post() == 1 else 1)
+    assert os.waitpid(child, 0)[1] == 0, "the child could not post"
+    assert post() == 1, "the parent's connections were harmed"
+    fan_out.close()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
+
+
+def test_importing_the_engine_imports_no_boto3() -> None:
+    script = f"""
+import sys
+sys.path[:0] = {[path for path in sys.path if path]!r}
+import progress.fanout
+assert not {{"boto3", "botocore"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
+
+
+@given(st.lists(st.builds(DeliveryReport, *[st.integers(0, 10)] * 4)))
+def test_reports_add_up_field_by_field(reports: list[DeliveryReport]) -> None:
+    total = sum(reports, DeliveryReport())
+    for field in ("delivered", "stale", "throttled", "failed"):
+        assert getattr(total, field) == sum(getattr(report, field) for report in reports)
+
+
+# Everything at once
+
+
+FAULTS = [
+    Behaviour.THROTTLED,
+    Behaviour.UNAVAILABLE,
+    Behaviour.RESET,
+    Behaviour.DELIVER_AND_RESET,
+    Behaviour.DELIVER_AND_CLOSE,
+    Behaviour.DELIVER_CHUNKED,
+    Behaviour.DELIVER_WITHOUT_LENGTH,
+    Behaviour.GARBAGE,
+]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_in_a_storm_all_healthy_hear_the_final_state_all_dead_are_forgotten_and_none_else(
+    make_fan_out: MakeFanOut, seed: int
+) -> None:
+    chance = random.Random(seed)
+    everyone = watchers(2_000)
+    chance.shuffle(everyone)
+    dead, slow, refused = set(everyone[:400]), set(everyone[400:410]), set(everyone[410:415])
+    behaviours: dict[str, list[Behaviour]] = {}
+    for watcher in everyone:
+        before = chance.choices(FAULTS, k=chance.choice([0, 0, 0, 1, 2]))
+        if watcher in dead:
+            before += [Behaviour.GONE] * 99
+        elif watcher in slow:
+            before = [chance.choice([Behaviour.HANG, Behaviour.DELIVER_AND_DRIP]) for _ in range(99)]
+        elif watcher in refused:
+            before = [Behaviour.FORBIDDEN] * 99
+        behaviours[watcher.connection_id] = before
+    # A dead connection may be called delivered by its first answers, so it can be forgotten by a later message.
+    forgotten: list[Subscription] = []
+    with ConnectionsServer(by_id(behaviours), name_errors=lambda id_: hash(id_) % 2 == 0, close_after=50) as server:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=64, request_timeout_seconds=0.5)
+        states = [f'{{"sequence":{n}}}'.encode() for n in range(3)]
+        for state in states:
+            deadline = 2.5 if state is states[-1] else 1.2
+            left = [w for w in everyone if w not in set(forgotten)]
+            started = time.monotonic()
+            with pytest.raises(DeliveryRefused) as refusal:
+                fan_out.post(pages(left, 300), state, deadline_seconds=deadline, forget=forgotten.extend)
+            assert time.monotonic() - started < deadline + 0.5
+            report = refusal.value.report
+            assert report.delivered + report.stale + report.throttled + report.failed == len(left)
+    healthy = set(everyone) - dead - slow - refused
+    deaf = [w for w in healthy if states[-1] not in server.received[w.connection_id]]
+    assert deaf == []
+    assert set(forgotten) == dead
+    assert len(forgotten) == len(dead)

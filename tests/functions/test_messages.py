@@ -1,0 +1,277 @@
+"""The wire protocol, request by request and message by message.
+
+Not proved here: that API Gateway routes a frame to the handler, and that replies reach the client.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from progress.document import DocumentState, ErrorCode, Failure, Status, is_document_id
+from progress.messages import (
+    MAX_REQUEST_CHARACTERS,
+    PONG,
+    Ping,
+    ProgressRequest,
+    RequestRefused,
+    encode,
+    error_message,
+    parse_request,
+    snapshot_message,
+    state_message,
+)
+
+
+def refusal(body: str | None) -> RequestRefused:
+    with pytest.raises(RequestRefused) as caught:
+        parse_request(body)
+    return caught.value
+
+
+def state(status: Status, **fields: Any) -> DocumentState:
+    return DocumentState(
+        **{"document_id": "d", "sequence": 7, "total_pages": 100, "run_id": "r", **fields}, status=status
+    )
+
+
+# --- what a client may say ---
+
+
+@pytest.mark.parametrize(
+    ("body", "request_"),
+    [
+        ('{"action":"progress","docId":"invoice-7"}', ProgressRequest("invoice-7", subscribe=True)),
+        ('{"action":"progress","docId":"invoice-7","subscribe":true}', ProgressRequest("invoice-7", subscribe=True)),
+        ('{"action":"progress","docId":"invoice-7","subscribe":false}', ProgressRequest("invoice-7", subscribe=False)),
+        ('{"action":"progress","docId":"a/b c.ü%2B#漢字🎉"}', ProgressRequest("a/b c.ü%2B#漢字🎉")),
+        ('{"action":"progress","docId":"\\ud83c\\udf89"}', ProgressRequest("🎉")),
+        (' {"docId" : "x", "more": [1, {}], "action": "progress"}\n', ProgressRequest("x")),
+        ('{"action":"ping"}', Ping()),
+        ('{"action":"ping","docId":7,"subscribe":"never"}', Ping()),
+        ('{"action":"$connect","action":"ping"}', Ping()),
+        ('{"action":"progress","docId":"","docId":"last"}', ProgressRequest("last")),
+    ],
+)
+def test_a_wellformed_request_is_read(body: str, request_: Ping | ProgressRequest) -> None:
+    assert parse_request(body) == request_
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        "",
+        " ",
+        "ping",
+        "{",
+        "null",
+        "NaN",
+        "7",
+        '"progress"',
+        "[]",
+        '["progress"]',
+        "{}",
+        '{"docId":"x"}',
+        '{"action":null}',
+        '{"action":7}',
+        '{"action":["progress"]}',
+        '{"action":{"progress":1}}',
+        '{"Action":"progress"}',
+        '{"action":"ping"} trailing',
+        '{"action":"ping"' + " " * MAX_REQUEST_CHARACTERS + "}",
+        "[" * (MAX_REQUEST_CHARACTERS - 1),
+        '{"action":' + "9" * 5000 + "}",
+        '{"action":"ping","n":' + "9" * 5000 + "}",
+        '{"a":' * 1500 + "1" + "}" * 1500,
+    ],
+)
+def test_what_is_no_message_is_refused_as_invalid(body: str | None) -> None:
+    refused = refusal(body)
+
+    assert refused.code is ErrorCode.INVALID_MESSAGE
+    assert refused.document_id is None
+
+
+@pytest.mark.parametrize("action", ["", "Progress", "subscribe", "$connect", "$default", "\ud800"])
+def test_an_action_nobody_serves_is_refused_as_unknown_and_not_echoed(action: str) -> None:
+    refused = refusal(json.dumps({"action": action, "docId": "d"}))
+
+    assert refused.code is ErrorCode.UNKNOWN_ACTION
+    assert str(refused) == 'The known actions are "progress" and "ping".'
+
+
+@pytest.mark.parametrize(
+    "document_id",
+    [None, "", 7, 1.5, True, ["d"], {"d": 1}, "x" * 257, "a\nb", "\x00", "a\x7f", "\ud800", "a\udfffb", float("nan")],
+)
+def test_a_document_id_that_names_no_document_is_refused_as_invalid(document_id: object) -> None:
+    refused = refusal(json.dumps({"action": "progress", "docId": document_id}))
+
+    assert refused.code is ErrorCode.INVALID_MESSAGE
+    assert "docId" in str(refused)
+    assert refused.document_id is None, "an id that is no id must not be sent back"
+
+
+def test_a_progress_request_without_a_document_is_refused_as_invalid() -> None:
+    assert refusal('{"action":"progress"}').code is ErrorCode.INVALID_MESSAGE
+
+
+@pytest.mark.parametrize("subscribe", [None, 0, 1, "false", [], {}])
+def test_subscribe_is_a_boolean_or_absent(subscribe: object) -> None:
+    refused = refusal(json.dumps({"action": "progress", "docId": "d", "subscribe": subscribe}))
+
+    assert refused.code is ErrorCode.INVALID_MESSAGE
+    assert refused.document_id == "d", "the client must know which of its requests was refused"
+
+
+def test_the_longest_document_id_fits_into_a_request_however_it_is_escaped() -> None:
+    longest = "🎉" * 256
+
+    body = json.dumps({"action": "progress", "docId": longest, "subscribe": False}, ensure_ascii=True)
+
+    assert parse_request(body) == ProgressRequest(longest, subscribe=False)
+
+
+def test_no_control_character_is_part_of_a_document_id() -> None:
+    # Unicode's category Cc: both ranges, C0 with DEL and C1.
+    controls = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
+
+    assert [control for control in controls if is_document_id(f"a{control}b")] == []
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=4), children, max_size=3),
+    max_leaves=8,
+)
+_almost_requests = st.fixed_dictionaries(
+    {},
+    optional={
+        "action": st.sampled_from(["progress", "ping"]) | _json,
+        "docId": st.text(st.characters(), max_size=300) | _json,
+        "subscribe": st.booleans() | _json,
+    },
+).map(json.dumps)
+
+
+@given(st.text(st.characters()) | _json.map(json.dumps) | _almost_requests)
+def test_any_text_is_a_request_or_refused_with_a_message_that_can_be_sent(body: str) -> None:
+    try:
+        request: Ping | ProgressRequest | RequestRefused = parse_request(body)
+    except RequestRefused as refused:
+        request = refused
+
+    if isinstance(request, RequestRefused):
+        assert request.code in (ErrorCode.INVALID_MESSAGE, ErrorCode.UNKNOWN_ACTION)
+        encode(error_message(Failure(str(request), request.code), request.document_id)).encode()
+    elif isinstance(request, ProgressRequest):
+        assert is_document_id(request.document_id)
+        assert isinstance(request.subscribe, bool)
+        encode(snapshot_message(request.document_id, None)).encode()
+    else:
+        assert request == Ping()
+
+
+@given(st.text(st.characters(), max_size=300))
+def test_a_document_id_that_is_accepted_can_be_stored_and_sent(text: str) -> None:
+    if is_document_id(text):
+        assert 1 <= len(text) <= 256
+        # DynamoDB's partition keys take 2,048 bytes.
+        assert len(f"DOCUMENT#{text}".encode()) <= 2048
+        assert json.loads(encode(snapshot_message(text, None)))["docId"] == text
+
+
+# --- what a client is told ---
+
+
+def test_a_started_document_tells_its_pages() -> None:
+    assert state_message(state(Status.STARTED, sequence=1)) == {
+        "status": "processing_started",
+        "docId": "d",
+        "totalPages": 100,
+        "sequence": 1,
+    }
+
+
+def test_a_document_in_progress_tells_how_far_it_is() -> None:
+    assert state_message(state(Status.PROGRESS, pages_processed=50)) == {
+        "status": "progress",
+        "docId": "d",
+        "pagesProcessed": 50,
+        "totalPages": 100,
+        "sequence": 7,
+    }
+
+
+def test_pages_counted_twice_never_show_more_than_there_are() -> None:
+    assert state_message(state(Status.PROGRESS, pages_processed=101))["pagesProcessed"] == 100
+
+
+def test_a_complete_document_tells_just_that() -> None:
+    assert state_message(state(Status.COMPLETE, pages_processed=100, sequence=12)) == {
+        "status": "processing_complete",
+        "docId": "d",
+        "sequence": 12,
+    }
+
+
+@pytest.mark.parametrize("recoverable", [True, False])
+def test_a_failed_document_tells_why_and_whether_it_may_recover(recoverable: bool) -> None:
+    failure = Failure("The PDF needs a password.", ErrorCode.PROCESSING_FAILED, recoverable)
+
+    assert state_message(state(Status.ERROR, failure=failure, sequence=9)) == {
+        "status": "error",
+        "errorCode": "PROCESSING_FAILED",
+        "message": "The PDF needs a password.",
+        "docId": "d",
+        "recoverable": recoverable,
+        "sequence": 9,
+    }
+
+
+def test_the_snapshot_is_the_message_that_watchers_heard() -> None:
+    known = state(Status.PROGRESS, pages_processed=50)
+
+    assert snapshot_message("d", known) == state_message(known)
+
+
+def test_a_document_nobody_has_started_is_pending_and_has_no_sequence() -> None:
+    assert snapshot_message("d", None) == {"status": "pending", "docId": "d"}
+
+
+def test_a_document_that_is_expected_is_pending_like_one_that_nobody_knows() -> None:
+    assert snapshot_message("d", state(Status.PENDING, owner="alice")) == {"status": "pending", "docId": "d"}
+
+
+def test_a_refused_request_is_answered_with_an_error_that_has_no_sequence() -> None:
+    assert error_message(Failure("No.", ErrorCode.FORBIDDEN), "d") == {
+        "status": "error",
+        "errorCode": "FORBIDDEN",
+        "message": "No.",
+        "recoverable": False,
+        "docId": "d",
+    }
+
+
+def test_an_error_about_no_document_names_none() -> None:
+    assert "docId" not in error_message(Failure("No.", ErrorCode.INVALID_MESSAGE))
+
+
+def test_a_ping_is_answered_with_a_pong() -> None:
+    assert encode(PONG) == '{"status":"pong"}'
+
+
+def test_messages_are_compact_json_in_the_scripts_they_were_written_in() -> None:
+    assert encode({"docId": "漢字🎉", "sequence": 1}) == '{"docId":"漢字🎉","sequence":1}'
+
+
+def test_the_owner_and_the_run_of_a_document_are_told_to_nobody() -> None:
+    secret = state(Status.STARTED, owner="principal-9", run_id="run-9")
+
+    assert "principal-9" not in encode(state_message(secret))
+    assert "run-9" not in encode(state_message(secret))

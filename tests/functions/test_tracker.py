@@ -1,0 +1,735 @@
+"""The rules of reporting a document, over a store and a listener in memory.
+
+Not proved here: that the table keeps to the store's promises (test_store), that messages reach browsers
+(test_fanout), and any figure of speed: the rates are high so that the tests are short.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from progress import tracker as tracker_module
+from progress.delivery import DeliveryRefused, DeliveryReport
+from progress.document import DocumentState, ErrorCode, Failure, Status
+from progress.tracker import (
+    AlreadyProcessed,
+    BeingProcessed,
+    ProgressTracker,
+    StartRefused,
+    StoreUnavailable,
+    Superseded,
+)
+from tests.functions.fakes import InMemoryStore, Listener, eventually
+
+FAST = 1000.0
+
+
+@dataclass
+class Desk:
+    """A store, a listener, and trackers between the two."""
+
+    store: InMemoryStore
+    listener: Listener
+
+    def tracker(self, document_id: str = "d", **arguments: Any) -> ProgressTracker:
+        arguments = {"run_id": "run-1", "max_messages_per_second": FAST, **arguments}
+        return ProgressTracker(document_id, store=self.store, deliver=self.listener.deliver, **arguments)
+
+    @property
+    def heard(self) -> list[DocumentState]:
+        return self.listener.heard
+
+    @property
+    def statuses(self) -> list[Status]:
+        return [state.status for state in self.listener.heard]
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    before = set(threading.enumerate())
+    yield Desk(InMemoryStore(), Listener())
+    left = set(threading.enumerate()) - before
+    assert eventually(lambda: not any(thread.is_alive() for thread in left)), f"threads were left behind: {left}"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def refuse_once(error: Exception, method: str, times: int = 1) -> Any:
+    """For InMemoryStore.before: the first calls of the method raise the error."""
+    left = [times]
+
+    def before(called: str) -> None:
+        if called == method and left[0]:
+            left[0] -= 1
+            raise error
+
+    return before
+
+
+# --- start, advance, end ---
+
+
+def test_watchers_hear_the_start_with_the_number_of_pages(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.owner = "alice"
+        tracker.start(total_pages=3)
+
+        assert desk.heard == [
+            DocumentState(
+                document_id="d",
+                status=Status.STARTED,
+                sequence=1,
+                total_pages=3,
+                run_id="run-1",
+                attempt=1,
+                owner="alice",
+            )
+        ]
+
+
+def test_leaving_the_block_completes_the_document_with_all_pages_counted(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=3)
+        for _ in range(3):
+            tracker.advance()
+
+    assert desk.statuses[-1] is Status.COMPLETE
+    assert desk.heard[-1].pages_processed == 3
+    assert desk.heard[-1] == desk.store.published[-1]
+
+
+def test_several_pages_can_be_counted_at_once(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=12)
+        tracker.advance(5)
+        tracker.advance(7)
+
+    assert desk.heard[-1].pages_processed == 12
+
+
+def test_a_page_is_heard_of_without_a_further_call(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=2)
+        tracker.advance()
+
+        desk.listener.wait_for(lambda heard: heard[-1].status is Status.PROGRESS)
+        assert desk.heard[-1].pages_processed == 1
+
+
+def test_completing_by_hand_is_completing_once(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=1)
+        tracker.complete()
+
+    assert desk.statuses == [Status.STARTED, Status.COMPLETE]
+
+
+def test_a_failure_is_told_in_the_words_given(desk: Desk) -> None:
+    failure = Failure("The PDF needs a password.", ErrorCode.PROCESSING_FAILED, recoverable=False)
+
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=1)
+        tracker.fail(failure)
+
+    assert desk.heard[-1].failure == failure
+    assert desk.statuses == [Status.STARTED, Status.ERROR]
+
+
+def test_a_file_that_cannot_be_opened_fails_before_its_pages_are_known(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.fail(Failure("The file is empty."))
+
+    assert desk.statuses[-1] is Status.ERROR
+    assert desk.heard[-1].failure == Failure("The file is empty.")
+
+
+def test_the_pages_counted_before_a_failure_are_kept(desk: Desk) -> None:
+    with desk.tracker(max_messages_per_second=0.01) as tracker:
+        tracker.start(total_pages=9)
+        tracker.advance(4)
+        tracker.fail(Failure("No."))
+
+    assert desk.heard[-1].pages_processed == 4
+
+
+def test_a_block_that_starts_nothing_writes_nothing(desk: Desk) -> None:
+    with desk.tracker():
+        pass
+
+    assert desk.store.published == []
+    assert desk.heard == []
+
+
+def test_every_tracker_without_a_run_id_is_a_run_of_its_own(desk: Desk) -> None:
+    for _ in range(2):
+        with desk.tracker(run_id=None) as tracker:
+            tracker.start(total_pages=1)
+
+    assert desk.statuses == [Status.STARTED, Status.COMPLETE] * 2
+    assert [state.sequence for state in desk.heard] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("total_pages", [0, -1])
+def test_a_document_without_pages_cannot_be_started(desk: Desk, total_pages: int) -> None:
+    with desk.tracker() as tracker, pytest.raises(ValueError, match=f"total_pages is {total_pages}"):
+        tracker.start(total_pages=total_pages)
+
+    assert desk.store.published == []
+
+
+def test_pages_are_not_counted_before_the_start(desk: Desk) -> None:
+    with desk.tracker() as tracker, pytest.raises(RuntimeError, match=r"advance\(\) on document 'd', which has not"):
+        tracker.advance()
+
+
+@pytest.mark.parametrize("action", ["advance", "complete"])
+def test_nothing_follows_the_end(desk: Desk, action: str) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=1)
+        tracker.complete()
+        with pytest.raises(RuntimeError, match=rf"{action}\(\) on document 'd', which has ended"):
+            getattr(tracker, action)()
+
+    assert desk.statuses == [Status.STARTED, Status.COMPLETE]
+
+
+# --- exceptions that leave the block ---
+
+
+def test_an_exception_fails_the_document_and_goes_on(desk: Desk) -> None:
+    with pytest.raises(LookupError, match="secret"), desk.tracker() as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.start(total_pages=3)
+        raise LookupError("secret: s3://bucket/key of alice")
+
+    assert desk.statuses == [Status.STARTED, Status.ERROR]
+    assert desk.heard[-1].failure == Failure("Processing failed.", ErrorCode.PROCESSING_FAILED, recoverable=False)
+
+
+def test_an_exception_that_is_tried_again_is_told_as_recoverable(desk: Desk) -> None:
+    with pytest.raises(LookupError), desk.tracker(retry_follows=True) as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.start(total_pages=3)
+        raise LookupError("secret")
+
+    failure = desk.heard[-1].failure
+    assert failure is not None
+    assert failure.recoverable
+    assert "secret" not in failure.message
+    assert "LookupError" not in failure.message
+
+
+def test_an_exception_before_the_start_fails_the_document_too(desk: Desk) -> None:
+    with pytest.raises(LookupError), desk.tracker():
+        raise LookupError
+
+    assert desk.statuses == [Status.ERROR]
+
+
+def test_a_recoverable_failure_may_be_tried_again_under_the_same_run(desk: Desk) -> None:
+    with pytest.raises(LookupError), desk.tracker(retry_follows=True) as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.start(total_pages=2)
+        tracker.advance()
+        raise LookupError
+
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=2)
+        tracker.advance(2)
+
+    assert desk.statuses[-1] is Status.COMPLETE
+    assert desk.heard[-1].pages_processed == 2, "the pages of the attempt that failed do not count"
+
+
+def test_the_workers_own_exception_is_not_hidden_by_one_of_reporting_it(desk: Desk) -> None:
+    def refuse_errors(state: DocumentState) -> None:
+        if state.status is Status.ERROR:
+            raise DeliveryRefused(403, DeliveryReport(failed=1), "c", "")
+
+    desk.listener.during = refuse_errors
+
+    with pytest.raises(LookupError), desk.tracker() as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.start(total_pages=1)
+        raise LookupError
+
+
+def test_a_repeated_event_writes_nothing(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=1)
+    written = list(desk.store.published)
+
+    with pytest.raises(AlreadyProcessed), desk.tracker() as tracker:
+        tracker.start(total_pages=1)
+
+    assert desk.store.published == written
+    assert desk.heard == written
+
+
+def test_a_repeated_event_of_a_run_under_way_writes_nothing(desk: Desk) -> None:
+    with desk.tracker() as first:
+        first.start(total_pages=1)
+        with pytest.raises(BeingProcessed), desk.tracker() as second:
+            second.start(total_pages=1)
+        assert desk.statuses == [Status.STARTED]
+
+    assert desk.statuses == [Status.STARTED, Status.COMPLETE]
+
+
+def test_a_repeated_event_of_a_file_that_cannot_be_opened_writes_nothing(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.fail(Failure("Empty."))
+    written = list(desk.store.published)
+
+    with pytest.raises(StartRefused), desk.tracker() as tracker:
+        tracker.fail(Failure("Empty."))
+
+    assert desk.store.published == written
+
+
+def test_a_run_whose_worker_has_fallen_silent_is_taken_over(desk: Desk) -> None:
+    clock = Clock()
+    desk.store = InMemoryStore(clock)
+    desk.store.start("d", run_id="run-1", total_pages=5, owner=None, abandoned_after_seconds=45)
+    desk.store.advance("d", run_id="run-1", pages=3, not_within_seconds=0)
+    clock.now += 60
+
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=5)
+        tracker.advance(5)
+
+    assert desk.heard[-1].status is Status.COMPLETE
+    assert desk.heard[-1].pages_processed == 5, "the pages of the worker that died do not count"
+
+
+def test_a_worker_learns_that_a_newer_run_has_taken_its_document(desk: Desk) -> None:
+    with desk.tracker(run_id="run-2") as newer:
+        with pytest.raises(Superseded), desk.tracker() as older:  # noqa: PT012  leaving the block is the test
+            older.start(total_pages=9)
+            newer.start(total_pages=5)
+            for _ in range(5_000):
+                older.advance()
+                time.sleep(0.001)
+        newer.advance(5)
+
+    assert [state.run_id for state in desk.store.published] == ["run-1", *["run-2"] * (len(desk.store.published) - 1)]
+    assert desk.heard[-1].status is Status.COMPLETE
+    assert desk.heard[-1].pages_processed == 5
+
+
+def test_a_worker_whose_document_was_taken_neither_completes_nor_fails_it(desk: Desk) -> None:
+    with desk.tracker(run_id="run-2", max_messages_per_second=0.01) as newer:
+        with pytest.raises(Superseded), desk.tracker(max_messages_per_second=0.01) as older:  # noqa: PT012  leaving the block is the test
+            older.start(total_pages=9)
+            newer.start(total_pages=5)
+        with pytest.raises(LookupError), desk.tracker(run_id="run-3", max_messages_per_second=0.01) as other:  # noqa: PT012  leaving the block is the test
+            other.start(total_pages=9)
+            newer.start(total_pages=5)
+            raise LookupError
+
+        assert {state.status for state in desk.store.published} == {Status.STARTED}
+
+
+# --- how often ---
+
+
+def test_a_burst_of_pages_is_told_in_a_bounded_number_of_messages_and_none_is_lost(desk: Desk) -> None:
+    rate = 50.0
+    started_at = time.monotonic()
+
+    with desk.tracker(max_messages_per_second=rate) as tracker:
+        tracker.start(total_pages=10_000)
+        for _ in range(10_000):
+            tracker.advance()
+
+    seconds = time.monotonic() - started_at
+    assert len(desk.heard) <= 2 + seconds * rate
+    assert desk.statuses[0] is Status.STARTED
+    assert desk.statuses[-1] is Status.COMPLETE
+    assert desk.heard[-1].pages_processed == 10_000
+
+
+def test_a_burst_costs_the_table_no_more_writes_than_it_makes_messages(desk: Desk) -> None:
+    with desk.tracker(max_messages_per_second=50.0) as tracker:
+        tracker.start(total_pages=10_000)
+        deadline = time.monotonic() + 10
+        while len(desk.heard) < 8 and time.monotonic() < deadline:
+            tracker.advance()
+
+    # Every refused claim of a turn would cost a write as well.
+    assert len(desk.store.calls) <= len(desk.heard) + 2
+
+
+def test_watchers_hear_how_it_goes_on_while_pages_come(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=10_000)
+
+        def three_updates(heard: list[DocumentState]) -> bool:
+            tracker.advance()
+            return sum(state.status is Status.PROGRESS for state in heard) >= 3
+
+        assert eventually(lambda: three_updates(desk.heard))
+
+    pages = [state.pages_processed for state in desk.heard]
+    assert pages == sorted(pages)
+
+
+def test_pages_that_wait_for_their_turn_are_told_with_the_end(desk: Desk) -> None:
+    with desk.tracker(max_messages_per_second=0.01) as tracker:
+        tracker.start(total_pages=7)
+        for _ in range(7):
+            tracker.advance()
+
+    assert desk.statuses == [Status.STARTED, Status.COMPLETE]
+    assert desk.heard[-1].pages_processed == 7
+
+
+def test_a_tracker_never_makes_two_deliveries_at_once(desk: Desk) -> None:
+    desk.listener.during = lambda state: time.sleep(0.002)
+
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=400)
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(400):
+                pool.submit(tracker.advance)
+
+    assert not desk.listener.overlapped
+    assert desk.heard[-1].pages_processed == 400
+
+
+def test_a_delivery_that_hangs_does_not_hold_up_the_worker(desk: Desk) -> None:
+    hangs = threading.Event()
+    released = threading.Event()
+
+    def hang(state: DocumentState) -> None:
+        if state.status is Status.PROGRESS and not released.is_set():
+            hangs.set()
+            released.wait(10)
+
+    desk.listener.during = hang
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=1001)
+        tracker.advance()
+        assert hangs.wait(10)
+        for _ in range(1000):
+            tracker.advance()
+        assert not released.is_set(), "all 1,000 calls returned while the delivery was under way"
+        released.set()
+
+    assert desk.heard[-1].pages_processed == 1001
+
+
+def test_sequences_are_delivered_in_strictly_growing_order(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=500)
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(500):
+                pool.submit(tracker.advance)
+
+    sequences = [state.sequence for state in desk.heard]
+    assert all(earlier < later for earlier, later in pairwise(sequences))
+
+
+def test_a_delivery_may_take_as_long_as_the_worker_has_left(desk: Desk) -> None:
+    with desk.tracker(remaining_seconds=lambda: 1.5) as tracker:
+        tracker.start(total_pages=1)
+
+    assert all(0 < deadline < 1.5 for deadline in desk.listener.deadlines), "returning takes time as well"
+
+
+def test_a_worker_without_time_left_is_not_given_a_negative_one(desk: Desk) -> None:
+    with desk.tracker(remaining_seconds=lambda: 0.1) as tracker:
+        tracker.start(total_pages=1)
+
+    assert desk.listener.deadlines == [0.0, 0.0]
+
+
+def test_the_last_message_may_take_longer_than_one_that_others_follow(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=1)
+
+    first, last = desk.listener.deadlines
+    assert 0 < first < last < 29, "the end has no message after it"
+
+
+# --- faults ---
+
+
+def test_a_table_that_is_unavailable_for_a_while_loses_no_page(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=100)
+        desk.store.before = refuse_once(StoreUnavailable("throttled"), "advance", times=3)
+        for _ in range(100):
+            tracker.advance()
+        desk.listener.wait_for(lambda heard: heard[-1].pages_processed == 100)
+
+    assert desk.heard[-1].status is Status.COMPLETE
+    assert desk.heard[-1].pages_processed == 100
+
+
+def test_a_table_that_is_unavailable_is_not_asked_in_a_hot_loop(desk: Desk) -> None:
+    unavailable = refuse_once(StoreUnavailable("down"), "advance", times=1_000_000)
+    with desk.tracker(max_messages_per_second=20.0) as tracker:
+        tracker.start(total_pages=1)
+        desk.store.before = unavailable
+        started_at = time.monotonic()
+        tracker.advance()
+        time.sleep(0.3)
+        asked = desk.store.calls.count("advance")
+        seconds = time.monotonic() - started_at
+        desk.store.before = lambda method: None
+
+    assert 1 <= asked <= 2 * 20.0 * seconds + 1
+
+
+def test_a_table_that_is_unavailable_for_a_moment_does_not_lose_the_end(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=1)
+        tracker.advance()
+        desk.store.before = refuse_once(StoreUnavailable("throttled"), "finish")
+
+    assert desk.statuses[-1] is Status.COMPLETE, "watchers would wait for ever: the document is not processed again"
+    assert desk.heard[-1].pages_processed == 1
+
+
+def test_watchers_that_cannot_be_read_for_a_moment_cost_one_update_and_not_the_document(desk: Desk) -> None:
+    faults = [StoreUnavailable("the Query of the watchers was throttled")]
+
+    def fail_once(state: DocumentState) -> None:
+        if state.status is Status.PROGRESS and faults:
+            raise faults.pop()
+
+    desk.listener.during = fail_once
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=10)
+        tracker.advance(4)
+        assert eventually(lambda: not faults)
+        tracker.advance(6)
+
+    assert desk.heard[-1].status is Status.COMPLETE
+    assert desk.heard[-1].pages_processed == 10, "the pages of the update nobody heard were in the table already"
+
+
+def test_a_delivery_that_is_refused_in_the_background_is_raised_by_the_next_page(desk: Desk) -> None:
+    refused = DeliveryRefused(403, DeliveryReport(failed=1), "c", "")
+
+    def refuse_progress(state: DocumentState) -> None:
+        if state.status is Status.PROGRESS:
+            raise refused
+
+    def advance_until_refused(tracker: ProgressTracker) -> None:
+        for _ in range(5_000):
+            tracker.advance()
+            time.sleep(0.001)
+
+    desk.listener.during = refuse_progress
+    with pytest.raises(DeliveryRefused) as caught, desk.tracker() as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.start(total_pages=10_000)
+        advance_until_refused(tracker)
+
+    assert caught.value is refused
+    assert desk.statuses[-1] is Status.ERROR
+    assert desk.statuses.count(Status.PROGRESS) == 1
+
+
+# --- heartbeat ---
+
+
+def test_a_worker_on_a_long_page_shows_that_it_is_alive_and_tells_nobody(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.005)
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=1)
+        assert eventually(lambda: desk.store.heartbeats >= 3)
+
+    assert desk.statuses == [Status.STARTED, Status.COMPLETE]
+
+
+def test_a_worker_learns_from_its_heartbeat_that_its_document_was_taken(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.005)
+    with pytest.raises(Superseded), desk.tracker(max_messages_per_second=0.01) as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.start(total_pages=9)
+        desk.store.start("d", run_id="run-2", total_pages=9, owner=None, abandoned_after_seconds=45)
+        assert eventually(lambda: "heartbeat" in desk.store.calls[desk.store.calls.index("start", 1) :])
+        for _ in range(5_000):
+            tracker.advance()
+            time.sleep(0.001)
+
+
+def test_a_heartbeat_that_cannot_be_written_is_not_tried_in_a_hot_loop(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.05)
+    with desk.tracker(max_messages_per_second=20.0) as tracker:
+        tracker.start(total_pages=1)
+        desk.store.before = refuse_once(StoreUnavailable("down"), "heartbeat", times=1_000_000)
+        started_at = time.monotonic()
+        time.sleep(0.3)
+        asked = desk.store.calls.count("heartbeat")
+        seconds = time.monotonic() - started_at
+        desk.store.before = lambda method: None
+
+    assert 1 <= asked <= 2 * 20.0 * seconds + 1
+
+
+# --- joined trackers ---
+
+
+def test_a_joined_tracker_needs_to_know_its_run(desk: Desk) -> None:
+    with pytest.raises(ValueError, match="run_id"):
+        desk.tracker(run_id=None, joined=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_parallel_workers_count_every_page_and_complete_the_document_once(desk: Desk, workers: int) -> None:
+    desk.store.start("d", run_id="run-1", total_pages=25 * workers, owner=None, abandoned_after_seconds=45)
+    listeners = [Listener() for _ in range(workers)]
+    ready = threading.Barrier(workers)
+
+    def work(number: int) -> None:
+        ready.wait(10)
+        with ProgressTracker(
+            "d",
+            store=desk.store,
+            deliver=listeners[number].deliver,
+            run_id="run-1",
+            joined=True,
+            max_messages_per_second=200.0,
+        ) as tracker:
+            for _ in range(25):
+                tracker.advance()
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, range(workers)))
+
+    heard = [state for listener in listeners for state in listener.heard]
+    assert [state.status for state in desk.store.published].count(Status.COMPLETE) == 1
+    assert [state.status for state in heard].count(Status.COMPLETE) == 1
+    assert max(heard, key=lambda state: state.sequence).status is Status.COMPLETE
+    assert desk.store.published[-1].pages_processed == 25 * workers
+    assert not any(listener.overlapped for listener in listeners)
+
+
+def test_a_joined_worker_that_leaves_early_leaves_the_document_open(desk: Desk) -> None:
+    desk.store.start("d", run_id="run-1", total_pages=10, owner=None, abandoned_after_seconds=45)
+
+    with desk.tracker(joined=True) as tracker:
+        tracker.advance(4)
+
+    assert desk.store.published[-1].status is Status.PROGRESS
+    assert desk.store.published[-1].pages_processed == 4
+    assert desk.heard[-1] == desk.store.published[-1], "its last pages are told before it leaves"
+
+
+def test_a_joined_worker_that_fails_fails_the_document(desk: Desk) -> None:
+    desk.store.start("d", run_id="run-1", total_pages=10, owner=None, abandoned_after_seconds=45)
+
+    with pytest.raises(LookupError), desk.tracker(joined=True) as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.advance(4)
+        raise LookupError
+
+    assert desk.heard[-1].status is Status.ERROR
+
+
+def test_a_joined_worker_of_a_document_that_has_ended_changes_nothing(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=2)
+    written = list(desk.store.published)
+
+    with desk.tracker(joined=True) as late:
+        late.advance()
+
+    assert desk.store.published == written
+
+
+# --- any interleaving ---
+
+_RUNS = 3
+_steps = st.lists(
+    st.tuples(
+        st.integers(0, _RUNS - 1),
+        st.sampled_from(
+            ["start", "advance", "advance", "advance", "complete", "fail", "recoverable", "repeat", "pause"]
+        ),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_steps)
+def test_whatever_the_workers_do_the_states_of_a_document_make_sense(steps: list[tuple[int, str]]) -> None:
+    desk = Desk(InMemoryStore(), Listener())
+    trackers = {run: desk.tracker(run_id=f"run-{run}") for run in range(_RUNS)}
+    pages = dict.fromkeys(range(_RUNS), 0)
+    finished_with: dict[str, int] = {}
+
+    for run, step in steps:
+        tracker = trackers[run]
+        try:
+            match step:
+                case "start":
+                    tracker.start(total_pages=100)
+                    pages[run] = 0
+                case "advance":
+                    tracker.advance(run + 1)
+                    pages[run] += run + 1
+                case "complete":
+                    tracker.complete()
+                    finished_with[tracker.run_id] = pages[run]
+                case "fail":
+                    tracker.fail(Failure("No."))
+                    finished_with[tracker.run_id] = pages[run]
+                case "recoverable":
+                    tracker.fail(Failure("Again.", recoverable=True))
+                    # A retry comes with a tracker of its own.
+                    trackers[run] = desk.tracker(run_id=tracker.run_id)
+                    pages[run] = 0
+                case "repeat":
+                    with desk.tracker(run_id=tracker.run_id) as repeated:
+                        known = desk.store.read("d")
+                        if known is None or known.run_id != tracker.run_id or known.failure:
+                            continue
+                        repeated.start(total_pages=100)
+                        pytest.fail("a run under way, or one that has ended, was started by another worker")
+                case "pause":
+                    time.sleep(0.002)
+        except (StartRefused, Superseded, RuntimeError):
+            continue
+    for tracker in trackers.values():
+        if tracker.run_id in finished_with:
+            continue
+        try:
+            with tracker:
+                pass
+        except Superseded:
+            continue
+        finished_with[tracker.run_id] = pages[int(tracker.run_id[-1])]
+
+    published = desk.store.published
+    assert [state.sequence for state in published] == list(range(1, len(published) + 1))
+    for earlier, later in pairwise(published):
+        if not earlier.is_active or later.run_id != earlier.run_id:
+            assert later.status is Status.STARTED, f"{later} follows {earlier}"
+    for state in published:
+        expected = finished_with.get(state.run_id, -1)
+        if state.status is Status.COMPLETE and expected >= 0:
+            assert state.pages_processed == expected
+    # A browser drops what is not newer than what it has.
+    newest = max(desk.heard, key=lambda state: state.sequence, default=None)
+    assert newest == (published[-1] if published else None), "the last state must be told to those who watch"
