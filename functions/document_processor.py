@@ -17,7 +17,6 @@ from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_plus
 
-import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
@@ -85,7 +84,7 @@ class Upload:
 
 @cache
 def _s3() -> S3Client:
-    return boto3.client("s3")
+    return publisher().session.client("s3")
 
 
 def handler(event: Mapping[str, Any], context: Any) -> None:

@@ -56,8 +56,9 @@ class DocumentPipeline(pulumi.ComponentResource):
             ),
             opts=self._child,
         )
-        grants = [*args.publishing.grant_worker(self.processor), self._grant_documents(bucket, args.kms_key_arn)]
-        self._notify_processor(bucket, grants)
+        args.publishing.grant_worker(self.processor)
+        self._grant_documents(bucket, args.kms_key_arn)
+        self._notify_processor(bucket)
         self.register_outputs({"bucket_name": self.bucket_name})
 
     def _create_bucket(self, args: DocumentPipelineArgs) -> aws.s3.Bucket:
@@ -123,8 +124,8 @@ class DocumentPipeline(pulumi.ComponentResource):
         )
         return bucket
 
-    def _grant_documents(self, bucket: aws.s3.Bucket, kms_key_arn: str | None) -> aws.iam.RolePolicy:
-        return self.processor.grant(
+    def _grant_documents(self, bucket: aws.s3.Bucket, kms_key_arn: str | None) -> None:
+        self.processor.grant(
             "read-documents",
             allow(["s3:GetObject"], [pulumi.Output.concat(bucket.arn, "/*")]),
             # Without it S3 answers 403 for an object that is not there, as if the grant were missing.
@@ -135,7 +136,7 @@ class DocumentPipeline(pulumi.ComponentResource):
             parent=self,
         )
 
-    def _notify_processor(self, bucket: aws.s3.Bucket, grants: list[aws.iam.RolePolicy]) -> None:
+    def _notify_processor(self, bucket: aws.s3.Bucket) -> None:
         permission = aws.lambda_.Permission(
             f"{self._name}-invoke-processor",
             action="lambda:InvokeFunction",
@@ -160,5 +161,5 @@ class DocumentPipeline(pulumi.ComponentResource):
                 for number, suffix in enumerate((".pdf", ".PDF"))
             ],
             # No upload may find a processor that cannot do its work yet.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[permission, *grants]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[permission, *self.processor.grants]),
         )

@@ -51,16 +51,21 @@ class LambdaFunction(pulumi.ComponentResource):
     table.grant_connections(handler)
     api.configure_routes(handler)
     ```
+
+    Attributes:
+        grants: the policies granted so far; whoever lets the function be called waits for them.
     """
 
     name: str
     function_name: pulumi.Output[str]
     arn: pulumi.Output[str]
     invoke_arn: pulumi.Output[str]
+    grants: list[aws.iam.RolePolicy]
 
     def __init__(self, name: str, args: LambdaFunctionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("docprogress:infra:LambdaFunction", name, None, opts)
         self.name = name
+        self.grants = []
         # A physical name of our own: the log group is named after the function and must be there before it.
         physical_name = _physical_name(name)
         self._role = aws.iam.Role(
@@ -113,12 +118,14 @@ class LambdaFunction(pulumi.ComponentResource):
             intent: what the policy is for; with the function's name it names the policy, so a component
                 that grants the same twice must say it differently.
         """
-        return aws.iam.RolePolicy(
+        policy = aws.iam.RolePolicy(
             f"{self.name}-{intent}",
             role=self._role.id,
             policy=policy_document(*statements),
             opts=pulumi.ResourceOptions(parent=parent or self),
         )
+        self.grants.append(policy)
+        return policy
 
 
 def _physical_name(name: str) -> str:

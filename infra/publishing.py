@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pulumi
-import pulumi_aws as aws
 
 from infra.lambda_function import LambdaFunction
 from infra.progress_table import ProgressTable
@@ -47,17 +46,14 @@ class Publishing:
             "CLOSE_EXPIRED_CONNECTIONS": "true" if self.close_expired else "false",
         }
 
-    def grant_worker(self, worker: LambdaFunction) -> list[aws.iam.RolePolicy]:
-        grants = [self.table.grant_write_states(worker)]
+    def grant_worker(self, worker: LambdaFunction) -> None:
+        self.table.grant_write_states(worker)
         if self.fan_out == "direct":
-            grants += self.grant_announcer(worker)
-        return grants
+            self.grant_announcer(worker)
 
-    def grant_announcer(self, announcer: LambdaFunction) -> list[aws.iam.RolePolicy]:
-        return [
-            self.table.grant_find_watchers(announcer),
-            self.api.grant_manage_connections(announcer, verbs=["POST", "DELETE"] if self.close_expired else ["POST"]),
-        ]
+    def grant_announcer(self, announcer: LambdaFunction) -> None:
+        self.table.grant_find_watchers(announcer)
+        self.api.grant_manage_connections(announcer, verbs=["POST", "DELETE"] if self.close_expired else ["POST"])
 
     @property
     def _environment(self) -> Mapping[str, pulumi.Input[str]]:

@@ -68,6 +68,6 @@ class StallWatchdog(pulumi.ComponentResource):
             f"{name}-target",
             rule=rule.name,
             arn=self.function.arn,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[permission]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[permission, *self.function.grants]),
         )
         self.register_outputs({})

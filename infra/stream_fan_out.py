@@ -44,10 +44,8 @@ class StreamFanOut(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        grants = [
-            *args.publishing.grant_announcer(self.function),
-            args.publishing.table.grant_read_stream(self.function),
-        ]
+        args.publishing.grant_announcer(self.function)
+        args.publishing.table.grant_read_stream(self.function)
         aws.lambda_.EventSourceMapping(
             f"{name}-states",
             function_name=self.function.arn,
@@ -63,6 +61,6 @@ class StreamFanOut(pulumi.ComponentResource):
             maximum_retry_attempts=5,
             bisect_batch_on_function_error=True,
             # Lambda checks that the role may read the stream when the mapping is made.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=grants),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self.function.grants),
         )
         self.register_outputs({})

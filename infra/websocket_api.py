@@ -355,6 +355,8 @@ class WebSocketApi(pulumi.ComponentResource):
             opts=self._child,
         )
         before: list[pulumi.Resource] = [execution_log_group, invoke_policy]
+        for function in self._functions.values():
+            before += function.grants
         if args.manage_account_logging:
             before.append(AccountLogging(f"{self._name}-account-logging", opts=self._child))
         return aws.apigatewayv2.Stage(

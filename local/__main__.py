@@ -7,12 +7,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from .emulator import CREDENTIALS, NO_PROFILE, REGION, EmulatorError
 from .engine import DeployError, ResourceCreated
 from .signals import ended_by_signals
-from .stack import local_stack
+from .stack import LocalStack, local_stack
 
 _IMPORTED_AT = time.monotonic()
 _PACKAGES = ("boto3", "ministack", "pulumi", "pulumi_aws", "pypdf", "rich", "websockets", "yaml")
@@ -35,7 +36,7 @@ def main() -> int:
                 return up(arguments.port, dict(arguments.config))
             from .demo import demo  # rich and websockets, which `up` can do without
 
-            return demo(arguments.files, started_at=process_started_at())
+            return demo(arguments.files, started_at=process_started_at(), with_page=arguments.page)
     except KeyboardInterrupt:
         return 130
     except (EmulatorError, DeployError) as error:
@@ -56,10 +57,23 @@ def up(port: int, config: dict[str, str]) -> int:
         exports = " ".join(f"{name}={value}" for name, value in variables.items())
         print(f"ready in {time.monotonic() - process_started_at():.1f} s; Ctrl-C ends it", file=sys.stderr)
         print(f"for the AWS CLI and boto3: export {exports}", file=sys.stderr)
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), _page_of(stack):
             while True:
                 stack.emulator.check(within=3600)
     return 0
+
+
+@contextlib.contextmanager
+def _page_of(stack: LocalStack) -> Iterator[None]:
+    """Serves the page in the block and tells where, if the stack has a bucket to upload to."""
+    if "documentsBucket" not in stack.outputs:
+        yield
+        return
+    from .page import page_of  # boto3, which nobody should wait for who only wants the stack
+
+    with page_of(stack) as page:
+        print(f"the page: {page.url}", file=sys.stderr, flush=True)
+        yield
 
 
 def process_started_at() -> float:
@@ -82,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "-c", dest="config", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="as for pulumi up"
     )
     show = commands.add_parser("demo", help="watch PDF files being processed, then take everything down")
+    show.add_argument("--page", action="store_true", help="serve the web page too, until Ctrl-C")
     show.add_argument("files", nargs="*", type=Path, metavar="FILE.pdf", help="default: a sample is made")
     return parser
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from .display import deploying, documents_display, summary
 from .emulator import CREDENTIALS, REGION, Emulator
+from .page import page_of
 from .sample_pdf import write_sample_pdf
 from .signals import run_until_signalled
 from .stack import LocalStack, local_stack
@@ -29,12 +30,13 @@ class Clients:
         self.lambda_: Any = session.client("lambda", endpoint_url=endpoint_url, region_name=REGION)
 
 
-def demo(files: Sequence[Path], *, started_at: float) -> int:
+def demo(files: Sequence[Path], *, started_at: float, with_page: bool = False) -> int:
     """Runs the demo and returns its exit code: 0 only when every document completed.
 
     Args:
         files: The documents; without any, a sample is made.
         started_at: When the process began, on the `time.monotonic()` clock.
+        with_page: Serve the web page too, and stay until Ctrl-C when the documents are done.
     """
     console = Console()
     errors = [error for path in files if (error := _unreadable(path))]
@@ -62,10 +64,18 @@ def demo(files: Sequence[Path], *, started_at: float) -> int:
                 console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
             raise
         assert clients is not None
+        if with_page:
+            page = cleanup.enter_context(page_of(stack))
+            console.print(f"the page: {page.url}", highlight=False)
         documents = [WatchedDocument(*pair) for pair in zip(paths, document_ids(paths), strict=True)]
         with documents_display(console, documents) as display:
             run_until_signalled(_watch_all(documents, stack, clients, display))
         console.print(summary(documents, started_at))
+        if with_page:
+            console.print("The page stays; Ctrl-C ends it.", highlight=False)
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    stack.emulator.check(within=3600)
         if all(document.completed for document in documents):
             return 0
         for line in _errors_logged(stack.emulator):

@@ -19,14 +19,15 @@ class Publisher:
     """The store and the announcer of one process, shared by all its trackers.
 
     Attributes:
+        session: for the worker's own clients; a second session would load botocore's data once more.
         announcer: None where a function behind the table's stream announces the states.
     """
 
     def __init__(self, settings: PublisherSettings, session: boto3.Session | None = None) -> None:
-        session = session or boto3.Session(region_name=settings.region)
+        self.session = session or boto3.Session(region_name=settings.region)
         self._settings = settings
         self.store = ProgressStore(
-            dynamodb_client(session),
+            dynamodb_client(self.session),
             settings.table_name,
             document_retention_seconds=settings.document_retention_seconds,
         )
@@ -34,7 +35,7 @@ class Publisher:
         if settings.callback_url:
             self.announcer = Announcer(
                 self.store,
-                _fan_out(settings.callback_url, settings.region, session),
+                _fan_out(settings.callback_url, settings.region, self.session),
                 close_expired=settings.close_expired,
             )
 

@@ -19,6 +19,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from progress.document import Failure
 from tests.functions.fakes import InMemoryStore
@@ -429,3 +431,47 @@ def test_a_token_offered_as_a_subprotocol_is_not_logged(sandbox: Sandbox) -> Non
     sandbox.invoke(event)
 
     assert "bearer-secret" not in sandbox.log
+
+
+_FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+_json = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+_frames = (
+    st.text()
+    | _json.map(json.dumps)
+    | st.fixed_dictionaries(
+        {"action": st.sampled_from(["progress", "ping", "$connect"]) | st.text()},
+        optional={"docId": st.text() | _json, "subscribe": st.booleans() | _json},
+    ).map(json.dumps)
+)
+
+
+@_FUZZ
+@given(_frames)
+def test_whatever_a_client_says_it_gets_an_answer_of_the_protocol(sandbox: Sandbox, frame: str) -> None:
+    sandbox.store.subscriptions.clear()
+    answer = sandbox.say(frame)
+    assert answer["status"] in ("pong", "pending", "error")
+    if answer["status"] == "error":
+        assert answer["errorCode"] in ("INVALID_MESSAGE", "UNKNOWN_ACTION", "TOO_MANY_SUBSCRIPTIONS")
+        assert sandbox.store.subscriptions == {}, "a message that is refused costs no row"
+    else:
+        assert len(sandbox.store.subscriptions) <= 1
+    assert "Traceback" not in sandbox.log
+
+
+@_FUZZ
+@given(st.dictionaries(st.sampled_from(["Origin", "origin", "Sec-WebSocket-Protocol"]) | st.text(), st.text()))
+def test_whatever_a_handshake_says_it_is_accepted_or_refused(sandbox: Sandbox, headers: dict[str, str]) -> None:
+    sandbox.store.connections.clear()
+    event = recorded("connect")
+    event["headers"] = headers
+    reply = sandbox.invoke(event)
+    assert reply["statusCode"] == 200, "this stack takes any origin"
+    offered = {name.lower(): value for name, value in headers.items()}.get("sec-websocket-protocol", "")
+    echoed = reply.get("headers", {}).get("Sec-WebSocket-Protocol")
+    assert echoed is None or echoed in [each.strip() for each in offered.split(",")]
+    assert len(sandbox.store.connections) == 1

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import IO, Any
 from urllib.parse import quote_plus
 
@@ -86,8 +86,9 @@ class Bucket:
 class FakePublisher:
     """progress.aws.Publisher over a table in memory and a poster that records."""
 
-    def __init__(self, store: InMemoryStore, poster: RecordingPoster) -> None:
+    def __init__(self, store: InMemoryStore, poster: RecordingPoster, bucket: Bucket) -> None:
         self.store = store
+        self.session = SimpleNamespace(client=lambda service: {"s3": bucket}[service])
         self.announcer: Announcer | None = Announcer(store, poster)
 
     def tracker(self, document_id: str, **arguments: Any) -> ProgressTracker:
@@ -117,9 +118,8 @@ class Sandbox:
         self.store = InMemoryStore(lambda: time.time() + self.seconds_later)
         self.poster = RecordingPoster()
         self.bucket = Bucket()
-        self.publisher = FakePublisher(self.store, self.poster)
+        self.publisher = FakePublisher(self.store, self.poster, self.bucket)
         monkeypatch.setattr(self._module, "publisher", lambda: self.publisher)
-        monkeypatch.setattr("boto3.client", lambda service, **_: {"s3": self.bucket}[service])
         self._log = io.StringIO()
         self._log_handler = logging.StreamHandler(self._log)
         self._log_handler.setFormatter(self._module.logger.registered_formatter)

@@ -1,0 +1,18 @@
+"""The page of a running stack: what `local.server` serves, put together with the stack it is for."""
+
+import boto3
+
+from .emulator import CREDENTIALS, REGION
+from .server import PageServer
+from .stack import LocalStack
+
+
+def page_of(stack: LocalStack, port: int = 0) -> PageServer:
+    """A server to be entered; the stack must have a documents bucket."""
+    session = boto3.Session(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
+    return PageServer(
+        websocket_url=stack.outputs["websocketUrl"],
+        bucket=stack.outputs["documentsBucket"],
+        s3_client=session.client("s3", endpoint_url=stack.emulator.endpoint_url, region_name=REGION),
+        port=port,
+    )
