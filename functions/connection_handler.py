@@ -17,6 +17,7 @@ from progress.messages import (
     PONG,
     Message,
     Ping,
+    ProgressRequest,
     RequestRefused,
     encode,
     error_message,
@@ -66,11 +67,8 @@ class ConnectionService:
     def disconnect(self, context: Mapping[str, Any]) -> None:
         self._store.remove_connection(context["connectionId"])
 
-    def answer(self, context: Mapping[str, Any], body: str | None) -> Message:
+    def answer(self, context: Mapping[str, Any], request: ProgressRequest) -> Message:
         """Raises RequestRefused."""
-        request = parse_request(body)
-        if isinstance(request, Ping):
-            return PONG
         document_id = request.document_id
         connection = self._store.connection(context["connectionId"])
         if connection is None:
@@ -110,6 +108,7 @@ def _service() -> ConnectionService:
 
 def handler(event: Event, _context: object) -> Reply:
     context = event["requestContext"]
+    document_id = None
     try:
         # By event type, not by route key: {"action": "$connect"} is a message, whatever it looks like.
         match context["eventType"]:
@@ -121,7 +120,11 @@ def handler(event: Event, _context: object) -> Reply:
                 _service().disconnect(context)
                 return {"statusCode": 200}
             case _:
-                return _reply(_service().answer(context, event.get("body")))
+                request = parse_request(event.get("body"))
+                if isinstance(request, Ping):
+                    return _reply(PONG)
+                document_id = request.document_id
+                return _reply(_service().answer(context, request))
     except OriginRefused as refused:
         logger.warning("Connection refused", connection_id=context["connectionId"], origin=str(refused))
         return {"statusCode": 403}
@@ -132,7 +135,7 @@ def handler(event: Event, _context: object) -> Reply:
         logger.exception("Request failed", connection_id=context["connectionId"], route_key=context["routeKey"])
         failure = Failure("The server failed. Try again.", ErrorCode.INTERNAL_ERROR, recoverable=True)
         if context["eventType"] == "MESSAGE":
-            return _reply(error_message(failure))
+            return _reply(error_message(failure, document_id))
         # On $connect the status refuses the connection; nobody hears the answer to $disconnect.
         return {"statusCode": 500}
 

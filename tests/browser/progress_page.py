@@ -1,0 +1,30 @@
+"""How the tests find their way about the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from playwright.sync_api import FilePayload, Locator, Page, expect
+
+OpenPage = Callable[..., Page]
+"""`open_page(url, fragment="")`, the fixture of that name."""
+
+PDF = b"%PDF-1.7\n" + b"0" * 2000
+"""Enough of a PDF for the page and its server, which look at the header only."""
+
+
+def card(page: Page, name: str) -> Locator:
+    """The card of one document, by what stands on it: the file's name, or the document's id."""
+    return page.get_by_role("listitem").filter(has=page.get_by_role("heading", name=name, exact=True))
+
+
+def expect_ready_for_files(page: Page) -> None:
+    """The page takes files from when it has read its settings."""
+    expect(page.get_by_text("Drop PDFs here")).to_be_visible()
+
+
+def choose(page: Page, *names: str, content: bytes = PDF) -> None:
+    """Pick files that exist in memory only."""
+    expect_ready_for_files(page)
+    files: list[FilePayload] = [{"name": name, "mimeType": "application/pdf", "buffer": content} for name in names]
+    page.get_by_label("choose files").set_input_files(files)

@@ -1,0 +1,128 @@
+"""Real PDFs through the deployed program and back into the browser: page, bucket, processor, table, API, page.
+
+Not proven here: that AWS does what the emulator does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from progress_page import OpenPage, card, expect_ready_for_files
+from relay import Relay
+
+from local.emulator import CREDENTIALS, REGION
+from local.sample_pdf import write_sample_pdf
+from local.server import PageServer
+from local.stack import LocalStack, local_stack
+
+pytestmark = [pytest.mark.browser, pytest.mark.emulator]
+
+
+@pytest.fixture(scope="module")
+def running(browser: Browser) -> Iterator[LocalStack]:
+    with local_stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def relay(running: LocalStack) -> Iterator[Relay]:
+    """Between the page's WebSocket and the program."""
+    with Relay(running.emulator.port) as relay:
+        yield relay
+
+
+@pytest.fixture
+def site(running: LocalStack, relay: Relay) -> Iterator[PageServer]:
+    session = boto3.Session(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
+    s3 = session.client("s3", endpoint_url=running.emulator.endpoint_url, region_name=REGION)
+    address = urlsplit(running.outputs["websocketUrl"])
+    with PageServer(
+        websocket_url=address._replace(netloc=f"{address.hostname}:{relay.port}").geturl(),
+        bucket=running.outputs["documentsBucket"],
+        s3_client=s3,
+    ) as server:
+        yield server
+    s3.close()
+
+
+def sample(folder: Path, name: str, pages: int) -> Path:
+    path = folder / name
+    write_sample_pdf(path, pages)
+    return path
+
+
+def upload(page: Page, *paths: Path) -> None:
+    expect_ready_for_files(page)
+    page.get_by_label("choose files").set_input_files(paths)
+
+
+def expect_in_the_middle(shown: Locator) -> None:
+    expect(shown.locator(".facts")).to_have_text(re.compile(r"^[1-9]\d*\sof\s\d+\spages"), timeout=30_000)
+
+
+def expect_complete(shown: Locator) -> None:
+    expect(shown.locator(".phase")).to_have_text("Complete", timeout=30_000)
+    expect(shown.get_by_role("progressbar")).to_have_js_property("value", 100)
+
+
+def test_two_pdfs_reach_the_end_in_two_tabs_that_agree(site: PageServer, open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page(site.url)
+    upload(page, sample(tmp_path, "first.pdf", 16), sample(tmp_path, "second.pdf", 12))
+    for name in ("first.pdf", "second.pdf"):
+        expect(card(page, name)).to_have_attribute("data-document-id", re.compile("."))
+    other_tab = open_page(site.url, "#" + page.url.split("#")[1])
+    for name, pages in (("first.pdf", 16), ("second.pdf", 12)):
+        expect_complete(card(page, name))
+        expect(card(page, name).locator(".facts")).to_contain_text(f"{pages} pages")
+    for shown in other_tab.get_by_role("listitem").all():
+        expect_complete(shown)
+    expect(other_tab.get_by_text("2 of 2 complete")).to_be_visible()
+
+
+def test_a_connection_cut_in_the_middle_resumes_and_reaches_the_end(
+    site: PageServer, open_page: OpenPage, tmp_path: Path, relay: Relay
+) -> None:
+    page = open_page(site.url)
+    upload(page, sample(tmp_path, "long.pdf", 90))
+    expect_in_the_middle(card(page, "long.pdf"))
+    relay.cut()
+    expect_complete(card(page, "long.pdf"))
+    assert relay.accepted == 2
+    expect(page.locator("#connection")).to_have_text("Live")
+
+
+def test_a_reload_and_a_lost_network_in_the_middle_still_show_the_true_state(
+    site: PageServer, open_page: OpenPage, tmp_path: Path, relay: Relay, context: BrowserContext
+) -> None:
+    page = open_page(site.url)
+    upload(page, sample(tmp_path, "long.pdf", 90))
+    expect_in_the_middle(card(page, "long.pdf"))
+    page.reload()
+    expect_in_the_middle(card(page, "long.pdf"))
+    context.set_offline(True)
+    relay.cut()
+    expect(page.locator("#connection")).to_have_text("Reconnecting")
+    context.set_offline(False)
+    expect_complete(card(page, "long.pdf"))
+    page.reload()
+    expect_complete(card(page, "long.pdf"))
+
+
+def test_a_damaged_pdf_says_that_it_failed_and_what_to_do(
+    site: PageServer, open_page: OpenPage, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.pdf"
+    damaged.write_bytes(b"%PDF-1.7\nand nothing that a reader could use\n")
+    page = open_page(site.url)
+    upload(page, damaged)
+    shown = card(page, "damaged.pdf")
+    expect(shown.locator(".phase")).to_have_text("Failed", timeout=30_000)
+    expect(shown.locator(".what")).not_to_be_empty()
+    expect(shown).to_contain_text("Check that the file opens and needs no password, then upload it again.")
+    expect(shown.get_by_role("button", name="Upload again: damaged.pdf")).to_be_visible()

@@ -1,0 +1,414 @@
+"""The page in a real browser, against a scripted server and a bucket in memory.
+
+Not proven here: that the deployed program speaks this protocol (test_end_to_end), timing rules that take minutes
+(tests/web, with a clock of its own), or anything about other browsers.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, Request, expect
+from progress_page import PDF, OpenPage, card, choose, expect_ready_for_files
+from scripted_backend import MemoryBucket, ScriptedBackend
+
+from local.server import PageServer
+
+pytestmark = pytest.mark.browser
+
+DROP = """
+([files]) => {
+  const transfer = new DataTransfer();
+  for (const [name, content] of files) {
+    const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+    transfer.items.add(new File([bytes], name, { type: "application/pdf" }));
+  }
+  for (const type of ["dragover", "drop"]) {
+    document.body.dispatchEvent(
+      new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }),
+    );
+  }
+}
+"""
+
+
+def drop(page: Page, *names: str) -> None:
+    expect_ready_for_files(page)
+    files = [[name, base64.b64encode(PDF).decode()] for name in names]
+    page.evaluate(DROP, [files])
+
+
+def document_id(card: Locator) -> str:
+    expect(card).to_have_attribute("data-document-id", re.compile("."))
+    return card.get_attribute("data-document-id") or ""
+
+
+def expect_phase(card: Locator, phase: str, value: float | None = None) -> None:
+    expect(card.locator(".phase")).to_have_text(phase)
+    if value is not None:
+        expect(card.get_by_role("progressbar")).to_have_js_property("value", value)
+
+
+def test_two_dropped_pdfs_are_stored_and_both_bars_reach_the_end(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, bucket: MemoryBucket
+) -> None:
+    page = open_page(site.url)
+    drop(page, "Annual report.pdf", "invoice.pdf")
+    for name, pages in (("Annual report.pdf", 40), ("invoice.pdf", 200)):
+        shown = card(page, name)
+        expect_phase(shown, "Waiting")
+        stored = document_id(shown)
+        assert bucket.documents[stored] == PDF
+        backend.start(stored, pages)
+        expect_phase(shown, "Processing", 0)
+        backend.reach(stored, pages // 4, pages)
+        expect_phase(shown, "Processing", 25)
+        expect(shown.locator(".percent")).to_have_text(re.compile(r"^25\s%$"))
+        expect(shown.locator(".facts")).to_contain_text(f"{pages // 4} of {pages} pages")
+        backend.complete(stored)
+        expect_phase(shown, "Complete", 100)
+    expect(page.get_by_text("2 of 2 complete")).to_be_visible()
+    expect(page).to_have_title("2/2 · Document progress")
+    assert page.locator(".name").all_text_contents() == ["Annual report.pdf", "invoice.pdf"]
+
+
+def test_rate_and_time_left_follow_from_what_was_seen(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url, "#doc=a")
+    page.clock.install()
+    backend.start("a", 100)
+    shown = card(page, "a")
+    expect_phase(shown, "Processing", 0)
+    page.clock.run_for(4000)
+    backend.reach("a", 20, 100)
+    # The installed clock also runs by itself, so a loaded machine sees a little less than 5 pages/s.
+    expect(shown.locator(".facts")).to_have_text(
+        re.compile(r"^20\sof\s100\spages · (5|4\.\d)\spages/s · about\s1\d\ss\sleft$")
+    )
+
+
+def test_a_reload_in_the_middle_shows_the_snapshot_and_goes_on(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url)
+    choose(page, "Ärger & Co.pdf")
+    stored = document_id(card(page, "Ärger & Co.pdf"))
+    backend.start(stored, 10)
+    backend.reach(stored, 4, 10)
+    expect_phase(card(page, "Ärger & Co.pdf"), "Processing", 40)
+    page.reload()
+    shown = card(page, "Ärger & Co.pdf")
+    expect_phase(shown, "Processing", 40)
+    backend.reach(stored, 7, 10)
+    expect_phase(shown, "Processing", 70)
+    backend.complete(stored)
+    expect_phase(shown, "Complete", 100)
+    page.reload()
+    expect_phase(shown, "Complete", 100)
+
+
+def test_a_cut_connection_resumes_at_the_true_state(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url, "#doc=a")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    backend.start("a", 10)
+    expect_phase(card(page, "a"), "Processing", 0)
+    backend.is_refusing = True
+    backend.drop_connections()
+    expect(page.get_by_text("Reconnecting", exact=True)).to_be_visible()
+    backend.reach("a", 8, 10)  # heard by nobody
+    backend.is_refusing = False
+    expect_phase(card(page, "a"), "Processing", 80)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+
+def test_a_network_that_goes_and_comes_back_loses_nothing(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    page = open_page(site.url, "#doc=a")
+    backend.start("a", 10)
+    expect_phase(card(page, "a"), "Processing", 0)
+    context.set_offline(True)
+    backend.drop_connections()
+    expect(page.get_by_text("Reconnecting", exact=True)).to_be_visible()
+    backend.complete("a")
+    context.set_offline(False)
+    expect_phase(card(page, "a"), "Complete", 100)
+
+
+def test_two_tabs_with_the_same_link_agree(site: PageServer, open_page: OpenPage, backend: ScriptedBackend) -> None:
+    first = open_page(site.url)
+    drop(first, "a.pdf", "b.pdf")
+    ids = {name: document_id(card(first, name)) for name in ("a.pdf", "b.pdf")}
+    second = open_page(site.url, "#" + first.url.split("#")[1])
+    for name, stored in ids.items():
+        backend.start(stored, 4)
+        backend.reach(stored, 3, 4)
+        expect_phase(card(first, name), "Processing", 75)
+        expect_phase(card(second, stored), "Processing", 75)
+    assert [item.get_attribute("data-document-id") for item in first.locator(".card").all()] == [
+        item.get_attribute("data-document-id") for item in second.locator(".card").all()
+    ]
+
+
+def test_a_link_pasted_into_an_open_page_is_followed(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    backend.reach("b", 1, 4)
+    page = open_page(site.url, "#doc=a&doc=b")
+    expect_phase(card(page, "a"), "Waiting")
+    page.goto(site.url + "#doc=b&doc=c%2Fd%20%E2%9C%93")
+    expect(page.locator(".name")).to_have_text(["b", "c/d ✓"])
+    expect_phase(card(page, "b"), "Processing", 25)
+
+
+def test_a_document_is_watched_by_its_id_and_let_go_again(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    backend.reach("report-7", 5, 10)
+    page = open_page(site.url)
+    field = page.get_by_label("Already uploaded? Watch it by its id")
+    for _ in range(2):  # the second time nothing is added
+        field.fill("  report-7 ")
+        field.press("Enter")
+        expect(field).to_have_value("")
+    expect(page.get_by_role("listitem")).to_have_count(1)
+    expect_phase(card(page, "report-7"), "Processing", 50)
+    assert page.url.endswith("#doc=report-7")
+    page.get_by_role("button", name="Stop watching report-7").click()
+    expect(page.get_by_role("listitem")).to_have_count(0)
+    expect(page.get_by_text("Nothing is being watched yet.")).to_be_visible()
+    assert "#" not in page.url
+
+
+def test_what_is_no_pdf_says_so_and_is_not_sent(site: PageServer, open_page: OpenPage, bucket: MemoryBucket) -> None:
+    page = open_page(site.url)
+    choose(page, "photo.pdf", content=b"\xff\xd8\xff\xe0JFIF")
+    shown = card(page, "photo.pdf")
+    expect_phase(shown, "Not uploaded")
+    expect(shown).to_contain_text("This is not a PDF. Save or export the document as PDF")
+    expect(shown.get_by_role("button", name="Upload again")).to_have_count(0)
+    assert bucket.documents == {}
+
+
+def test_a_file_that_is_too_large_says_what_the_limit_is(site: PageServer, open_page: OpenPage) -> None:
+    page = open_page(site.url)
+    choose(page, "huge.pdf", content=PDF + b"0" * (1 << 20))
+    expect(card(page, "huge.pdf")).to_contain_text("This file is too large. A document may have up to 1 MiB.")
+
+
+def test_an_upload_that_failed_can_be_repeated(
+    site: PageServer, open_page: OpenPage, bucket: MemoryBucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = open_page(site.url)
+    bucket.is_failing = True
+    choose(page, "a.pdf")
+    shown = card(page, "a.pdf")
+    expect(shown).to_contain_text("The server did not take the upload.")
+    bucket.is_failing = False
+    shown.get_by_role("button", name="Upload again: a.pdf").click()
+    expect_phase(shown, "Waiting")
+    assert list(bucket.documents) == [document_id(shown)]
+
+
+def test_a_failed_document_says_why_and_what_to_do_and_can_be_uploaded_anew(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url)
+    choose(page, "a.pdf")
+    shown = card(page, "a.pdf")
+    failed = document_id(shown)
+    backend.start(failed, 4)
+    backend.reach(failed, 3, 4)
+    backend.fail(failed, "Page 4 is damaged.")
+    expect_phase(shown, "Failed", 75)
+    expect(shown).to_contain_text("Page 4 is damaged. Check that the file opens and needs no password")
+    expect(page.get_by_text("0 of 1 complete, 1 failed")).to_be_visible()
+    shown.get_by_role("button", name="Upload again: a.pdf").click()
+    expect_phase(shown, "Waiting")
+    expect(shown).not_to_have_attribute("data-document-id", failed)
+    expect(shown.get_by_text("damaged")).to_be_hidden()
+    backend.complete(failed, 1001)
+    backend.start(document_id(shown), 4)
+    expect_phase(shown, "Processing", 0)
+
+
+def test_an_error_that_the_server_will_retry_keeps_watching(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url, "#doc=a")
+    backend.reach("a", 2, 4)
+    shown = card(page, "a")
+    expect_phase(shown, "Processing", 50)
+    backend.fail("a", "The worker was interrupted.", recoverable=True, sequence=4)
+    expect_phase(shown, "Retrying", 50)
+    expect(shown).to_contain_text("The worker was interrupted. The server tries again by itself.")
+    backend.start("a", 4, sequence=5)
+    expect_phase(shown, "Processing", 0)
+    expect(shown.get_by_text("interrupted")).to_be_hidden()
+
+
+def test_a_failure_seen_first_shows_no_bar(site: PageServer, open_page: OpenPage, backend: ScriptedBackend) -> None:
+    backend.fail("a", "Page 4 is damaged.")
+    page = open_page(site.url, "#doc=a")
+    expect_phase(card(page, "a"), "Failed")
+    expect(card(page, "a").get_by_role("progressbar")).to_have_count(0)
+    expect(card(page, "a").get_by_role("button", name="Upload again")).to_have_count(0)
+
+
+@pytest.mark.parametrize("way", ["by upload", "by id"])
+def test_a_refused_watch_is_asked_for_again_and_nothing_is_uploaded_twice(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, bucket: MemoryBucket, way: str
+) -> None:
+    page = open_page(site.url, "#doc=a" if way == "by id" else "")
+    if way == "by upload":
+        choose(page, "a")
+    shown = card(page, "a")
+    watched = document_id(shown)
+    expect_phase(shown, "Waiting")
+    stored = dict(bucket.documents)
+    backend.publish(
+        {
+            "status": "error",
+            "errorCode": "FORBIDDEN",
+            "message": "You may not watch this document.",
+            "docId": watched,
+            "recoverable": False,
+        }
+    )
+    expect_phase(shown, "Refused")
+    backend.documents[watched] = {"status": "pending", "docId": watched}
+    shown.get_by_role("button", name="Watch again: a").click()
+    expect_phase(shown, "Waiting")
+    backend.start(watched, 4, sequence=2)
+    expect_phase(shown, "Processing", 0)
+    assert bucket.documents == stored
+
+
+def test_what_is_said_aloud_is_a_summary_and_not_each_page(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url, "#doc=a")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    page.evaluate(
+        """() => {
+          const region = document.getElementById("announcements");
+          window.said = [];
+          new MutationObserver(() => window.said.push(region.textContent)).observe(region, { childList: true });
+        }"""
+    )
+    backend.start("a", 100)
+    for pages in range(1, 100):
+        backend.reach("a", pages, 100)
+    backend.complete("a")
+    expect(page.get_by_role("status")).to_contain_text("a: complete.")
+    said = " ".join(page.evaluate("window.said"))
+    assert "a: processing 100 pages." in said
+    assert len(re.findall(r"\bof 100 pages done", said)) == 1, "one report on the way is enough"
+
+
+def test_without_an_upload_address_documents_are_only_watched(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    context.route("**/config.json", lambda route: route.fulfill(json={"websocketUrl": backend.url}))
+    page = open_page(site.url)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    expect(page.get_by_text("Drop PDFs here")).to_be_hidden()
+    expect(page.get_by_label("Already uploaded? Watch it by its id")).to_be_visible()
+
+
+def test_a_document_goes_to_s3_by_a_presigned_form(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    settings = {"websocketUrl": backend.url, "uploadUrl": "uploads", "tokenUrl": "token"}
+    form = {"docId": "a-1", "url": f"{site.url}s3", "fields": {"key": "a-1.pdf", "policy": "signed"}}
+    asked: list[Request] = []
+    context.route("**/config.json", lambda route: route.fulfill(json=settings))
+    context.route("**/token", lambda route: route.fulfill(json={"token": "secret"}))
+    context.route("**/uploads", lambda route: route.fulfill(json=form))
+    context.route("**/s3", lambda route: route.fulfill(status=204))
+    page = open_page(site.url)
+    page.on("request", lambda request: asked.append(request) if request.method == "POST" else None)
+    choose(page, "a.pdf")
+    expect_phase(card(page, "a.pdf"), "Waiting")
+    assert document_id(card(page, "a.pdf")) == "a-1"
+    presigning, sending = asked
+    assert presigning.headers["authorization"] == "Bearer secret"
+    assert presigning.post_data_json == {"fileName": "a.pdf", "size": len(PDF)}
+    assert "authorization" not in sending.headers, "S3 knows the form, not the token"
+    body = (sending.post_data_buffer or b"").decode()
+    assert re.findall(r'name="(\w+)"', body) == ["key", "policy", "file"], "S3 ignores what follows the file"
+
+
+def test_who_is_signed_out_cannot_upload(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    settings = {"websocketUrl": backend.url, "uploadUrl": "uploads", "tokenUrl": "token"}
+    context.route("**/config.json", lambda route: route.fulfill(json=settings))
+    context.route("**/token", lambda route: route.fulfill(status=403))
+    page = open_page(site.url)
+    choose(page, "a.pdf")
+    expect(card(page, "a.pdf")).to_contain_text("You may not upload here. Sign in again and reload the page.")
+
+
+@pytest.mark.parametrize(("status", "text"), [(403, "You may not upload here."), (500, "did not take the upload")])
+@pytest.mark.parametrize("at", ["uploads", "s3"])
+def test_a_presigned_upload_that_is_refused_says_so(
+    site: PageServer,
+    open_page: OpenPage,
+    backend: ScriptedBackend,
+    context: BrowserContext,
+    at: str,
+    status: int,
+    text: str,
+) -> None:
+    settings = {"websocketUrl": backend.url, "uploadUrl": "uploads"}
+    form = {"docId": "a-1", "url": f"{site.url}s3", "fields": {"key": "a-1.pdf"}}
+    context.route("**/config.json", lambda route: route.fulfill(json=settings))
+    context.route("**/uploads", lambda route: route.fulfill(json=form))
+    context.route(f"**/{at}", lambda route: route.fulfill(status=status, body="<Error/>"))
+    page = open_page(site.url)
+    choose(page, "a.pdf")
+    expect(card(page, "a.pdf")).to_contain_text(text)
+    assert card(page, "a.pdf").get_attribute("data-document-id") is None
+
+
+def test_a_token_is_fetched_for_each_connection(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    tokens = iter(["first", "second"])
+    settings = {"websocketUrl": backend.url, "tokenUrl": "token"}
+    context.route("**/config.json", lambda route: route.fulfill(json=settings))
+    context.route("**/token", lambda route: route.fulfill(json={"token": next(tokens)}))
+    page = open_page(site.url, "#doc=a")
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    backend.start("a", 4)
+    expect_phase(card(page, "a"), "Processing", 0)
+    backend.drop_connections()
+    backend.reach("a", 1, 4)
+    expect_phase(card(page, "a"), "Processing", 25)
+    assert backend.paths == ["/local?token=first", "/local?token=second"]
+
+
+def test_who_is_signed_out_is_told_so(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    settings = {"websocketUrl": backend.url, "tokenUrl": "token"}
+    context.route("**/config.json", lambda route: route.fulfill(json=settings))
+    context.route("**/token", lambda route: route.fulfill(status=401))
+    page = open_page(site.url)
+    expect(page.get_by_role("alert")).to_have_text("Sign in, then reload this page to see live progress.")
+    expect(page.locator("#connection")).to_have_text("Signed out")
+    assert backend.paths == []
+
+
+def test_a_page_without_settings_says_what_is_missing(
+    site: PageServer, open_page: OpenPage, context: BrowserContext
+) -> None:
+    context.route("**/config.json", lambda route: route.fulfill(status=404))
+    page = open_page(site.url)
+    expect(page.get_by_role("alert")).to_contain_text("config.json")

@@ -1,0 +1,367 @@
+/**
+ * The page: puts documents, connection and address bar together.
+ *
+ * It reads `config.json` beside it:
+ * `{"websocketUrl": string, "uploadUrl"?: string, "directUploadUrl"?: string,
+ *   "tokenUrl"?: string, "tokenTransport"?: "query" | "subprotocol"}`.
+ * `websocketUrl` and `uploadUrl` are the stack's outputs of those names. For the two ways to upload see upload.js; with
+ * neither, documents are only watched, by id. `tokenUrl` answers `{"token": string}` to whoever is signed in, and 401 or 403
+ * to others; it is asked before every connection and every presigned upload.
+ *
+ * The watched documents stand in the address, `#doc=a&doc=b`: a reload and another tab with the same link show the same.
+ *
+ * @module app
+ */
+
+import { DocumentCard } from "./document-card.js";
+import { ProgressClient } from "./progress-client.js";
+import { UploadError, upload } from "./upload.js";
+
+/**
+ * @typedef {object} Settings
+ * @property {string} websocketUrl
+ * @property {string} [directUploadUrl]
+ * @property {string} [uploadUrl]
+ * @property {string} [tokenUrl]
+ * @property {"query" | "subprotocol"} [tokenTransport]
+ * @typedef {import("./upload.js").Destination} Destination
+ * @typedef {{ card: DocumentCard, documentId: string | null, file: File | null, controller: AbortController }} Entry
+ */
+
+/**
+ * @template {HTMLElement} E
+ * @param {string} id
+ * @param {new () => E} type
+ */
+function element(id, type) {
+  const found = document.getElementById(id);
+  if (!(found instanceof type)) {
+    throw new TypeError(`The page has no ${type.name} #${id}`);
+  }
+  return found;
+}
+
+const page = {
+  connection: element("connection", HTMLElement),
+  notice: element("notice", HTMLElement),
+  drop: element("drop", HTMLLabelElement),
+  files: element("files", HTMLInputElement),
+  byId: element("by-id", HTMLFormElement),
+  documentId: element("document-id", HTMLInputElement),
+  tally: element("tally", HTMLElement),
+  empty: element("empty", HTMLElement),
+  cards: element("cards", HTMLUListElement),
+  announcements: element("announcements", HTMLElement),
+  template: element("card", HTMLTemplateElement),
+};
+
+/** @type {Set<Entry>} newest first is the order on the page; this set only holds them */
+const entries = new Set();
+
+// --- saying aloud -------------------------------------------------------------------------------------------------------
+
+/** @type {string[]} */
+let news = [];
+
+/**
+ * Sentences of the same second are said together, so that ten documents do not talk over each other.
+ *
+ * @param {string} sentence
+ */
+function announce(sentence) {
+  news.push(sentence);
+  if (news.length === 1) {
+    setTimeout(() => {
+      page.announcements.textContent = news.join(" ");
+      news = [];
+    }, 1000);
+  }
+}
+
+// --- connection -----------------------------------------------------------------------------------------------------------
+
+/** @type {Record<string, [label: string, notice: string]>} */
+const CONNECTION = {
+  connecting: ["Connecting", ""],
+  open: ["Live", ""],
+  CONNECTION_LOST: ["Reconnecting", ""],
+  TOKEN_FAILED: ["Reconnecting", ""],
+  OFFLINE: ["Offline", ""],
+  CONNECTION_REFUSED: [
+    "Refused",
+    "The server keeps refusing the connection. If your sign-in has ended, sign in again and reload this page.",
+  ],
+  TOKEN_MISSING: ["Signed out", "Sign in, then reload this page to see live progress."],
+  ADDRESS_INVALID: ["Closed", "The browser does not accept the address in config.json. Check websocketUrl."],
+};
+
+let saidLost = false;
+let lostTimer = 0;
+
+/**
+ * @param {import("./progress-client.js").ConnectionState} state
+ * @param {import("./progress-client.js").ConnectionError | null} error
+ */
+function showConnection(state, error) {
+  const [label, notice] = CONNECTION[error?.code ?? state] ?? ["Closed", ""];
+  page.connection.textContent = label;
+  page.connection.dataset.state = state;
+  page.notice.textContent = notice;
+  page.notice.hidden = notice === "";
+  clearTimeout(lostTimer);
+  if (state === "open" && saidLost) {
+    saidLost = false;
+    announce("Connected again.");
+  } else if (state === "reconnecting" && !saidLost) {
+    lostTimer = setTimeout(() => {
+      saidLost = true;
+      announce(`${label}. Progress is shown again as soon as there is a connection.`);
+    }, 2000);
+  }
+}
+
+/**
+ * @param {string} tokenUrl
+ * @returns {Promise<string | null>}
+ */
+async function fetchToken(tokenUrl) {
+  const response = await fetch(tokenUrl, { cache: "no-store" });
+  if (response.status === 401 || response.status === 403) {
+    return null;
+  }
+  if (!response.ok) {
+    throw new Error(`${tokenUrl} answered ${response.status}`);
+  }
+  return (await response.json()).token;
+}
+
+// --- documents ------------------------------------------------------------------------------------------------------------
+
+/**
+ * File names by document id are this tab's own knowledge, kept over a reload in its history; other tabs show the id.
+ *
+ * @type {Record<string, string>}
+ */
+const fileNames = { ...history.state?.fileNames };
+
+const idsInAddress = () => new URLSearchParams(location.hash.slice(1)).getAll("doc");
+
+function writeAddress() {
+  const ids = [...page.cards.children].flatMap((item) => item.getAttribute("data-document-id") ?? []);
+  const hash = ids.map((id) => `doc=${encodeURIComponent(id)}`).join("&");
+  history.replaceState({ fileNames }, "", hash === "" ? location.pathname + location.search : `#${hash}`);
+}
+
+function showTally() {
+  const all = [...entries];
+  const complete = all.filter(({ card }) => card.phase === "complete").length;
+  const failed = all.filter(({ card }) => card.phase === "failed").length;
+  page.empty.hidden = all.length > 0;
+  page.tally.textContent =
+    all.length === 0 ? "" : `${complete} of ${all.length} complete${failed > 0 ? `, ${failed} failed` : ""}`;
+  document.title = all.length === 0 ? "Document progress" : `${complete}/${all.length} · Document progress`;
+}
+
+/**
+ * @param {string} name
+ * @param {Partial<Entry>} fields
+ * @returns {Entry}
+ */
+function addEntry(name, fields) {
+  const card = new DocumentCard(page.template, name);
+  /** @type {Entry} */
+  const entry = { card, documentId: null, file: null, controller: new AbortController(), ...fields };
+  card.hasFile = entry.file !== null;
+  card.onNews = announce;
+  card.onDismiss = () => {
+    const neighbour = card.element.nextElementSibling ?? card.element.previousElementSibling;
+    removeEntry(entry);
+    // Focus would fall back to the top of the page.
+    const next = neighbour?.querySelector(".dismiss") ?? (page.drop.hidden ? page.documentId : page.files);
+    /** @type {HTMLElement} */ (next).focus();
+  };
+  entries.add(entry);
+  return entry;
+}
+
+/** @param {Entry} entry */
+function stopWatching(entry) {
+  entry.controller.abort();
+  entry.controller = new AbortController();
+}
+
+/** @param {Entry} entry */
+function removeEntry(entry) {
+  entry.controller.abort();
+  entry.card.element.remove();
+  entries.delete(entry);
+  writeAddress();
+  showTally();
+}
+
+/**
+ * @param {ProgressClient} client
+ * @param {Entry} entry
+ * @param {string} documentId
+ */
+function watchDocument(client, entry, documentId) {
+  const { card, controller } = entry;
+  entry.documentId = documentId;
+  card.element.dataset.documentId = documentId;
+  card.onWatchAgain = () => {
+    stopWatching(entry);
+    card.waiting();
+    watchDocument(client, entry, documentId);
+  };
+  try {
+    client.watch(documentId, {
+      signal: controller.signal,
+      onUpdate: (update) => {
+        card.update(update, performance.now());
+        showTally();
+      },
+    });
+  } catch (error) {
+    console.debug("docprogress: not watched, the client is closed and the page says why", error);
+  }
+  writeAddress();
+  showTally();
+}
+
+/**
+ * @param {ProgressClient} client
+ * @param {Destination} destination
+ * @param {File} file
+ */
+function uploadDocument(client, destination, file) {
+  const entry = addEntry(file.name, { file });
+  page.cards.prepend(entry.card.element);
+  const run = async () => {
+    entry.card.uploading(0);
+    showTally();
+    try {
+      const documentId = await upload(file, destination, {
+        onProgress: (fraction) => entry.card.uploading(fraction),
+        signal: entry.controller.signal,
+      });
+      fileNames[documentId] = file.name;
+      entry.card.waiting();
+      watchDocument(client, entry, documentId);
+    } catch (error) {
+      if (error instanceof UploadError) {
+        entry.card.uploadFailed(error);
+        showTally();
+      } else if (!entry.controller.signal.aborted) {
+        throw error;
+      }
+    }
+  };
+  entry.card.onUploadAgain = () => {
+    stopWatching(entry); // a new upload is a new document
+    void run();
+  };
+  void run();
+}
+
+/** @param {string} documentId */
+const addDocument = (documentId) => addEntry(fileNames[documentId] ?? documentId, {});
+
+/** @param {ProgressClient} client */
+function followAddress(client) {
+  const ids = [...new Set(idsInAddress())].filter((id) => /^\P{Cc}{1,256}$/u.test(id));
+  for (const entry of entries) {
+    if (entry.documentId !== null && !ids.includes(entry.documentId)) {
+      removeEntry(entry);
+    }
+  }
+  const shown = new Set([...entries].map((entry) => entry.documentId));
+  const added = ids.filter((id) => !shown.has(id)).map((id) => ({ id, entry: addDocument(id) }));
+  // All on the page before the first is watched, which writes the address anew.
+  for (const { id, entry } of added) {
+    entry.card.element.dataset.documentId = id;
+    page.cards.append(entry.card.element);
+  }
+  for (const { id, entry } of added) {
+    watchDocument(client, entry, id);
+  }
+}
+
+// --- start ----------------------------------------------------------------------------------------------------------------
+
+/** @returns {Promise<Settings>} */
+async function readSettings() {
+  const response = await fetch("config.json", { cache: "no-store" });
+  if (!response.ok) {
+    throw new Error(`config.json answered ${response.status}`);
+  }
+  return response.json();
+}
+
+/**
+ * @param {ProgressClient} client
+ * @param {Destination} destination
+ */
+function takeFiles(client, destination) {
+  /** @param {FileList | undefined} files */
+  const take = (files) => {
+    for (const file of [...(files ?? [])].reverse()) {
+      uploadDocument(client, destination, file);
+    }
+  };
+  page.drop.hidden = false;
+  page.files.addEventListener("change", () => {
+    take(page.files.files ?? undefined);
+    page.files.value = ""; // the same file may be chosen again
+  });
+  addEventListener("dragover", (event) => {
+    document.body.classList.toggle("dragging", event.dataTransfer?.types.includes("Files") ?? false);
+  });
+  addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) {
+      document.body.classList.remove("dragging");
+    }
+  });
+  addEventListener("drop", (event) => {
+    document.body.classList.remove("dragging");
+    take(event.dataTransfer?.files);
+  });
+}
+
+async function start() {
+  const settings = await readSettings();
+  const { directUploadUrl, uploadUrl, tokenUrl } = settings;
+  const token = tokenUrl ? () => fetchToken(tokenUrl) : undefined;
+  const client = new ProgressClient(settings.websocketUrl, {
+    ...(token && { token }),
+    ...(settings.tokenTransport && { tokenTransport: settings.tokenTransport }),
+    onStateChange: showConnection,
+  });
+  page.byId.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const documentId = page.documentId.value.trim();
+    if (documentId !== "" && ![...entries].some((entry) => entry.documentId === documentId)) {
+      const entry = addDocument(documentId);
+      page.cards.prepend(entry.card.element);
+      watchDocument(client, entry, documentId);
+    }
+    page.byId.reset();
+  });
+  if (directUploadUrl) {
+    takeFiles(client, { directUploadUrl: new URL(directUploadUrl, document.baseURI) });
+  } else if (uploadUrl) {
+    takeFiles(client, { uploadUrl: new URL(uploadUrl, document.baseURI), ...(token && { token }) });
+  }
+  addEventListener("hashchange", () => followAddress(client));
+  followAddress(client);
+}
+
+// The whole window takes the drop, from the first moment: a file that misses its target would replace the page.
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => event.preventDefault());
+
+start().catch((error) => {
+  page.connection.textContent = "Closed";
+  page.connection.dataset.state = "closed";
+  page.notice.hidden = false;
+  page.notice.textContent = `This page could not read its settings, config.json beside it. ${error.message}`;
+});
