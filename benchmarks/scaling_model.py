@@ -270,6 +270,25 @@ def cost_table(scenario: Scenario) -> Iterator[str]:
     yield f"| all, for {updates:,} updates | | {total:,.4f} | {total / updates * 1e6:,.2f} |"
 
 
+def watchers_table(scenario: Scenario, watchers: Sequence[int] = (0, 1, 3, 10, 100, 1_000)) -> Iterator[str]:
+    """What a million updates of a document cost, by the number of those who watch it; in dollars."""
+    yield "| watchers of each document | gateway | Lambda | DynamoDB | `direct`, all | `stream`, all |"
+    yield "|---:|---:|---:|---:|---:|---:|"
+    for count in watchers:
+        one = replace(scenario, documents=1, watchers=count)
+        direct, stream = (_dollars_per_million_updates(replace(one, fan_out=way)) for way in ("direct", "stream"))
+        cells = [*direct, sum(direct), sum(stream)]
+        yield f"| {count:,} | " + " | ".join(f"{dollars:,.2f}" for dollars in cells) + " |"
+
+
+def _dollars_per_million_updates(scenario: Scenario) -> list[float]:
+    """For API Gateway, Lambda and DynamoDB."""
+    updates = scenario.documents * len(simulate(scenario))
+    services = ("API Gateway", "Lambda", "DynamoDB")
+    items = bill(scenario)
+    return [sum(item.dollars for item in items if item.what.startswith(name)) / updates * 1e6 for name in services]
+
+
 SWEEP = (100, 1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -335,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     for title, lines in (
         (f"Costs of {scenario}", cost_table(scenario)),
+        ("Dollars per million updates, by watchers", watchers_table(scenario)),
         ("Documents at once", life_table(scenario)),
         ("One update of one document, until the last watcher hears", delay_table(scenario)),
     ):

@@ -124,6 +124,9 @@ def handler(event: Event, _context: object) -> Reply:
                 if isinstance(request, Ping):
                     return _reply(PONG)
                 document_id = request.document_id
+                if context["routeKey"] != "progress":
+                    # A key given twice can mean one action to API Gateway and another to us, past the throttle.
+                    raise RequestRefused(ErrorCode.INVALID_MESSAGE, 'The message has more than one "action".')
                 return _reply(_service().answer(context, request))
     except OriginRefused as refused:
         logger.warning("Connection refused", connection_id=context["connectionId"], origin=str(refused))

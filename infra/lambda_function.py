@@ -94,7 +94,7 @@ class LambdaFunction(pulumi.ComponentResource):
             code=pulumi.FileArchive(str(lambda_package(args.handler_module, target=args.settings.packaging))),
             timeout=args.timeout_seconds,
             memory_size=args.settings.memory_megabytes,
-            environment={"variables": {"POWERTOOLS_SERVICE_NAME": name, **args.environment}},
+            environment={"variables": {"POWERTOOLS_SERVICE_NAME": physical_name, **args.environment}},
             logging_config={
                 "log_format": "JSON",
                 "log_group": log_group.name,

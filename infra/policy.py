@@ -19,7 +19,8 @@ def use_key(key_arn: str, service: str) -> dict[str, Any]:
     The actions are those that DynamoDB names; S3 needs fewer.
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
     """
-    region = key_arn.split(":")[3]
+    _, partition, _, region, *_ = key_arn.split(":")
+    suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
     return {
         **allow(
             [
@@ -32,7 +33,7 @@ def use_key(key_arn: str, service: str) -> dict[str, Any]:
             ],
             [key_arn],
         ),
-        "Condition": {"StringEquals": {"kms:ViaService": f"{service}.{region}.amazonaws.com"}},
+        "Condition": {"StringEquals": {"kms:ViaService": f"{service}.{region}.{suffix}"}},
     }
 
 

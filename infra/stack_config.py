@@ -134,14 +134,10 @@ class StackConfig:
                 "authorization",
                 "AWS_IAM",
             )
-        if (
-            self.is_production
-            and self.authorization == "JWT"
-            and self.jwt_token_source == "querystring"  # noqa: S105  no password
-            and self.data_trace_enabled
-        ):
+        if self.is_production and self.authorization != "NONE" and self.data_trace_enabled:
             yield (
-                "Tokens travel in the query string, and data trace would write them into the execution logs.",
+                "Data trace would write tokens and signed URLs into the execution logs, where whoever reads logs"
+                " could use them.",
                 "dataTraceEnabled",
                 "false",
             )

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 GRACE_SECONDS = 0.3  # for WebSocket close frames; a graceful shutdown alone can wait 26 s for idle clients
 
@@ -28,6 +29,19 @@ def end_with_parent(lifeline: int, ending: threading.Event) -> None:
     time.sleep(GRACE_SECONDS)
     shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
+
+
+def is_local(headers: list[tuple[bytes, bytes]], name: bytes) -> bool:
+    """Whether a Host or Origin, if there is one, is this machine.
+
+    The emulator's keys are known to everyone, so any web page could drive it, and with it run code here (CORS and
+    DNS rebinding); whose pages may open a WebSocket is the program's to decide.
+    """
+    for value in (value.decode("latin-1") for key, value in headers if key == name):
+        host = urlsplit(value if "//" in value else f"//{value}").hostname or ""
+        if host not in ("127.0.0.1", "::1", "localhost") and not host.endswith(".localhost"):
+            return False
+    return True
 
 
 def main(listener: int, lifeline: int) -> None:
@@ -49,13 +63,17 @@ def main(listener: int, lifeline: int) -> None:
     config.loglevel = "WARNING"
     logging.getLogger("ministack").setLevel(logging.WARNING)  # its banner
 
-    async def over_tls(scope: Any, receive: Any, send: Any) -> None:
-        # Policies that refuse plain HTTP (aws:SecureTransport) take loopback, which no one else can read, for TLS.
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
+            if not is_local(scope["headers"], b"host") or not is_local(scope["headers"], b"origin"):
+                await send({"type": "http.response.start", "status": 403, "headers": []})
+                await send({"type": "http.response.body", "body": b"only pages of this machine may ask"})
+                return
+            # Policies that refuse plain HTTP (aws:SecureTransport) take loopback, which no one else can read, for TLS.
             scope = {**scope, "scheme": "https"}
         await app(scope, receive, send)
 
-    asyncio.run(serve(over_tls, config))
+    asyncio.run(serve(guarded, config))
     if ending.is_set():
         watchdog.join()  # it clears up and ends the group; without a wait it would end with this thread
 

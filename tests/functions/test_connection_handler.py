@@ -124,7 +124,7 @@ def test_the_service_is_built_once_in_a_sandbox(sandbox: Sandbox) -> None:
 def test_a_service_that_cannot_be_built_is_an_internal_error(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TABLE_NAME")
 
-    assert sandbox.say('{"action":"ping"}')["errorCode"] == "INTERNAL_ERROR"
+    assert sandbox.ask()["errorCode"] == "INTERNAL_ERROR"
     assert "TABLE_NAME is not set" in sandbox.log
 
 
@@ -397,7 +397,8 @@ def test_a_client_hears_of_a_fault_and_nothing_about_it(connected: Sandbox, meth
 
     answer = json.loads(reply["body"])
     assert reply["statusCode"] == 200
-    assert answer.keys() == {"status", "errorCode", "message", "recoverable"}
+    assert answer.keys() == {"status", "errorCode", "message", "recoverable", "docId"}
+    assert answer["docId"] == json.loads(event["body"])["docId"], "the client asks for this document again"
     assert (answer["status"], answer["errorCode"], answer["recoverable"]) == ("error", "INTERNAL_ERROR", True)
     for hint in ("secret", "arn:", "LookupError", "Traceback", "File "):
         assert hint not in reply["body"]
@@ -475,3 +476,11 @@ def test_whatever_a_handshake_says_it_is_accepted_or_refused(sandbox: Sandbox, h
     echoed = reply.get("headers", {}).get("Sec-WebSocket-Protocol")
     assert echoed is None or echoed in [each.strip() for each in offered.split(",")]
     assert len(sandbox.store.connections) == 1
+
+
+def test_progress_is_served_on_its_own_route_alone(connected: Sandbox) -> None:
+    # A key given twice may mean one thing to API Gateway and another to json: the throttle of `progress` would be
+    # passed by.
+    answer = connected.say('{"action":"ping","action":"progress","docId":"x"}', route_key="$default")
+    assert answer["errorCode"] == "INVALID_MESSAGE"
+    assert connected.store.subscriptions == {}
