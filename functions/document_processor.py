@@ -88,6 +88,8 @@ def _s3() -> S3Client:
 
 
 def handler(event: Mapping[str, Any], context: Any) -> None:
+    # Before anything else: a call without records makes a sandbox warm.
+    reporter, s3 = publisher(), _s3()
     for record in event["Records"]:
         upload = Upload.from_record(record)
         logger.append_keys(document_id=upload.document_id)
@@ -95,7 +97,7 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
             logger.error("Not processed: the key names no document", key=upload.key)
             continue
         try:
-            _process(upload, context, publisher(), _s3())
+            _process(upload, context, reporter, s3)
         except (AlreadyProcessed, Superseded) as refused:
             logger.info("Not processed: %s", refused)
         except BeingProcessed as refused:
@@ -106,8 +108,8 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
             metrics.add_metric("DocumentsFailed", MetricUnit.Count, 1)
             raise
         finally:
-            if (announcer := publisher().announcer) is not None:
-                add_announcements(metrics, announcer)
+            if reporter.announcer is not None:
+                add_announcements(metrics, reporter.announcer)
             flush(metrics)
 
 

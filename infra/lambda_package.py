@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -74,7 +75,7 @@ def _imported_packages(handler: Path) -> set[Path]:
     found: set[Path] = set()
     unread = [handler]
     while unread:
-        for name in _imported_names(ast.parse(unread.pop().read_bytes())):
+        for name in _imported_names(unread.pop()):
             package = _FUNCTIONS / name
             if package.is_dir() and package not in found:
                 found.add(package)
@@ -82,12 +83,15 @@ def _imported_packages(handler: Path) -> set[Path]:
     return found
 
 
-def _imported_names(module: ast.Module) -> Iterator[str]:
-    for node in ast.walk(module):
+@cache
+def _imported_names(module: Path) -> frozenset[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_bytes())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            names.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.split(".")[0]
+            names.add(node.module.split(".")[0])
+    return frozenset(names)
 
 
 def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
