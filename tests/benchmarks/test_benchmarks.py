@@ -1,0 +1,23 @@
+"""`make bench` runs. Its figures mean nothing here: a busy machine must not fail a test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_benchmarks_run_and_compare_with_every_peer() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--only", "http", "memory"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    for client in ("this engine", "boto3, 64 threads", "awscrt", "aiohttp", "unsigned"):
+        assert client in run.stdout
