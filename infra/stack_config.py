@@ -166,7 +166,7 @@ _HOST = r"[a-z0-9.-]+(:[0-9]{1,5})?"
 _LOOPBACK = r"http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?"
 _ORIGIN = matching("origins (https://HOST, no path)", rf"\*|https://{_HOST}|{_LOOPBACK}")
 # Cognito takes localhost by name alone.
-_CALLBACK_URL = matching("https URLs", rf"(https://{_HOST}|http://localhost(:[0-9]{{1,5}})?)(/[^\s#]*)?")
+_CALLBACK_URL = matching("https URLs", rf"(https://{_HOST}|http://localhost(:[0-9]{{1,5}})?)(/[^\s#*]*)?")
 
 _RULES: Mapping[str, Rule] = {
     "apiThrottleRate": integer(1, why=" (0 would refuse every connection with 429)"),
@@ -191,7 +191,10 @@ _RULES: Mapping[str, Rule] = {
     "jwtTokenSource": one_of(("querystring", "subprotocol")),
     "createUserPool": boolean(),
     "userPoolCallbackUrls": list_of(_CALLBACK_URL, '["https://app.example.com/"]'),
-    "userPoolDomainPrefix": matching("1 to 63 small letters, digits and -", r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"),
+    "userPoolDomainPrefix": matching(
+        "1 to 63 small letters, digits and -, without aws, amazon or cognito",
+        r"(?!.*(aws|amazon|cognito))[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+    ),
     "allowedOrigins": list_of(_ORIGIN, '["https://app.example.com"]'),
     "protected": boolean(),
     "allowUnauthenticated": boolean(),

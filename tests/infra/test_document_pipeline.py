@@ -1,0 +1,178 @@
+"""The example worker: its bucket, who may do what with it, and what wakes the processor.
+
+Does not prove that S3 sends the notification: the emulator's tests put a file in.
+"""
+
+from __future__ import annotations
+
+import pulumi
+import pytest
+
+from infra.document_pipeline import DocumentPipeline, DocumentPipelineArgs
+from tests.infra.samples import FUNCTION_SETTINGS, KMS_KEY_ARN, allowed, document, policy, publishing
+from tests.mock_engine import ACCOUNT, PARTITION, REGION, SUFFIX, Graph, Resource, arn, run
+
+BUCKET = f"documents-bucket-{SUFFIX}"
+BUCKET_ARN = f"arn:{PARTITION}:s3:::{BUCKET}"
+PROCESSOR_ARN = arn("lambda", "function:docprogress-test-documents-processor")
+
+
+def pipeline(kms_key_arn: str | None = None, **changes: object) -> Graph:
+    def program() -> None:
+        args = DocumentPipelineArgs(
+            publishing=publishing(**changes), functions=FUNCTION_SETTINGS, kms_key_arn=kms_key_arn
+        )
+        pulumi.export("bucket", DocumentPipeline("documents", args).bucket_name)
+
+    return run(program)
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return pipeline()
+
+
+def child(graph: Graph, resource_type: str) -> Resource:
+    resource = graph.one(resource_type)
+    assert resource.parent == graph.one("docprogress:infra:DocumentPipeline").urn
+    return resource
+
+
+def test_the_bucket_has_a_name_of_its_own(graph: Graph) -> None:
+    assert child(graph, "Bucket").inputs == {}, "a bucket's name is the world's, so Pulumi makes one up"
+    assert graph.outputs == {"bucket": BUCKET}
+
+
+def test_the_bucket_is_closed_to_the_public(graph: Graph) -> None:
+    assert child(graph, "BucketPublicAccessBlock").inputs == {
+        "bucket": BUCKET,
+        "blockPublicAcls": True,
+        "blockPublicPolicy": True,
+        "ignorePublicAcls": True,
+        "restrictPublicBuckets": True,
+    }
+
+
+def test_the_bucket_refuses_what_is_not_encrypted_on_the_way(graph: Graph) -> None:
+    bucket_policy = child(graph, "BucketPolicy")
+    assert bucket_policy.inputs["bucket"] == BUCKET
+    assert document(bucket_policy, "policy") == {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [BUCKET_ARN, f"{BUCKET_ARN}/*"],
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            }
+        ],
+    }
+
+
+def test_policy_and_public_access_are_not_set_at_the_same_moment(graph: Graph) -> None:
+    assert "documents-no-public-access" in graph.before(graph.one("BucketPolicy")), (
+        "S3 answers one of the two with OperationAborted"
+    )
+
+
+def test_documents_are_encrypted_at_rest(graph: Graph) -> None:
+    assert child(graph, "BucketServerSideEncryptionConfiguration").inputs == {
+        "bucket": BUCKET,
+        "rules": [{"applyServerSideEncryptionByDefault": {"sseAlgorithm": "AES256"}}],
+    }
+
+
+def test_a_customer_s_key_encrypts_documents_and_the_processor_may_use_it() -> None:
+    graph = pipeline(kms_key_arn=KMS_KEY_ARN)
+    assert graph.one("BucketServerSideEncryptionConfiguration").inputs["rules"] == [
+        {
+            "applyServerSideEncryptionByDefault": {"sseAlgorithm": "aws:kms", "kmsMasterKeyId": KMS_KEY_ARN},
+            "bucketKeyEnabled": True,
+        }
+    ]
+    use_of_key = policy(graph, "documents-processor-read-documents")["Statement"][-1]
+    assert use_of_key["Resource"] == [KMS_KEY_ARN]
+    assert {"kms:Decrypt", "kms:GenerateDataKey"} <= set(use_of_key["Action"])
+    assert use_of_key["Condition"] == {"StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com.cn"}}
+
+
+@pytest.mark.parametrize(("hours", "days"), [(3, 1), (24, 1), (25, 2), (48, 2), (8760, 365)])
+def test_documents_stay_at_least_as_long_as_their_state(hours: int, days: int) -> None:
+    assert child(pipeline(document_retention_hours=hours), "BucketLifecycleConfiguration").inputs == {
+        "bucket": BUCKET,
+        "rules": [
+            {
+                "id": "expire",
+                "status": "Enabled",
+                "filter": {"prefix": ""},
+                "expiration": {"days": days},
+                "abortIncompleteMultipartUpload": {"daysAfterInitiation": 1},
+            }
+        ],
+    }
+
+
+def test_a_pdf_wakes_the_processor_however_its_ending_is_written(graph: Graph) -> None:
+    assert child(graph, "BucketNotification").inputs == {
+        "bucket": BUCKET,
+        "lambdaFunctions": [
+            {
+                "id": f"pdf-{number}",
+                "lambdaFunctionArn": PROCESSOR_ARN,
+                "events": ["s3:ObjectCreated:*"],
+                "filterSuffix": suffix,
+            }
+            for number, suffix in enumerate([".pdf", ".PDF"])
+        ],
+    }
+
+
+def test_a_result_wakes_nobody(graph: Graph) -> None:
+    suffixes = [each["filterSuffix"] for each in graph.one("BucketNotification").inputs["lambdaFunctions"]]
+    assert not "results/invoice-7.json".endswith(tuple(suffixes)), "the processor would call itself for ever"
+
+
+def test_only_this_bucket_of_this_account_may_call_the_processor(graph: Graph) -> None:
+    assert child(graph, "Permission").inputs == {
+        "action": "lambda:InvokeFunction",
+        "function": "docprogress-test-documents-processor",
+        "principal": "s3.amazonaws.com",
+        "sourceArn": BUCKET_ARN,
+        "sourceAccount": ACCOUNT,
+    }
+
+
+def test_no_upload_finds_a_processor_that_may_not_work_yet(graph: Graph) -> None:
+    needed = {"documents-invoke-processor", "documents-processor-function"}
+    needed |= {each.name for each in graph.of("RolePolicy") if each.inputs["role"].startswith("documents-processor")}
+    assert len(needed) > 3
+    assert needed <= graph.before(graph.one("BucketNotification"))
+
+
+def test_the_processor_reads_documents_and_writes_results(graph: Graph) -> None:
+    assert policy(graph, "documents-processor-read-documents") == allowed(
+        (["s3:GetObject"], [f"{BUCKET_ARN}/*"]),
+        (["s3:ListBucket"], [BUCKET_ARN]),
+        (["s3:PutObject"], [f"{BUCKET_ARN}/results/*"]),
+    ), "without s3:ListBucket a document that is gone looks like a missing grant: 403 in place of 404"
+
+
+def test_the_processor_is_a_worker_like_any_other(graph: Graph) -> None:
+    granted = {
+        each.name for each in graph.of("RolePolicy") if each.inputs["role"] == f"documents-processor-role-{SUFFIX}"
+    }
+    assert granted == {
+        "documents-processor-write-logs",
+        "documents-processor-read-documents",
+        "documents-processor-write-states-in-progress",
+        "documents-processor-find-watchers-in-progress",
+        "documents-processor-manage-connections-of-api",
+    }
+    variables = graph.one("Function", "documents-processor-function").inputs["environment"]["variables"]
+    assert {"TABLE_NAME", "CALLBACK_URL", "DOCUMENT_RETENTION_SECONDS"} <= set(variables)
+
+
+def test_the_processor_has_lambda_s_longest_time(graph: Graph) -> None:
+    function = graph.one("Function", "documents-processor-function").inputs
+    assert (function["handler"], function["timeout"]) == ("document_processor.handler", 900)

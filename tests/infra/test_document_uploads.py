@@ -1,0 +1,308 @@
+"""The HTTP API for uploads alone: its route, authorization, stage, function, grants and CORS.
+
+Does not prove that API Gateway takes these inputs, nor what the function behind the route answers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+import pytest
+
+from infra.document_uploads import ACCESS_LOG_FORMAT, DocumentUploads, DocumentUploadsArgs, JwtAuthorization
+from infra.progress_table import ProgressTable, ProgressTableArgs
+from tests.infra.samples import FUNCTION_SETTINGS, allowed, policy
+from tests.mock_engine import PARTITION, REGION, SUFFIX, Graph, arn, run
+
+API_ID = "a1b2c3d4e5"
+ENDPOINT = f"https://{API_ID}.execute-api.{REGION}.amazonaws.com.cn"
+ROUTE_ARN = arn("execute-api", f"{API_ID}/$default/POST/uploads")
+FUNCTION_ARN = arn("lambda", "function:docprogress-test-uploads-presigner")
+BUCKET = f"documents-bucket-{SUFFIX}"
+KEY_ARN = arn("kms", "key/1234abcd-12ab-34cd-56ef-1234567890ab")
+JWT = JwtAuthorization(issuer="https://issuer.example.com/", audience="web,mobile")
+
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging-variables.html
+HTTP_LOG_VARIABLES = re.compile(
+    r"""\$context\.(
+        accountId | apiId | authorizer\..+ | awsEndpointRequestId2? | customDomain\.basePathMatched | dataProcessed
+        | domainName | domainPrefix | error\.(message|messageString|responseType) | extendedRequestId | httpMethod
+        | identity\..+ | integration\.(error|integrationStatus|latency|requestId|status) | integrationErrorMessage
+        | integrationLatency | integrationStatus | path | protocol | requestId | requestTime | requestTimeEpoch
+        | responseLatency | responseLength | routeKey | stage | status
+    )""",
+    re.VERBOSE,
+)
+
+
+def document_uploads(**changes: Any) -> DocumentUploads:
+    args = DocumentUploadsArgs(
+        bucket=aws.s3.Bucket("documents-bucket"),
+        table=ProgressTable("progress", ProgressTableArgs()),
+        functions=FUNCTION_SETTINGS,
+        authorization="NONE",
+        allowed_origins=[],
+        throttle_rate=20,
+        throttle_burst=10,
+        detailed_metrics_enabled=True,
+    )
+    return DocumentUploads("uploads", dataclasses.replace(args, **changes))
+
+
+def graph_of(program: Callable[[], object] = document_uploads, **changes: Any) -> Graph:
+    answers = {
+        "id": API_ID,
+        "apiEndpoint": ENDPOINT,
+        "executionArn": arn("execute-api", API_ID),
+    }
+    return run(lambda: program(**changes), answers={"uploads-api": answers})
+
+
+def test_the_one_route_goes_to_the_presigner() -> None:
+    graph = graph_of()
+    assert graph.one("Route").inputs == {
+        "apiId": API_ID,
+        "routeKey": "POST /uploads",
+        "target": f"integrations/{graph.one('Integration').id}",
+        "authorizationType": "NONE",
+    }
+    assert graph.one("Integration").inputs == {
+        "apiId": API_ID,
+        "integrationType": "AWS_PROXY",
+        "integrationMethod": "POST",
+        "integrationUri": f"arn:{PARTITION}:apigateway:{REGION}:lambda:path/2015-03-31/functions/"
+        f"{FUNCTION_ARN}/invocations",
+        "payloadFormatVersion": "2.0",
+        "timeoutMilliseconds": 29_000,
+    }
+    assert graph.of("Authorizer") == []
+
+
+def test_only_this_route_of_this_api_may_invoke_the_presigner() -> None:
+    assert graph_of().one("Permission").inputs == {
+        "action": "lambda:InvokeFunction",
+        "function": "docprogress-test-uploads-presigner",
+        "principal": "apigateway.amazonaws.com",
+        "sourceArn": ROUTE_ARN,
+    }
+
+
+def test_signed_requests_are_checked_by_api_gateway() -> None:
+    graph = graph_of(authorization="AWS_IAM")
+    assert graph.one("Route").inputs["authorizationType"] == "AWS_IAM"
+    assert "authorizerId" not in graph.one("Route").inputs
+    assert graph.of("Authorizer") == []
+
+
+def test_tokens_are_checked_by_api_gateway() -> None:
+    graph = graph_of(authorization=JWT)
+    authorizer = graph.one("Authorizer")
+    assert authorizer.inputs == {
+        "apiId": API_ID,
+        "name": "jwt",
+        "authorizerType": "JWT",
+        "identitySources": ["$request.header.Authorization"],
+        "jwtConfiguration": {"issuer": "https://issuer.example.com/", "audiences": ["web", "mobile"]},
+    }
+    route = graph.one("Route").inputs
+    assert (route["authorizationType"], route["authorizerId"]) == ("JWT", authorizer.id)
+
+
+def test_the_issuer_and_audience_may_come_from_another_resource() -> None:
+    def program() -> None:
+        pool = aws.sqs.Queue("pool")
+        document_uploads(authorization=JwtAuthorization(issuer=pool.url, audience=pool.arn))
+
+    assert graph_of(program).one("Authorizer").inputs["jwtConfiguration"] == {
+        "issuer": f"https://sqs/pool-{SUFFIX}",
+        "audiences": [arn("sqs", f"pool-{SUFFIX}")],
+    }
+
+
+def test_the_presigner_knows_the_bucket_and_the_table() -> None:
+    function = graph_of().one("Function")
+    assert function.inputs["handler"] == "upload_presigner.handler"
+    assert function.inputs["environment"]["variables"] == {
+        "POWERTOOLS_SERVICE_NAME": "docprogress-test-uploads-presigner",
+        "TABLE_NAME": f"progress-table-{SUFFIX}",
+        "DOCUMENTS_BUCKET": BUCKET,
+    }
+    assert function.inputs["timeout"] == 29, "API Gateway gives up after 30 seconds, and nobody hears the answer"
+
+
+def test_the_presigner_may_put_pdfs_and_nothing_else() -> None:
+    graph = graph_of()
+    assert policy(graph, "uploads-presigner-put-documents") == allowed(
+        (["s3:PutObject"], [f"arn:{PARTITION}:s3:::{BUCKET}/*.pdf"])
+    )
+    assert graph.names("RolePolicy") == ["uploads-presigner-put-documents", "uploads-presigner-write-logs"], (
+        "where nobody is known, no owner is noted"
+    )
+
+
+@pytest.mark.parametrize("authorization", ["AWS_IAM", JWT], ids=["AWS_IAM", "JWT"])
+def test_where_callers_are_known_the_presigner_may_note_whose_a_document_will_be(authorization: object) -> None:
+    graph = graph_of(authorization=authorization)
+    assert policy(graph, "uploads-presigner-expect-documents-in-progress") == allowed(
+        (["dynamodb:PutItem"], [arn("dynamodb", f"table/progress-table-{SUFFIX}")])
+    )
+
+
+def test_the_presigner_may_use_the_bucket_s_customer_key_through_s3_only() -> None:
+    statements = policy(graph_of(kms_key_arn=KEY_ARN), "uploads-presigner-put-documents")["Statement"]
+    [_, use_of_key] = statements
+    assert use_of_key["Resource"] == [KEY_ARN]
+    assert "kms:GenerateDataKey" in use_of_key["Action"], "S3 asks for it in the signer's name"
+    assert use_of_key["Condition"] == {"StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com.cn"}}
+
+
+def test_the_stage_is_throttled_and_logs_every_request() -> None:
+    assert graph_of().one("Stage").inputs == {
+        "apiId": API_ID,
+        "name": "$default",
+        "autoDeploy": True,
+        "defaultRouteSettings": {
+            "throttlingRateLimit": 20,
+            "throttlingBurstLimit": 10,
+            "detailedMetricsEnabled": True,
+        },
+        "accessLogSettings": {
+            "destinationArn": arn("logs", "log-group:/aws/apigateway/docprogress-test-uploads/uploads"),
+            "format": ACCESS_LOG_FORMAT,
+        },
+    }
+
+
+def test_access_logs_expire() -> None:
+    assert graph_of().one("LogGroup", "uploads-access-logs").inputs == {
+        "name": "/aws/apigateway/docprogress-test-uploads/uploads",
+        "retentionInDays": 30,
+    }
+
+
+def test_an_access_log_line_is_json_and_uses_only_what_an_http_api_knows() -> None:
+    variables = re.findall(r"\$[\w.]+", ACCESS_LOG_FORMAT)
+    assert [each for each in variables if not HTTP_LOG_VARIABLES.fullmatch(each)] == []
+    assert "$context.requestId" in variables, "API Gateway refuses a format that names no request"
+    line = json.loads(re.sub(r"\$context(?:\.\w+)+", "-", ACCESS_LOG_FORMAT))
+    assert set(line.values()) == {"-"}, "every field has a value, and nothing but API Gateway's"
+    assert "messageString" not in ACCESS_LOG_FORMAT, "it comes with quotes of its own"
+
+
+def test_no_request_finds_a_function_that_cannot_do_its_work_yet() -> None:
+    graph = graph_of(authorization=JWT)
+    assert {
+        "uploads-route",
+        "uploads-authorizer",
+        "uploads-invoke-presigner",
+        "uploads-presigner-put-documents",
+        "uploads-presigner-expect-documents-in-progress",
+    } <= graph.before(graph.one("Stage"))
+
+
+@pytest.mark.parametrize(
+    ("given", "set_"),
+    [
+        ([], ["*"]),
+        (["*"], ["*"]),
+        (["https://app.example.com", "*"], ["*"]),
+        (
+            ["https://app.example.com", "http://localhost:5173"],
+            ["https://app.example.com", "http://localhost:5173"],
+        ),
+    ],
+    ids=["none", "star", "star among others", "two"],
+)
+def test_pages_of_the_allowed_origins_may_ask_and_upload(given: list[str], set_: list[str]) -> None:
+    graph = graph_of(allowed_origins=given)
+    assert graph.one("Api").inputs == {
+        "name": "docprogress-test-uploads",
+        "description": "Forms to upload documents with",
+        "protocolType": "HTTP",
+        "corsConfiguration": {
+            "allowOrigins": set_,
+            "allowMethods": ["POST"],
+            "allowHeaders": ["authorization", "content-type"],
+            "maxAge": 3600,
+        },
+    }
+    assert graph.one("BucketCorsConfiguration").inputs == {
+        "bucket": BUCKET,
+        "corsRules": [{"allowedMethods": ["POST"], "allowedOrigins": set_, "maxAgeSeconds": 3600}],
+    }
+
+
+def test_a_page_that_signs_may_send_the_headers_of_a_signature() -> None:
+    cors = graph_of(authorization="AWS_IAM").one("Api").inputs["corsConfiguration"]
+    assert cors["allowHeaders"] == [
+        "authorization",
+        "content-type",
+        "x-amz-content-sha256",
+        "x-amz-date",
+        "x-amz-security-token",
+    ]
+
+
+def test_the_url_and_the_route_s_arn_are_whole() -> None:
+    outputs: dict[str, Any] = {}
+
+    def program() -> None:
+        uploads = document_uploads()
+        pulumi.Output.all(url=uploads.url, route_arn=uploads.route_arn).apply(outputs.update)
+
+    graph_of(program)
+    assert outputs == {"url": f"{ENDPOINT}/uploads", "route_arn": ROUTE_ARN}
+
+
+def test_everything_belongs_to_the_component() -> None:
+    graph = graph_of(authorization=JWT)
+    component = graph.one("docprogress:infra:DocumentUploads")
+    children = {each.name for each in graph if graph.parent(each) is component}
+    assert children == {
+        "uploads-presigner",
+        "uploads-presigner-put-documents",
+        "uploads-bucket-cors",
+        "uploads-api",
+        "uploads-integration",
+        "uploads-authorizer",
+        "uploads-route",
+        "uploads-invoke-presigner",
+        "uploads-access-logs",
+        "uploads-stage",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"authorization": "JWT"}, "it takes NONE, AWS_IAM or a JwtAuthorization"),
+        ({"authorization": None}, "it takes NONE, AWS_IAM or a JwtAuthorization"),
+        ({"allowed_origins": ["https://app.example.com/"]}, "has 'https://app.example.com/'; an origin is"),
+        ({"allowed_origins": ["https://app.example.com/page"]}, "without a path"),
+        ({"allowed_origins": ["app.example.com"]}, "a scheme and a host"),
+        ({"allowed_origins": ["https://*.example.com"]}, "a scheme and a host"),
+        ({"allowed_origins": ["https://App.example.com"]}, "a scheme and a host"),
+        ({"allowed_origins": ["https://a.example.com https://b.example.com"]}, "a scheme and a host"),
+        ({"allowed_origins": ["https://app.example.com\n"]}, "a scheme and a host"),
+        ({"throttle_rate": 0}, "throttle_rate is 0; it must be above 0"),
+        ({"throttle_rate": math.nan}, "throttle_rate is nan"),
+        ({"throttle_rate": math.inf}, "throttle_rate is inf"),
+        ({"throttle_burst": 0}, "or every upload gets 429"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_declared(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        run(lambda: document_uploads(**changes))
+
+
+@pytest.mark.parametrize("missing", ["issuer", "audience"])
+def test_tokens_that_could_not_be_checked_are_refused(missing: str) -> None:
+    with pytest.raises(ValueError, match=f"{missing} is empty, so no token could be checked"):
+        dataclasses.replace(JWT, **{missing: ""})

@@ -1,0 +1,154 @@
+"""The table, its indexes and who may do what in it.
+
+Does not prove that the store asks for no more than is granted: the emulator's tests do, with IAM enforced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from infra.lambda_function import LambdaFunction
+from infra.progress_table import ProgressTable
+from tests.infra.samples import KMS_KEY_ARN, allowed, lambda_function, policy, progress_table
+from tests.mock_engine import REGION, SUFFIX, arn, run
+
+TABLE = arn("dynamodb", f"table/progress-table-{SUFFIX}")
+USE_OF_KEY = {
+    "Effect": "Allow",
+    # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
+    "Action": [
+        "kms:Decrypt",
+        "kms:DescribeKey",
+        "kms:Encrypt",
+        "kms:GenerateDataKey",
+        "kms:ReEncryptFrom",
+        "kms:ReEncryptTo",
+    ],
+    "Resource": [KMS_KEY_ARN],
+    "Condition": {"StringEquals": {"kms:ViaService": f"dynamodb.{REGION}.amazonaws.com.cn"}},
+}
+TABLE_INPUTS = {
+    "billingMode": "PAY_PER_REQUEST",
+    "hashKey": "pk",
+    "rangeKey": "sk",
+    "attributes": [
+        {"name": "pk", "type": "S"},
+        {"name": "sk", "type": "S"},
+        {"name": "connection_id", "type": "S"},
+        {"name": "active_shard", "type": "S"},
+        {"name": "updated_at", "type": "N"},
+    ],
+    "globalSecondaryIndexes": [
+        {
+            "name": "by_connection",
+            "keySchemas": [{"attributeName": "connection_id", "keyType": "HASH"}],
+            "projectionType": "KEYS_ONLY",
+        },
+        {
+            "name": "by_activity",
+            "keySchemas": [
+                {"attributeName": "active_shard", "keyType": "HASH"},
+                {"attributeName": "updated_at", "keyType": "RANGE"},
+            ],
+            "projectionType": "KEYS_ONLY",
+        },
+    ],
+    "ttl": {"attributeName": "expires_at", "enabled": True},
+    "serverSideEncryption": {"enabled": True},
+    "pointInTimeRecovery": {"enabled": True},
+}
+
+
+def test_the_table_expires_its_rows_and_is_encrypted() -> None:
+    table = run(progress_table).one("Table")
+    assert table.inputs == TABLE_INPUTS | {"streamEnabled": False}
+
+
+def test_the_table_has_a_stream_where_one_is_asked_for() -> None:
+    table = run(lambda: progress_table(with_stream=True)).one("Table")
+    assert table.inputs == TABLE_INPUTS | {"streamEnabled": True, "streamViewType": "NEW_AND_OLD_IMAGES"}
+
+
+def test_a_customer_s_key_encrypts_the_table() -> None:
+    table = run(lambda: progress_table(kms_key_arn=KMS_KEY_ARN)).one("Table")
+    assert table.inputs["serverSideEncryption"] == {"enabled": True, "kmsKeyArn": KMS_KEY_ARN}
+
+
+def test_every_key_of_an_index_is_an_attribute_and_none_is_left_over() -> None:
+    inputs = run(progress_table).one("Table").inputs
+    keys = {inputs["hashKey"], inputs["rangeKey"]}
+    keys |= {key["attributeName"] for index in inputs["globalSecondaryIndexes"] for key in index["keySchemas"]}
+    assert {each["name"] for each in inputs["attributes"]} == keys, "DynamoDB refuses attributes that are no keys"
+
+
+@pytest.mark.parametrize(
+    ("grant", "intent", "statements"),
+    [
+        (
+            ProgressTable.grant_connections,
+            "keep-connections-in-progress",
+            [
+                (
+                    ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem"],
+                    [TABLE],
+                ),
+                (["dynamodb:Query"], [f"{TABLE}/index/by_connection"]),
+            ],
+        ),
+        (
+            ProgressTable.grant_write_states,
+            "write-states-in-progress",
+            [(["dynamodb:UpdateItem"], [TABLE])],
+        ),
+        (
+            ProgressTable.grant_expect,
+            "expect-documents-in-progress",
+            [(["dynamodb:PutItem"], [TABLE])],
+        ),
+        (
+            ProgressTable.grant_find_watchers,
+            "find-watchers-in-progress",
+            [(["dynamodb:DeleteItem", "dynamodb:Query"], [TABLE])],
+        ),
+        (
+            ProgressTable.grant_find_silent_documents,
+            "find-silent-documents-in-progress",
+            [(["dynamodb:Query"], [f"{TABLE}/index/by_activity"])],
+        ),
+        (
+            ProgressTable.grant_read_stream,
+            "read-stream-of-progress",
+            [
+                (
+                    ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+                    [f"{TABLE}/stream/2026-01-01T00:00:00.000"],
+                ),
+                (["dynamodb:ListStreams"], [f"{TABLE}/stream/*"]),
+            ],
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_grant_allows_its_intent_to_each_grantee(
+    grant: Callable[[ProgressTable, LambdaFunction], object],
+    intent: str,
+    statements: list[tuple[list[str], list[str]]],
+) -> None:
+    def program(**args: str) -> None:
+        table = progress_table(with_stream=True, **args)
+        for name in ("one", "other"):
+            grant(table, lambda_function(name))
+
+    graph = run(program)
+    for grantee in ("one", "other"):
+        granted = graph.one("RolePolicy", f"{grantee}-{intent}")
+        assert policy(graph, granted.name) == allowed(*statements)
+        assert granted.inputs["role"] == f"{grantee}-role-{SUFFIX}"
+        assert granted.parent == graph.one("docprogress:infra:ProgressTable").urn
+
+    with_key = policy(run(lambda: program(kms_key_arn=KMS_KEY_ARN)), f"one-{intent}")
+    *others, use_of_key = with_key["Statement"]
+    assert others == allowed(*statements)["Statement"]
+    assert use_of_key == USE_OF_KEY, "DynamoDB uses a customer key in the name of whoever reads or writes"

@@ -1,0 +1,423 @@
+"""The configuration of a stack: what is declared, what is taken, and what a wrong value is told.
+
+Does not prove that the Pulumi CLI reads the files as local/project.py does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.config_rules import RETENTION_DAYS
+from infra.stack_config import ConfigError, StackConfig
+from local.project import read_project
+from tests.mock_engine import PROJECT_ROOT, run
+
+DECLARED: dict[str, dict[str, Any]] = {
+    key.removeprefix("docprogress:"): declaration
+    for key, declaration in yaml.safe_load((PROJECT_ROOT / "Pulumi.yaml").read_text())["config"].items()
+}
+STACK_FILES = sorted(PROJECT_ROOT.glob("Pulumi.*.yaml"))
+STACKS = [file.name.split(".")[1] for file in STACK_FILES]
+
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+CLOUDWATCH_DAYS = "1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653"
+
+
+def load(config: dict[str, str], stack: str = "test") -> StackConfig:
+    loaded = []
+    run(lambda: loaded.append(StackConfig.load()), config=config, stack=stack)
+    return loaded[0]
+
+
+def refusal(config: dict[str, str], stack: str = "test") -> str:
+    with pytest.raises(ConfigError) as refused:
+        load(config, stack)
+    return str(refused.value)
+
+
+def snake_case(key: str) -> str:
+    return "_".join(word.lower() for word in re.findall(r"^[a-z]+|[A-Z][a-z]*", key))
+
+
+def as_text(value: object) -> str:
+    return {"True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def integers_outside(minimum: int, maximum: int) -> list[str]:
+    return [str(minimum - 1), str(maximum + 1), "1.5", "many", "", "-1", "1e2", " 100", "٣٠٠"]
+
+
+BAD_VALUES: dict[str, tuple[str, list[str]]] = {
+    "apiThrottleRate": ("a whole number from 1 up (0 would", ["0", "-1", "0.5", "1.5", "many", "", "1e3", "inf"]),
+    "apiThrottleBurst": ("a whole number from 1 up (0 would", ["0", "-1", "0.5", "1.5", "many", "", "1e3", "inf"]),
+    "loggingLevel": ("one of OFF, ERROR, INFO", ["DEBUG", "info", "", "INFO "]),
+    "dataTraceEnabled": ("true or false", ["yes", "1", "True", ""]),
+    "detailedMetricsEnabled": ("true or false", ["yes", "0", "FALSE", ""]),
+    "integrationTimeoutMilliseconds": ("a whole number from 50 to 29000", integers_outside(50, 29_000)),
+    "logRetentionDays": (f"one of {', '.join(CLOUDWATCH_DAYS.split())}", ["0", "2", "31", "3654", "-7", "7.0", ""]),
+    "manageAccountLogging": ("true or false", ["please", ""]),
+    "documentPipeline": ("true or false", ["on", ""]),
+    "connectionMaxAgeSeconds": ("a whole number from 60 to 7200", integers_outside(60, 7200)),
+    "documentRetentionHours": ("a whole number from 3 to 8760", integers_outside(3, 8760)),
+    "fanOut": ("one of direct, stream", ["Stream", "queue", ""]),
+    "maxMessagesPerSecond": ("a whole number from 1 to 20", integers_outside(1, 20)),
+    "stallTimeoutSeconds": ("a whole number from 60 to 86400", integers_outside(60, 86_400)),
+    "authorization": ("one of NONE, AWS_IAM, JWT", ["none", "COGNITO", ""]),
+    "jwtIssuer": ("an https URL", ["issuer.example.com", "http://issuer.example.com", "https://", "https://a b"]),
+    "jwtAudience": ("audiences separated by commas", ["one two", "one,,two", ",", "one, two"]),
+    "jwtTokenSource": ("one of querystring, subprotocol", ["header", "cookie", ""]),
+    "createUserPool": ("true or false", ["yes", ""]),
+    "userPoolCallbackUrls": (
+        "a JSON list of https URLs, such as",
+        [
+            "",
+            "https://a.example",
+            "{}",
+            '["http://a.example/"]',
+            '[""]',
+            "[1]",
+            '["ftp://a"]',
+            # Cognito compares an address as it is, and takes no patterns.
+            *('["https://A.example/"]', '["https://a.example/*"]', '["https://a.example/#in"]'),
+        ],
+    ),
+    "userPoolDomainPrefix": (
+        "1 to 63 small letters, digits and -",
+        [
+            *("-docs", "docs-", "Docs", "my.docs", "my_docs", "my docs", "d" * 64, "dócs"),
+            # Words that Cognito keeps for itself.
+            *("my-aws-docs", "amazonas", "cognito"),
+        ],
+    ),
+    "allowedOrigins": (
+        "a JSON list of origins (https://HOST, no path), such as",
+        [
+            *(
+                "",
+                "https://a.example",
+                "[*]",
+                '["https://a.example/"]',
+                '["http://a.example"]',
+                '["a.example"]',
+                "[null]",
+            ),
+            # A browser sends small letters, so these would match nobody.
+            *('["https://A.example"]', '["HTTPS://a.example"]', '["https://a.example","https://a.Example"]'),
+        ],
+    ),
+    "protected": ("true or false", ["yes", ""]),
+    "allowUnauthenticated": ("true or false", ["yes", ""]),
+    "documentUploads": ("true or false", ["yes", ""]),
+    "kmsKeyArn": ("the ARN of a KMS key", ["alias/mine", "arn:aws:kms:eu-west-1:123456789012:alias/mine"]),
+    "lambdaMemoryMegabytes": ("a whole number from 128 to 10240", integers_outside(128, 10_240)),
+    "lambdaPackaging": ("one of lambda, host", ["zip", "Lambda", ""]),
+}
+GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
+    "apiThrottleRate": [("1", 1), ("10000", 10_000)],
+    "apiThrottleBurst": [("1", 1), ("5000", 5000)],
+    "loggingLevel": [("OFF", "OFF"), ("ERROR", "ERROR"), ("INFO", "INFO")],
+    "dataTraceEnabled": [("true", True), ("false", False)],
+    "detailedMetricsEnabled": [("true", True), ("false", False)],
+    "integrationTimeoutMilliseconds": [("50", 50), ("29000", 29_000)],
+    "logRetentionDays": [(days, int(days)) for days in CLOUDWATCH_DAYS.split()],
+    "manageAccountLogging": [("true", True), ("false", False)],
+    "documentPipeline": [("true", True), ("false", False)],
+    "connectionMaxAgeSeconds": [("60", 60), ("7200", 7200)],
+    "documentRetentionHours": [("3", 3), ("8760", 8760)],
+    "fanOut": [("direct", "direct"), ("stream", "stream")],
+    "maxMessagesPerSecond": [("1", 1), ("20", 20)],
+    "stallTimeoutSeconds": [("60", 60), ("86400", 86_400)],
+    "authorization": [("NONE", "NONE"), ("AWS_IAM", "AWS_IAM")],
+    "jwtIssuer": [
+        (issuer, issuer) for issuer in ("", "https://a.example/pool", "https://a.example:8443", "http://127.0.0.1:9000")
+    ],
+    "jwtAudience": [("", ""), ("one", "one"), ("one,two", "one,two")],
+    "jwtTokenSource": [("querystring", "querystring"), ("subprotocol", "subprotocol")],
+    "createUserPool": [("false", False)],
+    "userPoolCallbackUrls": [
+        ("[]", ()),
+        ('["https://a.example/in","http://localhost/"]', ("https://a.example/in", "http://localhost/")),
+    ],
+    "userPoolDomainPrefix": [(prefix, prefix) for prefix in ("", "d", "my-docs-2", "d" * 63)],
+    "allowedOrigins": [
+        ("[]", ()),
+        ('["https://a.example","http://localhost:8080"]', ("https://a.example", "http://localhost:8080")),
+        ('["*"]', ("*",)),
+    ],
+    "protected": [("false", False)],
+    "allowUnauthenticated": [("true", True), ("false", False)],
+    "documentUploads": [("false", False)],
+    "kmsKeyArn": [
+        ("", ""),
+        ("arn:aws-cn:kms:cn-north-1:123456789012:key/0a-1", "arn:aws-cn:kms:cn-north-1:123456789012:key/0a-1"),
+    ],
+    "lambdaMemoryMegabytes": [("128", 128), ("10240", 10_240)],
+    "lambdaPackaging": [("lambda", "lambda"), ("host", "host")],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed", "text"),
+    [(key, allowed, text) for key, (allowed, texts) in BAD_VALUES.items() for text in texts],
+)
+def test_a_bad_value_is_told_what_it_is_and_what_is_allowed_and_the_cure(key: str, allowed: str, text: str) -> None:
+    sentence, *cure = refusal({f"docprogress:{key}": text}, stack="acme").splitlines()
+    assert sentence.startswith(f'docprogress:{key} is "{text}"; it takes {allowed}')
+    # What has no default to go back to is taken away.
+    default = DECLARED[key]["default"]
+    command = f"rm docprogress:{key}" if default in ("", []) else f"set docprogress:{key} {as_text(default)}"
+    assert cure == [f"  pulumi config {command} --stack acme"]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [(key, text, value) for key, pairs in GOOD_VALUES.items() for text, value in pairs],
+)
+def test_a_good_value_is_taken(key: str, text: str, value: object) -> None:
+    loaded = getattr(load({f"docprogress:{key}": text}), snake_case(key))
+    assert loaded == value
+    assert type(loaded) is type(value)
+
+
+def test_every_declared_key_has_good_and_bad_values_in_these_tables() -> None:
+    assert set(BAD_VALUES) == set(GOOD_VALUES) == set(DECLARED)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    told = refusal(
+        {"docprogress:apiThrottleRate": "0", "docprogress:logRetentionDays": "2", "docprogress:logLevel": "INFO"}
+    )
+    for key in ("apiThrottleRate", "logRetentionDays", "logLevel"):
+        assert f"docprogress:{key} is " in told
+    assert told.count("pulumi config ") == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("apiThrottleRat", "apiThrottleRate"),
+        ("loggingLevels", "loggingLevel"),
+        ("throttleBurst", "apiThrottleBurst"),
+        ("apithrottlerate", "apiThrottleRate"),
+        ("retentionDays", "logRetentionDays"),
+    ],
+)
+def test_an_unknown_key_is_told_the_nearest_known_one(key: str, nearest: str) -> None:
+    assert refusal({f"docprogress:{key}": "1"}, stack="acme") == (
+        f"docprogress:{key} is not a configuration key of this program; did you mean docprogress:{nearest}?\n"
+        f"  pulumi config rm docprogress:{key} --stack acme"
+    )
+
+
+def test_a_key_like_no_other_is_told_all_that_there_are() -> None:
+    told = refusal({"docprogress:zzz": "1"})
+    assert "docprogress:zzz is not a configuration key of this program; the known keys are " in told
+    assert [key for key in DECLARED if key not in told] == []
+
+
+# All that a pool of the program's own takes.
+USER_POOL = {
+    "authorization": "JWT",
+    "createUserPool": "true",
+    "userPoolCallbackUrls": '["https://a.example/"]',
+    "userPoolDomainPrefix": "my-docs",
+}
+
+CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
+    (
+        {"authorization": "JWT"},
+        [
+            ("jwtIssuer is empty", "set docprogress:jwtIssuer https://issuer.example.com"),
+            ("jwtAudience is empty", "set docprogress:jwtAudience my-client-id"),
+        ],
+    ),
+    (
+        USER_POOL | {"authorization": "NONE"},
+        [("they take authorization JWT", "set docprogress:authorization JWT")],
+    ),
+    (
+        USER_POOL | {"jwtIssuer": "https://a.example"},
+        [("both say who issues tokens", "set docprogress:createUserPool false")],
+    ),
+    (
+        USER_POOL | {"jwtAudience": "one"},
+        [("both say who issues tokens", "set docprogress:createUserPool false")],
+    ),
+    (
+        USER_POOL | {"userPoolCallbackUrls": "[]"},
+        [("needs userPoolCallbackUrls", "set --path 'docprogress:userPoolCallbackUrls[0]' https://app.example.com/")],
+    ),
+    (
+        USER_POOL | {"userPoolDomainPrefix": ""},
+        [("needs userPoolDomainPrefix", "set docprogress:userPoolDomainPrefix my-team-docprogress")],
+    ),
+    (
+        {"authorization": "JWT", "createUserPool": "true"},
+        [
+            (
+                "createUserPool needs userPoolCallbackUrls, or nobody could sign in.",
+                "set --path 'docprogress:userPoolCallbackUrls[0]' https://app.example.com/",
+            ),
+            (
+                "createUserPool needs userPoolDomainPrefix, or nobody could sign in.",
+                "set docprogress:userPoolDomainPrefix my-team-docprogress",
+            ),
+        ],
+    ),
+    ({"documentUploads": "true"}, [("needs the bucket", "set docprogress:documentPipeline true")]),
+    (
+        {"protected": "true"},
+        [("everyone could connect", "set docprogress:authorization AWS_IAM")],
+    ),
+    (
+        {"protected": "true", "authorization": "AWS_IAM", "dataTraceEnabled": "false", "allowedOrigins": '["*"]'},
+        [("every page on the web", "set --path 'docprogress:allowedOrigins[0]' https://app.example.com")],
+    ),
+    *(
+        (
+            {"protected": "true", "dataTraceEnabled": "true", **authorization},
+            [("would write tokens and signed URLs into the", "set docprogress:dataTraceEnabled false")],
+        )
+        for authorization in (
+            {"authorization": "AWS_IAM"},
+            USER_POOL | {"jwtTokenSource": "querystring"},
+            USER_POOL | {"jwtTokenSource": "subprotocol"},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "told"), CONTRADICTIONS, ids=[told[0][0] for _, told in CONTRADICTIONS])
+def test_values_that_do_not_go_together_are_told_with_a_cure(
+    config: dict[str, str], told: list[tuple[str, str]]
+) -> None:
+    lines = refusal({f"docprogress:{key}": text for key, text in config.items()}, stack="acme").splitlines()
+    assert len(lines) == 2 * len(told), "a sentence and a cure for each"
+    for (sentence, cure), line, command in zip(told, lines[::2], lines[1::2], strict=True):
+        assert sentence in line
+        assert command == f"  pulumi config {cure} --stack acme"
+
+
+def test_a_pool_of_the_program_s_own_needs_no_other_issuer() -> None:
+    loaded = load({f"docprogress:{key}": text for key, text in USER_POOL.items()})
+    assert (loaded.create_user_pool, loaded.jwt_issuer, loaded.jwt_audience) == (True, "", "")
+
+
+def test_the_production_stack_is_as_strict_about_origins_as_a_protected_one() -> None:
+    assert "every page on the web" in refusal({"docprogress:allowedOrigins": '["*"]'}, stack="prod")
+
+
+def test_data_trace_is_for_stacks_without_secrets_in_their_messages() -> None:
+    assert load({"docprogress:authorization": "AWS_IAM"}).data_trace_enabled is True, "where one tries things out"
+    open_to_all = {"docprogress:protected": "true", "docprogress:allowUnauthenticated": "true"}
+    assert load(open_to_all).data_trace_enabled is True, "without authorization there is nothing to steal"
+
+
+def test_a_production_stack_that_everyone_may_enter_is_warned_of() -> None:
+    def warnings(stack: str, **config: str) -> list[str]:
+        given = {f"docprogress:{key}": text for key, text in config.items()}
+        return run(StackConfig.load, stack=stack, config=given).warnings
+
+    assert warnings("dev") == []
+    assert warnings("prod", authorization="AWS_IAM", dataTraceEnabled="false") == []
+    assert warnings("acme", protected="true", authorization="AWS_IAM", dataTraceEnabled="false") == []
+    for unsafe in (warnings("prod"), warnings("acme", protected="true", allowUnauthenticated="true")):
+        (warning,) = unsafe
+        assert "everyone who knows the URL may connect" in warning
+        assert "pulumi config set docprogress:authorization JWT --stack " in warning
+
+
+def test_an_unknown_key_in_the_environment_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    # This is how the engine hands configuration to a program.
+    monkeypatch.setenv("PULUMI_CONFIG", '{"docprogress:zzz": "1"}')
+    assert "docprogress:zzz is not a configuration key" in refusal({})
+
+
+def test_keys_of_other_namespaces_are_nobody_s_business_here() -> None:
+    assert load({"aws:region": "eu-west-1", "pulumi:tags": "{}", "other:apiThrottleRate": "0"}) == load({})
+
+
+def test_without_configuration_the_declared_defaults_count() -> None:
+    declared = {snake_case(key): each["default"] for key, each in DECLARED.items()}
+    assert dataclasses.asdict(load({})) == {
+        name: tuple(value) if isinstance(value, list) else value for name, value in declared.items()
+    }
+
+
+def test_the_declared_defaults_are_those_of_the_product() -> None:
+    promised = {
+        "loggingLevel": "INFO",
+        "dataTraceEnabled": True,
+        "detailedMetricsEnabled": True,
+        "integrationTimeoutMilliseconds": 29_000,
+        "manageAccountLogging": False,
+        "documentPipeline": False,
+        "connectionMaxAgeSeconds": 7200,
+    }
+    assert {key: DECLARED[key]["default"] for key in promised} == promised
+
+
+def test_every_attribute_is_declared_and_every_declared_key_is_an_attribute() -> None:
+    assert {snake_case(key) for key in DECLARED} == {each.name for each in dataclasses.fields(StackConfig)}
+
+
+@pytest.mark.parametrize("key", DECLARED)
+def test_a_declaration_says_type_and_default_and_what_it_is(key: str) -> None:
+    declaration = DECLARED[key]
+    assert set(declaration) - {"items"} == {"type", "default", "description"}
+    types = {"integer": int, "boolean": bool, "string": str, "array": list}
+    assert type(declaration["default"]) is types[declaration["type"]]
+    assert len(declaration["description"]) > 20
+
+
+def test_the_retention_days_are_cloudwatch_s() -> None:
+    assert [str(days) for days in RETENTION_DAYS] == CLOUDWATCH_DAYS.split()
+
+
+def test_there_is_a_file_for_each_stack() -> None:
+    assert STACKS == ["dev", "local", "prod"]
+
+
+@pytest.mark.parametrize("file", STACK_FILES, ids=STACKS)
+def test_a_stack_s_file_holds_declared_keys_and_only_what_differs(file: Path) -> None:
+    for full_key, value in yaml.safe_load(file.read_text())["config"].items():
+        namespace, key = full_key.split(":")
+        if namespace == "docprogress":
+            assert key in DECLARED
+            assert value != DECLARED[key]["default"], f"{full_key} in {file.name} is the default already"
+        else:
+            assert namespace == "aws", f"{full_key} in {file.name} configures nothing that this program uses"
+
+
+@pytest.mark.parametrize("stack", ["dev", "prod"])
+def test_everything_in_an_account_is_tagged_with_its_project_and_stack(stack: str) -> None:
+    tags = json.loads(read_project(PROJECT_ROOT, stack, {}).config["aws:defaultTags"])
+    assert tags == {"tags": {"project": "docprogress", "stack": stack}}, "a bill could not tell the stacks apart"
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_configuration_of_each_stack_is_taken(stack: str) -> None:
+    project = read_project(PROJECT_ROOT, stack, {})
+    assert isinstance(load(dict(project.config), stack), StackConfig)
+
+
+def test_messages_stay_out_of_the_logs_of_production() -> None:
+    assert load(dict(read_project(PROJECT_ROOT, "prod", {}).config)).data_trace_enabled is False
+
+
+def test_only_the_local_stack_packages_for_its_host() -> None:
+    packaging = {stack: read_project(PROJECT_ROOT, stack, {}).config["docprogress:lambdaPackaging"] for stack in STACKS}
+    assert packaging == {"dev": "lambda", "local": "host", "prod": "lambda"}
+
+
+def test_a_plain_pulumi_up_makes_its_own_environment() -> None:
+    runtime = yaml.safe_load((PROJECT_ROOT / "Pulumi.yaml").read_text())["runtime"]
+    assert runtime == {"name": "python", "options": {"toolchain": "pip", "virtualenv": ".venv"}}
+    assert (PROJECT_ROOT / "requirements.txt").is_file(), "the Pulumi CLI installs this file and no other"
