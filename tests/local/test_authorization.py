@@ -7,7 +7,10 @@ of a subprotocol, the invoke role that calls the authorizer.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from websockets.sync.client import connect
 from local.emulator import CREDENTIALS, REGION
 from local.stack import local_stack
 from progress.store import ProgressStore
+from tests.functions.test_upload_presigner import post
 from tests.local.conftest import DeployedStack
 from tests.local.scenarios import ask, eventually, pdf, receive, receive_to_the_end, rows, upload
 from tests.oidc_server import AUDIENCE, OidcServer, rsa_key
@@ -43,6 +47,7 @@ def jwt_stack(issuer: OidcServer) -> Iterator[DeployedStack]:
         "jwtAudience": AUDIENCE,
         "jwtTokenSource": "querystring",
         "allowedOrigins": f'["{ORIGIN}"]',
+        "documentUploads": "true",
     }
     with local_stack(config=config) as running, contextlib.ExitStack() as cleanup:
         yield DeployedStack(running.outputs, running.emulator, cleanup)
@@ -83,6 +88,19 @@ def test_an_expected_document_is_heard_from_its_start_by_its_owner_alone(
         assert ask(bob, action="progress", docId="expected")["errorCode"] == "FORBIDDEN"
         upload(jwt_stack, "expected", pdf(tmp_path))
         assert receive_to_the_end(alice)[0]["status"] == "processing_started"
+
+
+@pytest.mark.emulator
+def test_an_upload_belongs_to_whoever_made_it(jwt_stack: DeployedStack, issuer: OidcServer, tmp_path: Path) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        _upload_form(jwt_stack, token=None)
+    assert refused.value.code == 401
+    form = _upload_form(jwt_stack, token=issuer.token(sub="dora"))
+    with connected(jwt_stack, issuer.token(sub="dora")) as dora, connected(jwt_stack, issuer.token(sub="bob")) as bob:
+        assert ask(dora, action="progress", docId=form["docId"])["status"] == "pending"
+        assert post(form["url"], form["fields"], pdf(tmp_path)) == (204, "")
+        assert receive_to_the_end(dora)[-1]["status"] == "processing_complete"
+        assert ask(bob, action="progress", docId=form["docId"])["errorCode"] == "FORBIDDEN"
 
 
 @pytest.mark.emulator
@@ -135,6 +153,16 @@ def test_a_signed_url_connects_and_an_unsigned_one_does_not(iam_stack: DeployedS
     with pytest.raises(InvalidStatus) as refused:
         connect(url)
     assert refused.value.response.status_code == 403
+
+
+def _upload_form(stack: DeployedStack, *, token: str | None) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(stack.outputs["uploadUrl"], b'{"fileName":"Report.pdf"}', headers)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        form: dict[str, Any] = json.load(response)
+    return form
 
 
 def _status(stack: DeployedStack, document_id: str) -> str | None:
