@@ -622,9 +622,9 @@ def post(url: str, fields: Mapping[str, str], content: bytes) -> tuple[int, str]
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="any.pdf"\r\n\r\n'
     body = b"".join(parts) + head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    request = urllib.request.Request(url, body, headers)  # noqa: S310  the emulator's own
+    request = urllib.request.Request(url, body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310  the emulator's own
+        with urllib.request.urlopen(request, timeout=10) as response:
             return response.status, ""
     except urllib.error.HTTPError as error:
         with error:

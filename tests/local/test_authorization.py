@@ -94,7 +94,8 @@ def test_an_expected_document_is_heard_from_its_start_by_its_owner_alone(
 def test_an_upload_belongs_to_whoever_made_it(jwt_stack: DeployedStack, issuer: OidcServer, tmp_path: Path) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         _upload_form(jwt_stack, token=None)
-    assert refused.value.code == 401
+    with refused.value:
+        assert refused.value.code == 401
     form = _upload_form(jwt_stack, token=issuer.token(sub="dora"))
     with connected(jwt_stack, issuer.token(sub="dora")) as dora, connected(jwt_stack, issuer.token(sub="bob")) as bob:
         assert ask(dora, action="progress", docId=form["docId"])["status"] == "pending"
