@@ -26,7 +26,12 @@ functions = FunctionSettings(
 
 kms_key_arn = config.kms_key_arn or None
 
-table = ProgressTable("progress", ProgressTableArgs(with_stream=config.fan_out == "stream", kms_key_arn=kms_key_arn))
+table = ProgressTable(
+    "progress",
+    ProgressTableArgs(
+        with_stream=config.fan_out == "stream", kms_key_arn=kms_key_arn, deletion_protection=config.protected
+    ),
+)
 
 api = WebSocketApi(
     "api",
@@ -70,7 +75,7 @@ if config.create_user_pool:
             callback_urls=config.user_pool_callback_urls,
             domain_prefix=config.user_pool_domain_prefix,
             self_sign_up=False,
-            deletion_protection=config.is_production,
+            deletion_protection=config.protected,
         ),
     )
     issuer, audience = users.issuer, users.client_id
@@ -115,7 +120,12 @@ pulumi.export("connectionHandlerName", connection_handler.function_name)
 if config.document_pipeline:
     pipeline = DocumentPipeline(
         "documents",
-        DocumentPipelineArgs(publishing=publishing, functions=functions, kms_key_arn=kms_key_arn),
+        DocumentPipelineArgs(
+            publishing=publishing,
+            functions=functions,
+            kms_key_arn=kms_key_arn,
+            force_destroy=not config.is_production,
+        ),
     )
     pulumi.export("documentsBucket", pipeline.bucket_name)
     pulumi.export("documentProcessorName", pipeline.processor.function_name)

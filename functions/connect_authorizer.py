@@ -25,7 +25,7 @@ SUBPROTOCOL = "docprogress"
 _CONNECT_ARN = re.compile(r"arn:[\w-]+:execute-api:[\w-]+:\d+:[\w-]+/[\w$.-]+/\$connect", re.ASCII)
 
 # Never `inject_lambda_context`: POWERTOOLS_LOGGER_LOG_EVENT makes it log the event, and with it the token.
-logger = Logger()
+logger = Logger(use_rfc3339=True)
 
 
 class Authorizer(NamedTuple):

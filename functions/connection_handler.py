@@ -27,7 +27,7 @@ from progress.messages import (
 from progress.settings import ConnectionSettings
 from progress.store import ProgressStore, dynamodb_client
 
-logger = Logger()
+logger = Logger(use_rfc3339=True)
 
 Event = Mapping[str, Any]
 Reply = dict[str, Any]

@@ -32,7 +32,7 @@ from progress.tracker import AlreadyProcessed, BeingProcessed, ProgressTracker, 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-logger = Logger()
+logger = Logger(use_rfc3339=True)
 metrics = Metrics(namespace=NAMESPACE)
 # A damaged file makes pypdf warn once per object.
 logging.getLogger("pypdf").setLevel(logging.ERROR)

@@ -17,7 +17,7 @@ from progress.settings import WatchdogSettings
 from progress.telemetry import NAMESPACE, add_announcements, flush
 from progress.tracker import FINAL_DELIVERY_SECONDS
 
-logger = Logger()
+logger = Logger(use_rfc3339=True)
 metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"progress"})
 

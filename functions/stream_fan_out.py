@@ -20,7 +20,7 @@ from progress.store import state_of
 from progress.telemetry import NAMESPACE, add_announcements, flush
 from progress.tracker import FINAL_DELIVERY_SECONDS, PROGRESS_DELIVERY_SECONDS
 
-logger = Logger()
+logger = Logger(use_rfc3339=True)
 metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"progress"})
 

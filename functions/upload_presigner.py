@@ -36,7 +36,7 @@ from progress.store import DocumentExists, ProgressStore, dynamodb_client
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-logger = Logger()
+logger = Logger(use_rfc3339=True)
 
 EXPIRY_SECONDS = 300
 MAX_REQUEST_CHARACTERS = 8192

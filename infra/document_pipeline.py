@@ -20,11 +20,13 @@ class DocumentPipelineArgs:
     """
     Attributes:
         kms_key_arn: a customer key for the bucket; None for S3's own.
+        force_destroy: delete the bucket with the documents in it. Else it has to be emptied first.
     """
 
     publishing: Publishing
     functions: FunctionSettings
     kms_key_arn: str | None = None
+    force_destroy: bool = False
 
 
 class DocumentPipeline(pulumi.ComponentResource):
@@ -58,11 +60,26 @@ class DocumentPipeline(pulumi.ComponentResource):
         )
         args.publishing.grant_worker(self.processor)
         self._grant_documents(bucket, args.kms_key_arn)
+        # Lambda's own default, said because functions/document_processor.py counts on it.
+        aws.lambda_.FunctionEventInvokeConfig(
+            f"{name}-retries",
+            function_name=self.processor.function_name,
+            maximum_retry_attempts=2,
+            opts=self._child,
+        )
         self._notify_processor(bucket)
         self.register_outputs({"bucket_name": self.bucket_name})
 
     def _create_bucket(self, args: DocumentPipelineArgs) -> aws.s3.Bucket:
-        bucket = aws.s3.Bucket(f"{self._name}-bucket", opts=self._child)
+        bucket = aws.s3.Bucket(f"{self._name}-bucket", force_destroy=args.force_destroy, opts=self._child)
+        # Deleted before the bucket, they would leave one that is not empty without its guards; so it takes them along.
+        guard = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
+        aws.s3.BucketOwnershipControls(
+            f"{self._name}-ownership",
+            bucket=bucket.id,
+            rule={"object_ownership": "BucketOwnerEnforced"},
+            opts=guard,
+        )
         public_access_block = aws.s3.BucketPublicAccessBlock(
             f"{self._name}-no-public-access",
             bucket=bucket.id,
@@ -70,7 +87,7 @@ class DocumentPipeline(pulumi.ComponentResource):
             block_public_policy=True,
             ignore_public_acls=True,
             restrict_public_buckets=True,
-            opts=self._child,
+            opts=guard,
         )
         aws.s3.BucketPolicy(
             f"{self._name}-tls-only",
@@ -90,7 +107,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                 }
             ),
             # S3 refuses two changes of a bucket's policy and its public access at the same moment.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[public_access_block]),
+            opts=pulumi.ResourceOptions.merge(guard, pulumi.ResourceOptions(depends_on=[public_access_block])),
         )
         aws.s3.BucketServerSideEncryptionConfiguration(
             f"{self._name}-encryption",
@@ -105,7 +122,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                     "bucket_key_enabled": True if args.kms_key_arn else None,
                 }
             ],
-            opts=self._child,
+            opts=guard,
         )
         aws.s3.BucketLifecycleConfiguration(
             f"{self._name}-lifecycle",
@@ -120,7 +137,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                     "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
                 }
             ],
-            opts=self._child,
+            opts=guard,
         )
         return bucket
 

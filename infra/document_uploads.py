@@ -236,7 +236,7 @@ class DocumentUploads(pulumi.ComponentResource):
         args = self._args
         access_log_group = aws.cloudwatch.LogGroup(
             f"{self._name}-access-logs",
-            name=pulumi.Output.concat("/aws/apigateway/", self._api.name, "/uploads"),
+            name=pulumi.Output.concat("/aws/vendedlogs/apigateway/", self._api.name, "/uploads"),
             retention_in_days=args.functions.log_retention_days,
             opts=self._child,
         )

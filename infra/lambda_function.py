@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -84,6 +85,7 @@ class LambdaFunction(pulumi.ComponentResource):
             "write-logs",
             allow(["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(log_group.arn, ":*")]),
         )
+        archive = lambda_package(args.handler_module, target=args.settings.packaging)
         function = aws.lambda_.Function(
             f"{name}-function",
             name=physical_name,
@@ -91,13 +93,15 @@ class LambdaFunction(pulumi.ComponentResource):
             runtime=f"python{LAMBDA_PYTHON}",
             architectures=[LAMBDA_ARCHITECTURE],
             handler=f"{args.handler_module}.handler",
-            code=pulumi.FileArchive(str(lambda_package(args.handler_module, target=args.settings.packaging))),
+            # Relative, so that the state does not name a folder of whoever deployed last.
+            code=pulumi.FileArchive(os.path.relpath(archive)),
             timeout=args.timeout_seconds,
             memory_size=args.settings.memory_megabytes,
             environment={"variables": {"POWERTOOLS_SERVICE_NAME": physical_name, **args.environment}},
             logging_config={
                 "log_format": "JSON",
                 "log_group": log_group.name,
+                # Metrics are log lines of level INFO.
                 "application_log_level": "INFO",
                 "system_log_level": "WARN",
             },

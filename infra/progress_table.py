@@ -16,11 +16,13 @@ class ProgressTableArgs:
     """
     Attributes:
         with_stream: keep a stream of what changes, for the stream's fan-out.
-        kms_key_arn: a customer key; None for the one that AWS manages.
+        kms_key_arn: a customer key, for the table's whole life; None for the one that AWS manages.
+        deletion_protection: DynamoDB refuses to delete the table.
     """
 
     with_stream: bool = False
     kms_key_arn: str | None = None
+    deletion_protection: bool = False
 
 
 class ProgressTable(pulumi.ComponentResource):
@@ -71,7 +73,9 @@ class ProgressTable(pulumi.ComponentResource):
                 },
             ],
             ttl={"attribute_name": "expires_at", "enabled": True},
+            # A key that is taken away again stays in force on the table, and the provider does not notice.
             server_side_encryption={"enabled": True, "kms_key_arn": args.kms_key_arn},
+            deletion_protection_enabled=args.deletion_protection,
             point_in_time_recovery={"enabled": True},
             stream_enabled=args.with_stream,
             # The old image tells a new state from a heartbeat.

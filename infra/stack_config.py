@@ -30,6 +30,9 @@ JwtTokenSource = Literal["querystring", "subprotocol"]
 LambdaPackaging = Literal["lambda", "host"]
 
 
+_EXAMPLE_ISSUER = "https://issuer.example.com"
+
+
 class ConfigError(pulumi.RunError):
     """The configuration cannot be deployed; the message has a sentence and a cure for each wrong key."""
 
@@ -99,7 +102,7 @@ class StackConfig:
         """Values that are fine alone and not together: a sentence, and the key and value that cure it."""
         if self.authorization == "JWT" and not self.create_user_pool:
             for key, value, example in (
-                ("jwtIssuer", self.jwt_issuer, "https://issuer.example.com"),
+                ("jwtIssuer", self.jwt_issuer, _EXAMPLE_ISSUER),
                 ("jwtAudience", self.jwt_audience, "my-client-id"),
             ):
                 if not value:
@@ -142,12 +145,23 @@ class StackConfig:
                 "false",
             )
 
+        if self.jwt_issuer.startswith("http://") and self.lambda_packaging == "lambda":
+            yield "jwtIssuer is on this machine, where no function on AWS can ask it.", "jwtIssuer", _EXAMPLE_ISSUER
+        region = pulumi.Config("aws").get("region")
+        if region and self.kms_key_arn and self.kms_key_arn.split(":")[3] != region:
+            yield f"kmsKeyArn is a key of another region than {region}, where it cannot be used.", "kmsKeyArn", ""
+
     def _warn(self) -> None:
         if self.is_production and self.authorization == "NONE":
             pulumi.warn(
                 f"Stack {pulumi.get_stack()} has no authorization: everyone who knows the URL may connect and"
-                f" watch any document. See docs/security.md.\n"
+                " watch any document. See docs/security.md.\n"
                 f"  pulumi config set {NAMESPACE}:authorization JWT --stack {pulumi.get_stack()}"
+            )
+        if self.authorization != "NONE" and self.data_trace_enabled:
+            pulumi.warn(
+                f"Data trace writes the tokens and signed URLs of stack {pulumi.get_stack()} into its execution logs.\n"
+                f"  pulumi config set {NAMESPACE}:dataTraceEnabled false --stack {pulumi.get_stack()}"
             )
 
 

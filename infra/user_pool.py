@@ -92,7 +92,8 @@ class UserPool(pulumi.ComponentResource):
             domain=args.domain_prefix,
             # The newer pages, 2, show nothing but an error until somebody gives them a style.
             managed_login_version=1,
-            opts=self._child,
+            # A pool has one domain, so the old one goes first.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
         self.pool_id = pool.id
         self.client_id = client.id

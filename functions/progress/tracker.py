@@ -223,7 +223,7 @@ class ProgressTracker:
     def _fail_after(self, error: BaseException) -> None:
         """Fail the document; whatever comes of it, the worker's own exception is the one that goes on."""
         failure = (
-            Failure("Processing failed and will be tried again.", recoverable=True)
+            Failure("Processing failed. It may be tried again.", recoverable=True)
             if self._retry_follows
             else Failure("Processing failed.")
         )

@@ -39,7 +39,9 @@ def child(graph: Graph, resource_type: str) -> Resource:
 
 
 def test_the_bucket_has_a_name_of_its_own(graph: Graph) -> None:
-    assert child(graph, "Bucket").inputs == {}, "a bucket's name is the world's, so Pulumi makes one up"
+    assert child(graph, "Bucket").inputs == {"forceDestroy": False}, (
+        "a bucket's name is the world's, so Pulumi makes one up"
+    )
     assert graph.outputs == {"bucket": BUCKET}
 
 

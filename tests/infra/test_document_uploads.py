@@ -174,7 +174,7 @@ def test_the_stage_is_throttled_and_logs_every_request() -> None:
             "detailedMetricsEnabled": True,
         },
         "accessLogSettings": {
-            "destinationArn": arn("logs", "log-group:/aws/apigateway/docprogress-test-uploads/uploads"),
+            "destinationArn": arn("logs", "log-group:/aws/vendedlogs/apigateway/docprogress-test-uploads/uploads"),
             "format": ACCESS_LOG_FORMAT,
         },
     }
@@ -182,7 +182,7 @@ def test_the_stage_is_throttled_and_logs_every_request() -> None:
 
 def test_access_logs_expire() -> None:
     assert graph_of().one("LogGroup", "uploads-access-logs").inputs == {
-        "name": "/aws/apigateway/docprogress-test-uploads/uploads",
+        "name": "/aws/vendedlogs/apigateway/docprogress-test-uploads/uploads",
         "retentionInDays": 30,
     }
 

@@ -57,6 +57,7 @@ TABLE_INPUTS = {
     ],
     "ttl": {"attributeName": "expires_at", "enabled": True},
     "serverSideEncryption": {"enabled": True},
+    "deletionProtectionEnabled": False,
     "pointInTimeRecovery": {"enabled": True},
 }
 

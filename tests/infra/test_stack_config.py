@@ -135,9 +135,7 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "maxMessagesPerSecond": [("1", 1), ("20", 20)],
     "stallTimeoutSeconds": [("60", 60), ("86400", 86_400)],
     "authorization": [("NONE", "NONE"), ("AWS_IAM", "AWS_IAM")],
-    "jwtIssuer": [
-        (issuer, issuer) for issuer in ("", "https://a.example/pool", "https://a.example:8443", "http://127.0.0.1:9000")
-    ],
+    "jwtIssuer": [(issuer, issuer) for issuer in ("", "https://a.example/pool", "https://a.example:8443")],
     "jwtAudience": [("", ""), ("one", "one"), ("one,two", "one,two")],
     "jwtTokenSource": [("querystring", "querystring"), ("subprotocol", "subprotocol")],
     "createUserPool": [("false", False)],
@@ -280,6 +278,10 @@ CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
         {"protected": "true", "authorization": "AWS_IAM", "dataTraceEnabled": "false", "allowedOrigins": '["*"]'},
         [("every page on the web", "set --path 'docprogress:allowedOrigins[0]' https://app.example.com")],
     ),
+    (
+        {"jwtIssuer": "http://127.0.0.1:9000"},
+        [("where no function on AWS can ask it", "set docprogress:jwtIssuer https://issuer.example.com")],
+    ),
     *(
         (
             {"protected": "true", "dataTraceEnabled": "true", **authorization},
@@ -303,6 +305,18 @@ def test_values_that_do_not_go_together_are_told_with_a_cure(
     for (sentence, cure), line, command in zip(told, lines[::2], lines[1::2], strict=True):
         assert sentence in line
         assert command == f"  pulumi config {cure} --stack acme"
+
+
+def test_a_key_of_another_region_is_refused() -> None:
+    key = "arn:aws:kms:eu-west-1:123456789012:key/0a-1"
+    config = {"aws:region": "us-east-1", "docprogress:kmsKeyArn": key}
+    assert "another region than us-east-1" in refusal(config, stack="acme")
+    assert load({**config, "aws:region": "eu-west-1"}).kms_key_arn == key
+
+
+def test_an_issuer_on_this_machine_is_taken_by_the_local_stack() -> None:
+    config = {"docprogress:jwtIssuer": "http://127.0.0.1:9000", "docprogress:lambdaPackaging": "host"}
+    assert load(config).jwt_issuer == "http://127.0.0.1:9000"
 
 
 def test_a_pool_of_the_program_s_own_needs_no_other_issuer() -> None:

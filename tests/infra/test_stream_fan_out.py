@@ -30,8 +30,8 @@ def test_the_stream_wakes_the_function(graph: Graph) -> None:
     assert inputs == {
         "functionName": arn("lambda", "function:docprogress-test-fan-out"),
         "eventSourceArn": f"{TABLE}/stream/2026-01-01T00:00:00.000",
-        "startingPosition": "LATEST",
-        "batchSize": 100,
+        "startingPosition": "TRIM_HORIZON",
+        "batchSize": 64,
         "functionResponseTypes": ["ReportBatchItemFailures"],
         "parallelizationFactor": 10,
         "maximumRecordAgeInSeconds": 120,
