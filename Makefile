@@ -14,11 +14,14 @@ ARGS ?=
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
 
+# A make that is killed outright cannot end what it started: then the stack ends itself.
+demo up: export DOCPROGRESS_END_WITH_PARENT = 1
+
 demo: $(VENV)/.local ## deploy on the embedded emulator and watch a PDF go by: make demo PDF="a.pdf b.pdf"
-	@$(RUN) -m local demo $(ARGS) $(PDF)
+	@exec $(RUN) -m local demo $(ARGS) $(PDF)
 
 up: $(VENV)/.local ## the same stack, kept up until Ctrl-C: make up ARGS="--port 4566"
-	@$(RUN) -m local up $(ARGS)
+	@exec $(RUN) -m local up $(ARGS)
 
 test: $(VENV)/.dev ## every test
 	$(RUN) -m pytest $(ARGS)

@@ -5,7 +5,9 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +32,8 @@ def main() -> int:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(NO_PROFILE)
+    if os.environ.get("DOCPROGRESS_END_WITH_PARENT"):
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         with ended_by_signals():
             if arguments.command == "up":
@@ -39,9 +43,15 @@ def main() -> int:
             return demo(arguments.files, started_at=process_started_at(), with_page=arguments.page)
     except KeyboardInterrupt:
         return 130
-    except (EmulatorError, DeployError) as error:
+    except (EmulatorError, DeployError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def up(port: int, config: dict[str, str]) -> int:
@@ -111,6 +121,8 @@ def _setting(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    if key.startswith("aws:"):
+        raise argparse.ArgumentTypeError(f"{key} cannot be set: the local stack is always in {REGION}, on the emulator")
     return key, value
 
 

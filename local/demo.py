@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-import tempfile
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.console import Console
 from .display import deploying, documents_display, summary
 from .emulator import CREDENTIALS, REGION, Emulator
 from .page import page_of
-from .sample_pdf import write_sample_pdf
+from .sample_pdf import SAMPLE, make_sample
 from .signals import run_until_signalled
 from .stack import LocalStack, local_stack
 from .watch import Display, WatchedDocument, document_ids, watch
@@ -30,6 +31,12 @@ class Clients:
         self.lambda_: Any = session.client("lambda", endpoint_url=endpoint_url, region_name=REGION)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read the output has gone, as in `make demo | head`: the demo goes on and says no more."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def demo(files: Sequence[Path], *, started_at: float, with_page: bool = False) -> int:
     """Runs the demo and returns its exit code: 0 only when every document completed.
 
@@ -38,22 +45,21 @@ def demo(files: Sequence[Path], *, started_at: float, with_page: bool = False) -
         started_at: When the process began, on the `time.monotonic()` clock.
         with_page: Serve the web page too, and stay until Ctrl-C when the documents are done.
     """
-    console = Console()
+    console = _Console()
     errors = [error for path in files if (error := _unreadable(path))]
     for error in errors:
         console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
     if errors:
         return 1
     with contextlib.ExitStack() as cleanup:
-        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="docprogress-demo-")))
-        paths = list(files) or [folder / "sample.pdf"]
+        paths = list(files) or [SAMPLE]
         clients: Clients | None = None
 
         def prepare(endpoint_url: str) -> None:
             nonlocal clients
             clients = Clients(endpoint_url)
             if not files:
-                write_sample_pdf(paths[0])
+                make_sample()
 
         log: list[str] = []
         try:

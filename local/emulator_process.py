@@ -45,6 +45,8 @@ def is_local(headers: list[tuple[bytes, bytes]], name: bytes) -> bool:
 
 
 def main(listener: int, lifeline: int) -> None:
+    # Until the server handles it: ended by its own signal, this process would leave its temporary directory behind.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ending = threading.Event()
     watchdog = threading.Thread(target=end_with_parent, args=(lifeline, ending), daemon=True)
     watchdog.start()

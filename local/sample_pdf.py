@@ -1,5 +1,7 @@
 """Makes the demo's document: many dense pages, so that reading them takes long enough to watch."""
 
+import hashlib
+import os
 import random
 from pathlib import Path
 
@@ -14,6 +16,21 @@ _FILLER = """
 _WORDS = _FILLER.split()
 _WIDTH, _HEIGHT = 595, 842  # A4 in points
 _LINES, _WORDS_A_LINE = 70, 14
+
+
+# Where build results are kept; named after what makes it, so that a changed maker makes another.
+_FOLDER = Path(__file__).resolve().parent.parent / ".build" / "samples"
+SAMPLE = _FOLDER / hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16] / "sample.pdf"
+
+
+def make_sample() -> None:
+    """Makes the demo's document unless it is there from an earlier time."""
+    if SAMPLE.exists():
+        return
+    SAMPLE.parent.mkdir(parents=True, exist_ok=True)
+    fresh = SAMPLE.with_suffix(f".{os.getpid()}")
+    write_sample_pdf(fresh)
+    fresh.replace(SAMPLE)
 
 
 def write_sample_pdf(path: Path, pages: int = 150) -> None:
