@@ -452,16 +452,16 @@ _frames = (
 
 @_FUZZ
 @given(_frames)
-def test_whatever_a_client_says_it_gets_an_answer_of_the_protocol(sandbox: Sandbox, frame: str) -> None:
-    sandbox.store.subscriptions.clear()
-    answer = sandbox.say(frame)
+def test_whatever_a_client_says_it_gets_an_answer_of_the_protocol(connected: Sandbox, frame: str) -> None:
+    connected.store.subscriptions.clear()
+    answer = connected.say(frame)
     assert answer["status"] in ("pong", "pending", "error")
     if answer["status"] == "error":
         assert answer["errorCode"] in ("INVALID_MESSAGE", "UNKNOWN_ACTION", "TOO_MANY_SUBSCRIPTIONS")
-        assert sandbox.store.subscriptions == {}, "a message that is refused costs no row"
+        assert connected.store.subscriptions == {}, "a message that is refused costs no row"
     else:
-        assert len(sandbox.store.subscriptions) <= 1
-    assert "Traceback" not in sandbox.log
+        assert len(connected.store.subscriptions) <= 1
+    assert "Traceback" not in connected.log
 
 
 @_FUZZ
