@@ -59,6 +59,7 @@ clean: ## remove what the verbs made
 
 $(VENV)/.uv: requirements-uv.txt
 	@test -n "$(PYTHON)" || { echo "docprogress needs Python 3.11 or newer with the venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "setting up .venv, once; it takes half a minute" >&2
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
 	@touch $@
