@@ -14,6 +14,7 @@ import pytest
 
 from local.emulator import Emulator
 from local.engine import DeployError, Deployment, ResourceCreated, deploy
+from tests.local.scenarios import eventually
 
 
 @pytest.fixture
@@ -217,7 +218,7 @@ def test_a_deployment_can_be_given_up_with_all_that_the_program_started(emulator
     sleeping = threading.Event()
     with Deployment(emulator.endpoint_url, project_dir=folder, on_log=lambda _: sleeping.set()) as deployment:
         assert sleeping.wait(30)
-        assert command in running_commands()
+        assert eventually(lambda: command in running_commands()), "any line that is logged sets the event"
         asked = time.monotonic()
         deployment.stop()
         assert time.monotonic() - asked < 5
