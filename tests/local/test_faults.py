@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.exceptions import ConnectionClosed
 
 from local.emulator import CREDENTIALS, REGION
@@ -75,6 +76,7 @@ def test_a_document_whose_processor_is_killed_can_be_uploaded_again(stack: Stack
     assert sequences == sorted(set(sequences)), "a client drops what is not newer"
 
 
+@pytest.mark.timeout(300)
 def test_clients_that_come_and_go_all_end_with_the_true_final_state(stack: Stack, tmp_path: Path) -> None:
     documents = [f"chaos-{number}" for number in range(20)]
     body = pdf(tmp_path, pages=40)
@@ -102,7 +104,7 @@ def test_clients_that_come_and_go_all_end_with_the_true_final_state(stack: Stack
     for document_id in documents:
         upload(stack, document_id, body)
     for thread in threads:
-        thread.join(timeout=90)
+        thread.join(timeout=200)
     assert sorted(last) == sorted(documents), "every client must hear the end"
     assert {message["status"] for message in last.values()} == {"processing_complete"}
 

@@ -59,6 +59,7 @@ WORKS: dict[str, Callable[[Stack, Path, float], bool]] = {
 }
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("function", WORKS)
 def test_each_statement_of_a_functions_role_is_needed(stack: Stack, tmp_path: Path, function: str) -> None:
     works = WORKS[function]
