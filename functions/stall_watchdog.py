@@ -5,6 +5,7 @@ A living worker writes at least every 20 seconds, however long a page takes.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -20,6 +21,9 @@ from progress.tracker import FINAL_DELIVERY_SECONDS
 logger = Logger(use_rfc3339=True)
 metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"progress"})
+
+# What kills one worker often kills many; their watchers must not wait for one another.
+_ANNOUNCED_AT_ONCE = 16
 
 STALLED = Failure(
     "The worker stopped before the document was done. Try again.",
@@ -40,14 +44,22 @@ def handler(_event: object, _context: object) -> dict[str, Any]:
 
 
 def end_stalled(reporter: Publisher, stall_timeout_seconds: float) -> list[str]:
-    """Publish PROCESSING_STALLED for every silent document; returns their ids."""
+    """Publish PROCESSING_STALLED for every silent document; returns their ids.
+
+    Raises:
+        DeliveryRefused: after all of them were ended and everybody was told who could be.
+    """
     stalled = []
-    for silent in reporter.store.silent_documents(stall_timeout_seconds):
-        state = reporter.store.end_silent(silent, STALLED)
-        if state is None:
-            continue
-        stalled.append(silent.document_id)
-        logger.warning("Stalled", document_id=silent.document_id, silent_since=silent.updated_at)
-        reporter.announce(state, FINAL_DELIVERY_SECONDS)
+    with ThreadPoolExecutor(_ANNOUNCED_AT_ONCE) as pool:
+        announcements = []
+        for silent in reporter.store.silent_documents(stall_timeout_seconds):
+            state = reporter.store.end_silent(silent, STALLED)
+            if state is None:
+                continue
+            stalled.append(silent.document_id)
+            logger.warning("Stalled", document_id=silent.document_id, silent_since=silent.updated_at)
+            announcements.append(pool.submit(reporter.announce, state, FINAL_DELIVERY_SECONDS))
     metrics.add_metric("DocumentsStalled", MetricUnit.Count, len(stalled))
+    for announcement in announcements:
+        announcement.result()
     return stalled

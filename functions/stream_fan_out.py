@@ -1,7 +1,7 @@
 """Announces states from the table's stream, so that workers only write them.
 
-A batch is told newest state first per document: what a newer record has overtaken is not sent. What could not
-be told is reported back, and the stream gives it again from there.
+Of each document in a batch only the newest state is told: what a newer record has overtaken is not sent. What
+could not be told is reported back, and the stream gives it again from there.
 """
 
 from __future__ import annotations

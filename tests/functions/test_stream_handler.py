@@ -1,0 +1,86 @@
+"""What of a batch of the table's stream is announced, and what is asked for again. Events as Lambda documents them.
+
+Not proven here: the mapping's filter (tests/infra), nor the order of a real stream.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import stream_fan_out
+from progress.announcer import Announcer, Totals
+from progress.delivery import DeliveryRefused, DeliveryReport
+from progress.document import DocumentState
+
+
+class RecordingAnnouncer(Announcer):
+    def __init__(self, outcomes: dict[str, DeliveryReport | Exception]) -> None:
+        self.told: list[tuple[str, int]] = []
+        self._outcomes = outcomes
+
+    def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport:
+        outcome = self._outcomes.get(state.document_id, DeliveryReport(delivered=1))
+        if isinstance(outcome, Exception):
+            raise outcome
+        self.told.append((state.document_id, state.sequence))
+        return outcome
+
+    def take_totals(self) -> Totals:
+        return Totals()
+
+
+def record(document_id: str, sequence: int, *, before: int | None = None, status: str = "progress") -> dict[str, Any]:
+    image = {
+        "pk": {"S": f"DOCUMENT#{document_id}"},
+        "sk": {"S": "STATE"},
+        "status": {"S": status},
+        "sequence": {"N": str(sequence)},
+        "total_pages": {"N": "10"},
+        "pages_processed": {"N": "5"},
+        "run_id": {"S": "run"},
+    }
+    change: dict[str, Any] = {"NewImage": image, "SequenceNumber": f"{document_id}-{sequence}"}
+    if before is not None:
+        change["OldImage"] = {**image, "sequence": {"N": str(before)}}
+    return {"eventName": "MODIFY", "dynamodb": change}
+
+
+def invoke(
+    monkeypatch: pytest.MonkeyPatch, *records: dict[str, Any], **outcomes: DeliveryReport | Exception
+) -> tuple[list[tuple[str, int]], list[str]]:
+    """What was told, and where the stream is asked to begin again."""
+    announcer = RecordingAnnouncer(outcomes)
+    monkeypatch.setattr(stream_fan_out, "publisher", lambda: SimpleNamespace(announcer=announcer))
+    answer = stream_fan_out.handler({"Records": list(records)}, object())
+    return sorted(announcer.told), [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+def test_only_the_newest_state_of_each_document_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [record("a", 1), record("b", 4, before=3), record("a", 2, before=1), record("a", 3, before=2)]
+    assert invoke(monkeypatch, *records) == ([("a", 3), ("b", 4)], [])
+
+
+def test_a_heartbeat_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert invoke(monkeypatch, record("a", 3, before=3)) == ([], [])
+
+
+def test_a_removal_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    removal = {"eventName": "REMOVE", "dynamodb": {"SequenceNumber": "1", "OldImage": {}}}
+    assert invoke(monkeypatch, removal) == ([], [])
+
+
+def test_a_document_that_fails_is_asked_for_again_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = DeliveryRefused(403, DeliveryReport(failed=1), "c", "")
+    assert invoke(monkeypatch, record("a", 1), record("b", 1), a=refused) == ([("b", 1)], ["a-1"])
+
+
+@pytest.mark.parametrize("report", [DeliveryReport(throttled=1), DeliveryReport(failed=1)])
+def test_a_last_state_that_somebody_missed_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, report: DeliveryReport
+) -> None:
+    last = record("a", 9, status="processing_complete")
+    assert invoke(monkeypatch, last, a=report)[1] == ["a-9"]
+    assert invoke(monkeypatch, record("a", 8), a=report)[1] == [], "the next update makes up for this one"
