@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import secrets
 import time
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
@@ -30,7 +28,7 @@ from aws_lambda_powertools import Logger
 from botocore.config import Config
 
 from progress.document import ErrorCode
-from progress.settings import SettingsError
+from progress.settings import UploadSettings
 from progress.store import DocumentExists, ProgressStore, dynamodb_client
 
 if TYPE_CHECKING:
@@ -45,41 +43,11 @@ MAX_STEM_CHARACTERS = 80
 MAX_OWNER_BYTES = 1024
 
 _CONTENT_TYPE = "application/pdf"
-_DEFAULT_MAX_UPLOAD_BYTES = 100 * 1024 * 1024
 # Of four thousand million suffixes two in a row are hardly taken by chance.
 _ATTEMPTS = 5
 
 Event = Mapping[str, Any]
 Answer = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class UploadSettings:
-    """
-    Attributes:
-        max_upload_bytes: what S3 takes at most; no more than the document processor reads.
-    """
-
-    table_name: str
-    documents_bucket: str
-    max_upload_bytes: int
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> UploadSettings:
-        """Reads TABLE_NAME, DOCUMENTS_BUCKET and, if there is one, MAX_UPLOAD_BYTES. Raises SettingsError."""
-        for name in ("TABLE_NAME", "DOCUMENTS_BUCKET"):
-            if not environment.get(name):
-                raise SettingsError(f"The environment variable {name} is not set.")
-        limit = environment.get("MAX_UPLOAD_BYTES", str(_DEFAULT_MAX_UPLOAD_BYTES))
-        if not limit.isdecimal() or int(limit) == 0:
-            raise SettingsError(
-                f"The environment variable MAX_UPLOAD_BYTES is {limit!r}; it takes a whole number from 1 up."
-            )
-        return cls(
-            table_name=environment["TABLE_NAME"],
-            documents_bucket=environment["DOCUMENTS_BUCKET"],
-            max_upload_bytes=int(limit),
-        )
 
 
 class UploadRequest(NamedTuple):

@@ -133,26 +133,25 @@ class DocumentUploads(pulumi.ComponentResource):
             ),
             opts=self._child,
         )
-        grants = self._grant_presigner()
+        self._grant_presigner()
         self._allow_origins_in_bucket()
         self._api = self._create_api()
         self.url = pulumi.Output.concat(self._api.api_endpoint, "/uploads")
         self.route_arn = pulumi.Output.concat(self._api.execution_arn, f"/{_STAGE}/POST/uploads")
-        self._create_stage([self._create_route(), self._permit_invocation(), *grants])
+        self._create_stage([self._create_route(), self._permit_invocation(), *self.presigner.grants])
         self.register_outputs({"url": self.url, "route_arn": self.route_arn})
 
-    def _grant_presigner(self) -> list[aws.iam.RolePolicy]:
+    def _grant_presigner(self) -> None:
         # A signed form allows what its signer may do.
-        upload = self.presigner.grant(
+        self.presigner.grant(
             "put-documents",
             allow(["s3:PutObject"], [pulumi.Output.concat(self._args.bucket.arn, "/*.pdf")]),
             *([use_key(self._args.kms_key_arn, "s3")] if self._args.kms_key_arn else []),
             parent=self,
         )
         # Without principals there are no owners to note.
-        if self._args.authorization == "NONE":
-            return [upload]
-        return [upload, self._args.table.grant_expect(self.presigner)]
+        if self._args.authorization != "NONE":
+            self._args.table.grant_expect(self.presigner)
 
     def _allow_origins_in_bucket(self) -> None:
         aws.s3.BucketCorsConfiguration(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
-from infra.lambda_package import LAMBDA_ARCHITECTURE, LAMBDA_PYTHON, lambda_package
+from infra.lambda_package import LAMBDA_ARCHITECTURE, LAMBDA_PYTHON, Packaging, lambda_package
 from infra.policy import allow, policy_document, service_trust
 
 
@@ -24,7 +24,7 @@ class FunctionSettings:
 
     memory_megabytes: int
     log_retention_days: int
-    packaging: Literal["lambda", "host"] = "lambda"
+    packaging: Packaging = "lambda"
 
 
 @dataclass(frozen=True, kw_only=True)

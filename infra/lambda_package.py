@@ -20,6 +20,9 @@ from typing import Literal
 
 import uv
 
+# What an archive is built for: Lambda's own Python and processor, or this machine.
+Packaging = Literal["lambda", "host"]
+
 # The functions' runtime and the wheels in their archives must agree, so both are said here.
 LAMBDA_PYTHON = "3.13"
 LAMBDA_ARCHITECTURE = "arm64"
@@ -43,7 +46,7 @@ class PackagingError(Exception):
     """An archive could not be built."""
 
 
-def lambda_package(handler_module: str, *, target: Literal["lambda", "host"] = "lambda") -> Path:
+def lambda_package(handler_module: str, *, target: Packaging = "lambda") -> Path:
     """Build `functions/{handler_module}.py` with all it imports, and return the archive's path.
 
     Of this project it holds the packages in `functions/` that the handler imports, directly or not; its
@@ -109,7 +112,7 @@ def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
             yield name.as_posix(), path
 
 
-def _wheels(requirements: Path, target: str) -> Path:
+def _wheels(requirements: Path, target: Packaging) -> Path:
     """A folder with the requirements installed for the target, kept for the next build."""
     if target == "host":
         where = [f"{sys.platform}-{sys.implementation.cache_tag}"]

@@ -12,6 +12,8 @@ from infra.lambda_function import LambdaFunction
 from infra.progress_table import ProgressTable
 from infra.websocket_api import WebSocketApi
 
+FanOut = Literal["direct", "stream"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Publishing:
@@ -28,7 +30,7 @@ class Publishing:
 
     table: ProgressTable
     api: WebSocketApi
-    fan_out: Literal["direct", "stream"]
+    fan_out: FanOut
     close_expired: bool
     max_messages_per_second: int
     document_retention_hours: int

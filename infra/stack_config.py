@@ -20,14 +20,14 @@ import yaml
 from pulumi.runtime.config import CONFIG, get_config_env
 
 from infra.config_rules import Rule, boolean, integer, list_of, matching, one_of, retention
+from infra.lambda_package import Packaging
+from infra.publishing import FanOut
+from infra.token_authorizer import TokenSource
+from infra.websocket_api import LoggingLevel
 
 NAMESPACE = "docprogress"
 
-LoggingLevel = Literal["OFF", "ERROR", "INFO"]
-FanOut = Literal["direct", "stream"]
 Authorization = Literal["NONE", "AWS_IAM", "JWT"]
-JwtTokenSource = Literal["querystring", "subprotocol"]
-LambdaPackaging = Literal["lambda", "host"]
 
 
 _EXAMPLE_ISSUER = "https://issuer.example.com"
@@ -58,7 +58,7 @@ class StackConfig:
     authorization: Authorization
     jwt_issuer: str
     jwt_audience: str
-    jwt_token_source: JwtTokenSource
+    jwt_token_source: TokenSource
     create_user_pool: bool
     user_pool_callback_urls: tuple[str, ...]
     user_pool_domain_prefix: str
@@ -68,7 +68,7 @@ class StackConfig:
     document_uploads: bool
     kms_key_arn: str
     lambda_memory_megabytes: int
-    lambda_packaging: LambdaPackaging
+    lambda_packaging: Packaging
 
     @classmethod
     def load(cls) -> Self:

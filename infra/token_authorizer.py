@@ -10,6 +10,8 @@ import pulumi
 from infra.connect_authorization import TokenAuthorization
 from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
 
+TokenSource = Literal["querystring", "subprotocol"]
+
 _IDENTITY_SOURCES = {
     "querystring": "route.request.querystring.token",
     "subprotocol": "route.request.header.Sec-WebSocket-Protocol",
@@ -27,7 +29,7 @@ class TokenAuthorizerArgs:
 
     issuer: pulumi.Input[str]
     audience: pulumi.Input[str]
-    token_source: Literal["querystring", "subprotocol"]
+    token_source: TokenSource
     functions: FunctionSettings
 
 

@@ -1,4 +1,4 @@
-"""What the environment of a function or worker says; the only reader of it."""
+"""What the environment of a function or worker says; all but the token authorizer read it here alone."""
 
 from __future__ import annotations
 
@@ -76,6 +76,27 @@ class WatchdogSettings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> WatchdogSettings:
         return cls(stall_timeout_seconds=_positive(environment, "STALL_TIMEOUT_SECONDS", 120))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadSettings:
+    """For the function that lets pages upload.
+
+    Attributes:
+        max_upload_bytes: what S3 takes at most; no more than the document processor reads.
+    """
+
+    table_name: str
+    documents_bucket: str
+    max_upload_bytes: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> UploadSettings:
+        return cls(
+            table_name=_text(environment, "TABLE_NAME"),
+            documents_bucket=_text(environment, "DOCUMENTS_BUCKET"),
+            max_upload_bytes=_positive(environment, "MAX_UPLOAD_BYTES", 100 * 1024 * 1024),
+        )
 
 
 def _text(environment: Mapping[str, str], name: str) -> str:
