@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from progress_page import OpenPage
+from progress_page import REMOTE_HOST, OpenPage
 from scripted_backend import MemoryBucket, ScriptedBackend
 
 from local.server import PageServer
@@ -32,8 +32,12 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,
-            # Containers give root no user namespaces, and a small /dev/shm.
-            args=["--no-sandbox", "--disable-dev-shm-usage"],
+            args=[
+                # Containers give root no user namespaces, and a small /dev/shm.
+                "--no-sandbox",
+                "--disable-dev-shm-usage",
+                f"--host-resolver-rules=MAP {REMOTE_HOST} 127.0.0.1",
+            ],
         )
         yield browser
         browser.close()

@@ -9,6 +9,9 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 OpenPage = Callable[..., Page]
 """`open_page(url, fragment="")`, the fixture of that name."""
 
+REMOTE_HOST = "api.docprogress.test"
+"""This machine under a name that the page takes for another's: only then does being offline cut it off."""
+
 PDF = b"%PDF-1.7\n" + b"0" * 2000
 """Enough of a PDF for the page and its server, which look at the header only."""
 

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import IO, Any, Self
 
+from progress_page import REMOTE_HOST
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
@@ -29,7 +30,7 @@ class ScriptedBackend:
         self._lock = threading.Lock()
         self._server: Server = serve(self._serve, "127.0.0.1", 0, process_request=self._admit)
         self._thread = threading.Thread(target=self._server.serve_forever, name="scripted-backend")
-        self.url = f"ws://localhost:{self._server.socket.getsockname()[1]}/local"
+        self.url = f"ws://{REMOTE_HOST}:{self._server.socket.getsockname()[1]}/local"
 
     def __enter__(self) -> Self:
         self._thread.start()
