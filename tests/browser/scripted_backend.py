@@ -27,7 +27,7 @@ class ScriptedBackend:
         self.paths: list[str] = []
         self.is_refusing = False
         self._watchers: dict[str, set[ServerConnection]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._server: Server = serve(self._serve, "127.0.0.1", 0, process_request=self._admit)
         self._thread = threading.Thread(target=self._server.serve_forever, name="scripted-backend")
         self.url = f"ws://{REMOTE_HOST}:{self._server.socket.getsockname()[1]}/local"
@@ -50,6 +50,11 @@ class ScriptedBackend:
             watchers = list(self._watchers.get(message["docId"], ()))
         for connection in watchers:
             self._send(connection, message)
+
+    def wait_until_watched(self, document_id: str) -> None:
+        """For tests of what lies before the newest state: who asks later is told of the newest only."""
+        with self._lock:
+            assert self._lock.wait_for(lambda: self._watchers.get(document_id), timeout=15), "nobody asked for it"
 
     def start(self, document_id: str, total_pages: int, sequence: int = 1) -> None:
         self.publish(
@@ -123,6 +128,7 @@ class ScriptedBackend:
         with self._lock:
             watchers = self._watchers.setdefault(document_id, set())
             (watchers.add if request.get("subscribe", True) else watchers.discard)(connection)
+            self._lock.notify_all()
             snapshot = self.documents.get(document_id, {"status": "pending", "docId": document_id})
         self._send(connection, snapshot)
 

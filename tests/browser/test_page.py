@@ -221,7 +221,7 @@ def test_a_failed_document_says_why_and_what_to_do_and_can_be_uploaded_anew(
     choose(page, "a.pdf")
     shown = card(page, "a.pdf")
     failed = document_id(shown)
-    backend.start(failed, 4)
+    backend.wait_until_watched(failed)
     backend.reach(failed, 3, 4)
     backend.fail(failed, "Page 4 is damaged.")
     expect_phase(shown, "Failed", 75)
@@ -292,7 +292,7 @@ def test_what_is_said_aloud_is_a_summary_and_not_each_page(
     site: PageServer, open_page: OpenPage, backend: ScriptedBackend
 ) -> None:
     page = open_page(site.url, "#doc=a")
-    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    backend.wait_until_watched("a")
     page.evaluate(
         """() => {
           const region = document.getElementById("announcements");
