@@ -470,8 +470,11 @@ def test_the_local_stack_sends_every_service_to_the_emulator(everything: Graph) 
     }
     used = {each.type.split(":")[1] for each in everything if each.type.startswith("aws:")}
     needed = {names.get(path) or names.get(path.split("/")[0]) or path.split("/")[0] for path in used}
+    # Which the provider asks besides, for who it is, for a table's key and for a bucket's tags.
+    needed |= {"sts", "kms", "s3control"}
     assert needed - set(endpoints) == set(), "calls of these would leave for AWS itself"
     assert len(set(endpoints.values())) == 1
+    assert "aws:skipRequestingAccountId" not in config, "the grants' ARNs would name no account"
 
 
 def outputs_without_pipeline(stack: str) -> dict[str, str]:
