@@ -72,7 +72,9 @@ class ConnectionService:
         document_id = request.document_id
         connection = self._store.connection(context["connectionId"])
         if connection is None:
-            raise RequestRefused(ErrorCode.FORBIDDEN, "The connection has expired. Connect again.", document_id)
+            raise RequestRefused(
+                ErrorCode.FORBIDDEN, "The connection has expired. Connect again.", document_id, recoverable=True
+            )
         document = self._read(document_id, connection)
         if not request.subscribe:
             self._store.unsubscribe(document_id, connection.connection_id)
@@ -133,7 +135,8 @@ def handler(event: Event, _context: object) -> Reply:
         return {"statusCode": 403}
     except RequestRefused as refused:
         logger.info("Request refused", connection_id=context["connectionId"], error_code=refused.code.value)
-        return _reply(error_message(Failure(str(refused), refused.code), refused.document_id))
+        failure = Failure(str(refused), refused.code, refused.recoverable)
+        return _reply(error_message(failure, refused.document_id))
     except Exception:
         logger.exception("Request failed", connection_id=context["connectionId"], route_key=context["routeKey"])
         failure = Failure("The server failed. Try again.", ErrorCode.INTERNAL_ERROR, recoverable=True)

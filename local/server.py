@@ -98,6 +98,9 @@ class PageServer:
 
 
 class _Server(ThreadingHTTPServer):
+    # Of the standard 5, the rest of a burst of uploads would wait for its next try, or for ever.
+    request_queue_size = 128
+
     def handle_error(self, _request: object, client_address: object) -> None:
         # A browser that leaves in the middle of an answer is no event worth a traceback on the terminal.
         logger.debug("A connection from %s ended early", client_address, exc_info=True)

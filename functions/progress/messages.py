@@ -39,12 +39,16 @@ class RequestRefused(Exception):
     Attributes:
         code: INVALID_MESSAGE, UNKNOWN_ACTION, FORBIDDEN or TOO_MANY_SUBSCRIPTIONS.
         document_id: the document it was about, or None where none is known.
+        recoverable: whether the same question on a new connection may be answered.
     """
 
-    def __init__(self, code: ErrorCode, message: str, document_id: str | None = None) -> None:
+    def __init__(
+        self, code: ErrorCode, message: str, document_id: str | None = None, *, recoverable: bool = False
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.document_id = document_id
+        self.recoverable = recoverable
 
 
 def parse_request(body: str | None) -> Ping | ProgressRequest:

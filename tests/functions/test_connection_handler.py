@@ -319,8 +319,11 @@ def test_a_private_document_that_starts_while_its_name_is_subscribed_is_not_show
     assert answer["errorCode"] == "FORBIDDEN"
 
 
-def test_a_connection_that_nobody_knows_may_watch_nothing(sandbox: Sandbox) -> None:
-    assert sandbox.ask()["errorCode"] == "FORBIDDEN"
+def test_a_connection_that_nobody_knows_may_watch_nothing_until_it_connects_again(sandbox: Sandbox) -> None:
+    refused = sandbox.ask()
+
+    assert (refused["errorCode"], refused["recoverable"]) == ("FORBIDDEN", True)
+    assert "sequence" not in refused, "it says nothing about the document"
     assert sandbox.store.subscriptions == {}
 
 

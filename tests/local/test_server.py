@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 import pytest
@@ -290,6 +291,13 @@ def test_the_own_page_may_upload(server: PageServer) -> None:
         "Sec_Fetch_Mode": "cors",
     }
     assert upload(server, PDF, **headers)[0] == 200
+
+
+def test_a_burst_of_uploads_is_served_whole(server: PageServer, s3: FakeS3) -> None:
+    with ThreadPoolExecutor(100) as senders:
+        answers = list(senders.map(lambda _: upload(server, PDF)[0], range(100)))
+    assert answers == [200] * 100
+    assert len(s3.objects) == 100
 
 
 def test_the_server_leaves_no_thread_and_frees_its_port(s3: FakeS3) -> None:
