@@ -12,6 +12,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from progress.tracker import AlreadyProcessed, BeingProcessed, ProgressTracker, 
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 logger = Logger(use_rfc3339=True)
 metrics = Metrics(namespace=NAMESPACE)
@@ -130,7 +132,10 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         ) as tracker,
     ):
         try:
-            tracker.owner = _download(upload, source, s3)
+            found = _find(upload, s3)
+            # Before anything can be wrong with the file: the owner alone is told of it.
+            tracker.owner = _owner(found)
+            _download(upload, found, source)
             _read(upload, source, result, tracker)
         except UnreadableDocument as unreadable:
             logger.warning("Not a readable document: %s", unreadable)
@@ -152,12 +157,9 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         metrics.add_metric("DocumentsCompleted", MetricUnit.Count, 1)
 
 
-def _download(upload: Upload, target: IO[bytes], s3: S3Client) -> str | None:
-    """Returns whose the document is: the object's metadata `owner`, percent-encoded as headers need it."""
-    if upload.size > MAX_DOCUMENT_BYTES:
-        raise UnreadableDocument(f"The file is larger than {MAX_DOCUMENT_BYTES // 1024 // 1024} MB.")
+def _find(upload: Upload, s3: S3Client) -> GetObjectOutputTypeDef:
     try:
-        response = s3.get_object(Bucket=upload.bucket, Key=upload.key, IfMatch=f'"{upload.etag}"')
+        return s3.get_object(Bucket=upload.bucket, Key=upload.key, IfMatch=f'"{upload.etag}"')
     except ClientError as error:
         match error.response["Error"]["Code"]:
             case "NoSuchKey":
@@ -165,10 +167,20 @@ def _download(upload: Upload, target: IO[bytes], s3: S3Client) -> str | None:
             case "PreconditionFailed":
                 raise SourceReplaced(f"s3://{upload.bucket}/{upload.key} was replaced") from error
         raise
-    for chunk in response["Body"].iter_chunks(_CHUNK_BYTES):
-        target.write(chunk)
-    owner = response["Metadata"].get("owner")
+
+
+def _owner(found: GetObjectOutputTypeDef) -> str | None:
+    """Whose the document is: the object's metadata `owner`, percent-encoded as headers need it."""
+    owner = found["Metadata"].get("owner")
     return unquote(owner) if owner else None
+
+
+def _download(upload: Upload, found: GetObjectOutputTypeDef, target: IO[bytes]) -> None:
+    with closing(found["Body"]) as body:
+        if upload.size > MAX_DOCUMENT_BYTES:
+            raise UnreadableDocument(f"The file is larger than {MAX_DOCUMENT_BYTES // 1024 // 1024} MB.")
+        for chunk in body.iter_chunks(_CHUNK_BYTES):
+            target.write(chunk)
 
 
 def _read(upload: Upload, source: IO[bytes], result: IO[bytes], tracker: ProgressTracker) -> None:

@@ -49,6 +49,19 @@ def s3_error(status: int, code: str, operation: str = "GetObject") -> ClientErro
     return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item]
 
 
+class _Counted(io.BytesIO):
+    """Tells a bucket how much of an object was read."""
+
+    def __init__(self, bucket: Bucket, content: bytes) -> None:
+        super().__init__(content)
+        self._bucket = bucket
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self._bucket.bytes_read += len(data)
+        return data
+
+
 class Bucket:
     """An S3 client's two calls, over a dictionary. An object's ETag is made of its content, as S3's is."""
 
@@ -56,21 +69,21 @@ class Bucket:
         self.objects: dict[str, bytes] = {}
         self.metadata: dict[str, dict[str, str]] = {}
         self.faults: dict[str, list[Exception]] = {}
-        self.downloads = 0
+        self.bytes_read = 0
 
     def etag(self, key: str) -> str:
         return hashlib.sha256(self.objects[key]).hexdigest()[:32]
 
     def get_object(self, *, Bucket: str, Key: str, IfMatch: str) -> dict[str, Any]:
         assert Bucket == BUCKET
-        self.downloads += 1
         self._fault("get_object")
         if Key not in self.objects:
             raise s3_error(404, "NoSuchKey")
         if IfMatch != f'"{self.etag(Key)}"':
             raise s3_error(412, "PreconditionFailed")
         content = self.objects[Key]
-        return {"Body": StreamingBody(io.BytesIO(content), len(content)), "Metadata": self.metadata.get(Key, {})}
+        body = StreamingBody(_Counted(self, content), len(content))
+        return {"Body": body, "Metadata": self.metadata.get(Key, {})}
 
     def upload_fileobj(self, source: IO[bytes], bucket: str, key: str, ExtraArgs: dict[str, str]) -> None:
         assert bucket == BUCKET
@@ -323,11 +336,12 @@ def test_the_owner_in_an_objects_metadata_owns_the_document(sandbox: Sandbox) ->
     assert sandbox.process(pdf(1)).owner == "alíce|1"
 
 
-def test_the_owner_of_a_file_that_cannot_be_read_alone_hears_of_it(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("fields", [{}, {"size": 100 * 1024 * 1024 + 1}], ids=["no PDF", "too large"])
+def test_the_owner_of_a_file_that_cannot_be_read_alone_hears_of_it(sandbox: Sandbox, fields: dict[str, int]) -> None:
     sandbox.bucket.metadata["invoice-7.pdf"] = {"owner": "alice"}
     sandbox.store.subscribe("invoice-7", Connection("bob's", NEVER, "bob"))
 
-    state = sandbox.process(b"no PDF")
+    state = sandbox.process(b"no PDF", **fields)
 
     assert state.owner == "alice"
     assert sandbox.poster.posts == []
@@ -367,7 +381,7 @@ def test_a_file_over_the_limit_is_not_even_downloaded(sandbox: Sandbox) -> None:
     state = sandbox.process(pdf(1), size=100 * 1024 * 1024 + 1)
 
     assert state.failure == Failure("The file is larger than 100 MB.")
-    assert sandbox.bucket.downloads == 0
+    assert sandbox.bucket.bytes_read == 0
 
 
 def test_a_file_at_the_limit_is_read(sandbox: Sandbox) -> None:
