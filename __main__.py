@@ -99,7 +99,7 @@ publishing = Publishing(
     table=table,
     api=api,
     fan_out=config.fan_out,
-    close_expired=config.authorization == "JWT",
+    close_expired=config.closes_connections_early,
     max_messages_per_second=config.max_messages_per_second,
     document_retention_hours=config.document_retention_hours,
 )

@@ -25,7 +25,7 @@ class Publishing:
 
     Attributes:
         fan_out: direct: a worker records states and tells the watchers; stream: it only records them.
-        close_expired: watchers' tokens expire, and whoever tells the watchers closes those connections.
+        close_expired: connections may expire while they are open, and whoever tells the watchers closes those.
     """
 
     table: ProgressTable

@@ -98,6 +98,11 @@ class StackConfig:
     def is_production(self) -> bool:
         return self.protected or pulumi.get_stack() == "prod"
 
+    @property
+    def closes_connections_early(self) -> bool:
+        """Whether a connection may end before API Gateway ends it by itself."""
+        return self.authorization == "JWT" or self.connection_max_age_seconds < _LONGEST_CONNECTION_SECONDS
+
     def _contradictions(self) -> Iterator[tuple[str, str, str]]:
         """Values that are fine alone and not together: a sentence, and the key and value that cure it."""
         if self.authorization == "JWT" and not self.create_user_pool:
@@ -178,9 +183,15 @@ def declared_defaults() -> Mapping[str, str]:
 _HOST = r"[a-z0-9.-]+(:[0-9]{1,5})?"
 # A page that is being written has no certificate yet.
 _LOOPBACK = r"http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?"
-_ORIGIN = matching("origins (https://HOST, no path)", rf"\*|https://{_HOST}|{_LOOPBACK}")
+# Browsers leave the usual port out, and the handler compares letter by letter.
+_ORIGIN = matching(
+    "origins (https://HOST, no path, no usual port)", rf"\*|https://{_HOST}(?<!:443)|{_LOOPBACK}(?<!:80)"
+)
 # Cognito takes localhost by name alone.
 _CALLBACK_URL = matching("https URLs", rf"(https://{_HOST}|http://localhost(:[0-9]{{1,5}})?)(/[^\s#*]*)?")
+
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
+_LONGEST_CONNECTION_SECONDS = 7200
 
 _RULES: Mapping[str, Rule] = {
     "apiThrottleRate": integer(1, why=" (0 would refuse every connection with 429)"),
@@ -196,11 +207,13 @@ _RULES: Mapping[str, Rule] = {
     "maxMessagesPerSecond": integer(1, 20),
     # A living worker writes at least every 20 seconds.
     "stallTimeoutSeconds": integer(60, 86_400),
-    "connectionMaxAgeSeconds": integer(60, 7200, why=" (API Gateway ends a connection after 2 hours)"),
+    "connectionMaxAgeSeconds": integer(
+        60, _LONGEST_CONNECTION_SECONDS, why=" (API Gateway ends a connection after 2 hours)"
+    ),
     # Longer than any connection, so that a page never outlives what it watches.
     "documentRetentionHours": integer(3, 8760),
     "authorization": one_of(("NONE", "AWS_IAM", "JWT")),
-    "jwtIssuer": matching("an https URL", rf"(https://{_HOST}|{_LOOPBACK})(/\S*)?"),
+    "jwtIssuer": matching("an https URL without ? and #", rf"(https://{_HOST}|{_LOOPBACK})(/[^\s?#]*)?"),
     "jwtAudience": matching("audiences separated by commas", r"[^\s,]+(,[^\s,]+)*"),
     "jwtTokenSource": one_of(("querystring", "subprotocol")),
     "createUserPool": boolean(),

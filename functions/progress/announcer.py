@@ -54,7 +54,7 @@ class Announcer:
     """Announces states; may be called from several threads at once.
 
     Args:
-        close_expired: disconnect watchers whose token has expired. API Gateway checks a token only when the
+        close_expired: disconnect watchers whose connection has expired. API Gateway checks a token only when the
             connection is made, so nobody else does.
         now: epoch seconds.
     """

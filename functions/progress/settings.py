@@ -42,7 +42,7 @@ class PublisherSettings:
             function behind the table's stream does that, so that the worker only writes states.
         document_retention_seconds: how long a state is kept after its last change.
         max_messages_per_second: progress updates per document; start, end and errors are always sent.
-        close_expired: disconnect watchers whose token has expired.
+        close_expired: disconnect watchers whose connection has expired, with its token or of age.
     """
 
     table_name: str

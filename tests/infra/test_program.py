@@ -556,12 +556,15 @@ def test_running_the_program_again_deploys_nothing_new(dev: Graph) -> None:
     ("fan_out", "announcers"),
     [("direct", {"documents-processor", "stall-watchdog"}), ("stream", {"stream-fan-out"})],
 )
-def test_who_tells_the_watchers_may_post_and_where_tokens_expire_disconnect(
-    fan_out: str, announcers: set[str], authorization: str
+@pytest.mark.parametrize("max_age_seconds", [3600, 7200])
+def test_who_tells_the_watchers_may_post_and_where_connections_expire_early_disconnect(
+    fan_out: str, announcers: set[str], authorization: str, max_age_seconds: int
 ) -> None:
-    graph = run_main("dev", {"fanOut": fan_out, **AUTHORIZATIONS[authorization]})
+    config = {"fanOut": fan_out, "connectionMaxAgeSeconds": str(max_age_seconds)}
+    graph = run_main("dev", {**config, **AUTHORIZATIONS[authorization]})
+    closes = authorization == "JWT" or max_age_seconds < 7200
     of_api = [each for each in granted(graph) if each[1].startswith("execute-api:")]
-    verbs = ("POST", "DELETE") if authorization == "JWT" else ("POST",)
+    verbs = ("POST", "DELETE") if closes else ("POST",)
     assert set(of_api) == {
         (announcer, "execute-api:ManageConnections", arn("execute-api", f"api-api-id/dev/{verb}/@connections/*"))
         for announcer in announcers
@@ -572,7 +575,7 @@ def test_who_tells_the_watchers_may_post_and_where_tokens_expire_disconnect(
         for each in graph.of("Function")
     }
     assert {name: value for name, value in closing.items() if value} == dict.fromkeys(
-        announcers, "true" if authorization == "JWT" else "false"
+        announcers, "true" if closes else "false"
     ), "what it does and what it may do belong together"
 
 

@@ -70,7 +70,17 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     "maxMessagesPerSecond": ("a whole number from 1 to 20", integers_outside(1, 20)),
     "stallTimeoutSeconds": ("a whole number from 60 to 86400", integers_outside(60, 86_400)),
     "authorization": ("one of NONE, AWS_IAM, JWT", ["none", "COGNITO", ""]),
-    "jwtIssuer": ("an https URL", ["issuer.example.com", "http://issuer.example.com", "https://", "https://a b"]),
+    "jwtIssuer": (
+        "an https URL without ? and #",
+        [
+            "https://a.example/?a=1",
+            "https://a.example/#a",
+            "issuer.example.com",
+            "http://issuer.example.com",
+            "https://",
+            "https://a b",
+        ],
+    ),
     "jwtAudience": ("audiences separated by commas", ["one two", "one,,two", ",", "one, two"]),
     "jwtTokenSource": ("one of querystring, subprotocol", ["header", "cookie", ""]),
     "createUserPool": ("true or false", ["yes", ""]),
@@ -97,7 +107,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "allowedOrigins": (
-        "a JSON list of origins (https://HOST, no path), such as",
+        "a JSON list of origins (https://HOST, no path, no usual port), such as",
         [
             *(
                 "",
@@ -109,6 +119,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
                 "[null]",
             ),
             # A browser sends small letters, so these would match nobody.
+            *('["https://a.example:443"]', '["http://localhost:80"]'),
             *('["https://A.example"]', '["HTTPS://a.example"]', '["https://a.example","https://a.Example"]'),
         ],
     ),
