@@ -167,7 +167,8 @@ def _parse_key(jwk: dict[str, Any]) -> SigningKey | None:
             algorithm, public_key = "ES256", ECAlgorithm.from_jwk(jwk)
         else:
             return None
-    except (InvalidKeyError, ValueError):
+    # TypeError: a private key's member that is no text.
+    except (InvalidKeyError, TypeError, ValueError):
         return None
     if jwk.get("alg", algorithm) != algorithm:
         return None

@@ -674,6 +674,7 @@ EC_JWK = ec_key("ec-1").public_jwk()
         {**RSA_JWK, "n": None},
         {**RSA_JWK, "n": "AA"},
         {**RSA_JWK, "e": "AA"},
+        {**RSA_JWK, "d": None},
         {**EC_JWK, "crv": "P-384"},
         ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True),
         {**EC_JWK, "x": EC_JWK["y"]},
