@@ -75,10 +75,11 @@ class ConnectionService:
             raise RequestRefused(
                 ErrorCode.FORBIDDEN, "The connection has expired. Connect again.", document_id, recoverable=True
             )
-        document = self._read(document_id, connection)
         if not request.subscribe:
+            # First, since it may have become somebody else's, and would count towards the limit for ever.
             self._store.unsubscribe(document_id, connection.connection_id)
-            return snapshot_message(document_id, document)
+            return snapshot_message(document_id, self._read(document_id, connection))
+        self._read(document_id, connection)  # before anything is stored for a stranger
         if not self._store.may_subscribe(document_id, connection.connection_id, limit=MAX_SUBSCRIPTIONS):
             raise RequestRefused(
                 ErrorCode.TOO_MANY_SUBSCRIPTIONS,

@@ -97,8 +97,8 @@ def connected(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
-def begin(store: InMemoryStore, owner: str | None = None) -> None:
-    store.start("invoice-7", run_id="r", total_pages=9, owner=owner, abandoned_after_seconds=45)
+def begin(store: InMemoryStore, owner: str | None = None, run_id: str = "r") -> None:
+    store.start("invoice-7", run_id=run_id, total_pages=9, owner=owner, abandoned_after_seconds=45)
 
 
 # --- the sandbox ---
@@ -273,6 +273,16 @@ def test_a_subscription_can_be_ended(connected: Sandbox) -> None:
     connected.ask(subscribe=False)
 
     assert [document for document, _ in connected.store.subscriptions] == ["other"]
+
+
+def test_a_subscription_can_be_ended_when_the_document_has_become_somebody_elses(sandbox: Sandbox) -> None:
+    sandbox.invoke(recorded("connect", authorizer={"principalId": "alice"}))
+    begin(sandbox.store, owner="alice")
+    sandbox.ask()
+    begin(sandbox.store, owner="bob", run_id="another")
+
+    assert sandbox.ask(subscribe=False)["errorCode"] == "FORBIDDEN"
+    assert sandbox.store.subscriptions == {}
 
 
 def test_asking_again_renews_the_same_subscription(connected: Sandbox) -> None:
