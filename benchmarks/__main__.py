@@ -174,7 +174,7 @@ def run(arguments: argparse.Namespace, console: Console) -> list[Section]:
                 add(speed_section(results, tls=part == "tls"))
             elif part == "memory":
                 sizes = memory.SIZES[:2] if quick else memory.SIZES
-                add(memory_section(memory.measure(rounds=1 if quick else 3, sizes=sizes, progress=progress)))
+                add(memory_section(memory.measure(rounds=1 if quick else rounds, sizes=sizes, progress=progress)))
             elif part == "cold-start":
                 add(cold_start_section(*cold_start.measure(rounds=1 if quick else 2 * rounds, progress=progress)))
             else:
