@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_plus
 
@@ -41,6 +42,8 @@ logging.getLogger("pypdf").setLevel(logging.ERROR)
 copy_config_to_registered_loggers(logger, include={"progress"})
 
 MAX_DOCUMENT_BYTES = 100 * 1024 * 1024
+# S3's limit; the result's key is a little longer than the document's.
+_MAX_KEY_BYTES = 1024
 _CHUNK_BYTES = 1024 * 1024
 _PAGES_CACHED = 50
 
@@ -49,8 +52,11 @@ class UnreadableDocument(Exception):
     """No retry will read this file; the text is for the people who watch."""
 
 
-class SourceReplaced(Exception):
+class SourceReplaced(Superseded):
     """The object is newer than the event; the newer upload has an event of its own."""
+
+    def __init__(self, upload: Upload) -> None:
+        super().__init__(f"s3://{upload.bucket}/{upload.key} was replaced")
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,10 @@ class Upload:
     @property
     def document_id(self) -> str:
         return self.key[: -len(".pdf")]
+
+    @property
+    def result_key(self) -> str:
+        return f"results/{self.document_id}.json"
 
     @property
     def run_id(self) -> str:
@@ -136,21 +146,22 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
             # Before anything can be wrong with the file: the owner alone is told of it.
             tracker.owner = _owner(found)
             _download(upload, found, source)
-            _read(upload, source, result, tracker)
+            reader = _open(source)
+            # Opening a large or damaged file takes seconds, in which a better one may have come and been read.
+            _require_newest(upload, s3)
+            _read(upload, reader, result, tracker)
         except UnreadableDocument as unreadable:
+            _require_newest(upload, s3)
             logger.warning("Not a readable document: %s", unreadable)
             metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
             tracker.fail(Failure(str(unreadable)))
-            return
-        except SourceReplaced as replaced:
-            logger.info("Not processed: %s", replaced)
             return
         # A newer upload, and whoever took this one over, writes its own.
         tracker.require_current()
         s3.upload_fileobj(
             result,
             upload.bucket,
-            f"results/{upload.document_id}.json",
+            upload.result_key,
             ExtraArgs={"ContentType": "application/json"},
         )
         tracker.complete()
@@ -158,6 +169,8 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
 
 
 def _find(upload: Upload, s3: S3Client) -> GetObjectOutputTypeDef:
+    if len(upload.result_key.encode()) > _MAX_KEY_BYTES:
+        raise UnreadableDocument("The file's name is too long.")
     try:
         return s3.get_object(Bucket=upload.bucket, Key=upload.key, IfMatch=f'"{upload.etag}"')
     except ClientError as error:
@@ -165,8 +178,21 @@ def _find(upload: Upload, s3: S3Client) -> GetObjectOutputTypeDef:
             case "NoSuchKey":
                 raise UnreadableDocument("The file was removed before it was read.") from error
             case "PreconditionFailed":
-                raise SourceReplaced(f"s3://{upload.bucket}/{upload.key} was replaced") from error
+                raise SourceReplaced(upload) from error
         raise
+
+
+def _require_newest(upload: Upload, s3: S3Client) -> None:
+    """Raises SourceReplaced. An object that was removed meanwhile has no newer one."""
+    try:
+        s3.head_object(Bucket=upload.bucket, Key=upload.key, IfMatch=f'"{upload.etag}"')
+    except ClientError as error:
+        # The answer to HEAD has no body, and so no code but its status.
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status == HTTPStatus.PRECONDITION_FAILED:
+            raise SourceReplaced(upload) from error
+        if status != HTTPStatus.NOT_FOUND:
+            raise
 
 
 def _owner(found: GetObjectOutputTypeDef) -> str | None:
@@ -183,9 +209,8 @@ def _download(upload: Upload, found: GetObjectOutputTypeDef, target: IO[bytes]) 
             target.write(chunk)
 
 
-def _read(upload: Upload, source: IO[bytes], result: IO[bytes], tracker: ProgressTracker) -> None:
+def _read(upload: Upload, reader: PdfReader, result: IO[bytes], tracker: ProgressTracker) -> None:
     """Write the text of every page to result, as JSON, and report each page. Memory holds one page at a time."""
-    reader = _open(source)
     tracker.start(total_pages=len(reader.pages))
     head = json.dumps({"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}})
     result.write(f'{head[:-1]}, "pages": ['.encode())

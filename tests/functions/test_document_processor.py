@@ -63,7 +63,7 @@ class _Counted(io.BytesIO):
 
 
 class Bucket:
-    """An S3 client's two calls, over a dictionary. An object's ETag is made of its content, as S3's is."""
+    """An S3 client's three calls, over a dictionary. An object's ETag is made of its content, as S3's is."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -77,19 +77,26 @@ class Bucket:
     def get_object(self, *, Bucket: str, Key: str, IfMatch: str) -> dict[str, Any]:
         assert Bucket == BUCKET
         self._fault("get_object")
-        if Key not in self.objects:
-            raise s3_error(404, "NoSuchKey")
-        if IfMatch != f'"{self.etag(Key)}"':
-            raise s3_error(412, "PreconditionFailed")
+        self._find(Key, IfMatch, codes=("NoSuchKey", "PreconditionFailed"))
         content = self.objects[Key]
         body = StreamingBody(_Counted(self, content), len(content))
         return {"Body": body, "Metadata": self.metadata.get(Key, {})}
+
+    def head_object(self, *, Bucket: str, Key: str, IfMatch: str) -> None:
+        assert Bucket == BUCKET
+        self._find(Key, IfMatch, codes=("404", "412"))
 
     def upload_fileobj(self, source: IO[bytes], bucket: str, key: str, ExtraArgs: dict[str, str]) -> None:
         assert bucket == BUCKET
         assert ExtraArgs == {"ContentType": "application/json"}
         self._fault("upload_fileobj")
         self.objects[key] = source.read()
+
+    def _find(self, key: str, if_match: str, codes: tuple[str, str]) -> None:
+        if key not in self.objects:
+            raise s3_error(404, codes[0])
+        if if_match != f'"{self.etag(key)}"':
+            raise s3_error(412, codes[1])
 
     def _fault(self, operation: str) -> None:
         if self.faults.get(operation):
@@ -546,6 +553,33 @@ def test_the_event_of_an_object_that_was_replaced_is_left_to_the_newer_event(san
     sandbox.invoke(fresh, Context("request-2"))
 
     assert sandbox.last.total_pages == 5
+
+
+@pytest.mark.parametrize("older", [pdf(2), b"no PDF"], ids=["readable", "not readable"])
+def test_an_upload_that_is_replaced_while_it_is_opened_undoes_nothing_of_the_newer_one(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, older: bytes
+) -> None:
+    event = sandbox.upload(older)
+    whole = sandbox.bucket.get_object
+
+    def get_object(**request: Any) -> dict[str, Any]:
+        response = whole(**request)
+        monkeypatch.setattr(sandbox.bucket, "get_object", whole)
+        sandbox.process(pdf(5), sequencer="0055AED6DCD90281E6")
+        return response
+
+    monkeypatch.setattr(sandbox.bucket, "get_object", get_object)
+    sandbox.invoke(event, Context("request-2"))
+
+    assert (sandbox.last.status, sandbox.last.total_pages) == (Status.COMPLETE, 5)
+    assert len(sandbox.result()["pages"]) == 5
+
+
+def test_a_name_too_long_for_the_result_is_told_before_the_file_is_read(sandbox: Sandbox) -> None:
+    state = sandbox.process(pdf(1), "\N{SLIGHTLY SMILING FACE}" * 254 + ".pdf")
+
+    assert state.failure == Failure("The file's name is too long.")
+    assert sandbox.bucket.bytes_read == 0
 
 
 def test_whoever_waits_for_an_object_that_was_removed_is_told(sandbox: Sandbox) -> None:
