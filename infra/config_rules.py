@@ -25,7 +25,7 @@ class Rule:
 
 def integer(minimum: int, maximum: int | None = None, why: str = "") -> Rule:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"-?[0-9]{1,9}", text) or not minimum <= int(text) <= (maximum or int(text)):
+        if not re.fullmatch(r"-?[0-9]{1,18}", text) or not minimum <= int(text) <= (maximum or int(text)):
             raise ValueError(text)
         return int(text)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,8 @@ def demo(files: Sequence[Path], *, started_at: float, with_page: bool = False) -
         started_at: When the process began, on the `time.monotonic()` clock.
         with_page: Serve the web page too, and stay until Ctrl-C when the documents are done.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a file may have a name that the terminal cannot show
     console = _Console()
     errors = [error for path in files if (error := _unreadable(path))]
     for error in errors:

@@ -5,6 +5,7 @@ https://www.pulumi.com/docs/iac/concepts/config/ and https://www.pulumi.com/docs
 """
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def read_project(directory: Path, stack: str, overrides: Mapping[str, str]) -> P
         if key not in values:
             raise ProjectError(f"stack {stack!r} is missing a value for the config key {key!r}")
         if declared_type:
-            _check_type(key, values[key], declared_type, stack)
+            _check_type(key, values[key], declaration, stack)
     return Project(
         name=name,
         program=(directory / project.get("main", ".")).resolve(),
@@ -113,13 +114,19 @@ def _typed(text: str, declaration: Any) -> Any:
         return text
 
 
-def _check_type(key: str, value: Any, declared_type: str, stack: str) -> None:
+def _check_type(key: str, value: Any, declaration: Mapping[str, Any], stack: str) -> None:
+    declared_type = declaration["type"]
     expected = _TYPES.get(declared_type)
     if expected is None:
         raise ProjectError(f"config key {key!r} is declared as {declared_type!r}; allowed: {', '.join(_TYPES)}")
     # True and False are ints to Python, not to Pulumi.
     if not isinstance(value, expected) or (isinstance(value, bool) and declared_type != "boolean"):
-        raise ProjectError(f"config key {key!r} of stack {stack!r} must be of type {declared_type}, not {value!r}")
+        default = declaration.get("default")
+        cure = f"rm {key}" if default in (None, "", []) else f"set {key} {shlex.quote(_text(key, default))}"
+        raise ProjectError(
+            f"config key {key!r} of stack {stack!r} must be of type {declared_type}, not {value!r}\n"
+            f"  pulumi config {cure} --stack {stack}"
+        )
 
 
 def _text(key: str, value: Any) -> str:

@@ -69,6 +69,15 @@ def test_every_file_gets_its_own_outcome_and_one_failure_fails_the_demo(leftover
     leftovers.assert_none()
 
 
+def test_a_name_that_the_terminal_cannot_show_is_shown_as_far_as_it_can(
+    leftovers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    run = demo(leftovers, tmp_path / "Größe 文書.pdf")
+    assert (run.returncode, run.stderr) == (1, "")
+    assert run.stdout.endswith("Gr??e ??.pdf: No such file or directory\n")
+
+
 def test_a_missing_file_is_told_before_anything_starts(leftovers: Any, tmp_path: Path) -> None:
     run = demo(leftovers, tmp_path / "missing.pdf", tmp_path)
     assert run.returncode == 1

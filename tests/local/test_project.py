@@ -61,17 +61,22 @@ def test_a_string_that_looks_like_a_number_stays_a_string(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"rate": "many"}, "config key 'shop:rate' of stack 'local' must be of type integer, not 'many'"),
-        ({"rate": "1.5"}, "config key 'shop:rate' of stack 'local' must be of type integer, not 1.5"),
-        ({"rate": "true"}, "config key 'shop:rate' of stack 'local' must be of type integer, not True"),
-        ({"open": "yes"}, "config key 'shop:open' of stack 'local' must be of type boolean, not 'yes'"),
-        ({"tags": "a"}, "config key 'shop:tags' of stack 'local' must be of type array, not 'a'"),
+        ({"rate": "many"}, "'shop:rate' of stack 'local' must be of type integer, not 'many'"),
+        ({"rate": "1.5"}, "'shop:rate' of stack 'local' must be of type integer, not 1.5"),
+        ({"rate": "true"}, "'shop:rate' of stack 'local' must be of type integer, not True"),
+        ({"open": "yes"}, "'shop:open' of stack 'local' must be of type boolean, not 'yes'"),
+        ({"tags": "a"}, "'shop:tags' of stack 'local' must be of type array, not 'a'"),
     ],
 )
-def test_a_value_of_another_type_is_refused(folder: Path, overrides: dict[str, str], message: str) -> None:
+def test_a_value_of_another_type_is_refused_with_what_cures_it(
+    folder: Path, overrides: dict[str, str], message: str
+) -> None:
+    defaults = {"rate": "5", "open": "false", "tags": """'["a", "b"]'"""}
+    (key,) = overrides
     with pytest.raises(ProjectError) as raised:
         read_project(folder, "local", overrides)
-    assert str(raised.value) == message
+    cure = f"  pulumi config set shop:{key} {defaults[key]} --stack local"
+    assert str(raised.value) == f"config key {message}\n{cure}"
 
 
 @pytest.mark.parametrize(

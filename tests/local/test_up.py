@@ -99,7 +99,10 @@ def test_a_busy_port_ends_up_with_one_message(leftovers: Any) -> None:
 def test_config_that_the_program_refuses_ends_up_with_one_message(leftovers: Any) -> None:
     with up(leftovers, "--port", "0", "-c", "apiThrottleRate=fast") as process:
         out, log = process.communicate(timeout=20)
-    message = "error: config key 'docprogress:apiThrottleRate' of stack 'local' must be of type integer, not 'fast'\n"
+    message = (
+        "error: config key 'docprogress:apiThrottleRate' of stack 'local' must be of type integer, not 'fast'\n"
+        "  pulumi config set docprogress:apiThrottleRate 1000 --stack local\n"
+    )
     assert (process.returncode, out) == (1, "")
     assert log.endswith(message)
     assert "Traceback" not in log
