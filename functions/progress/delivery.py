@@ -20,8 +20,11 @@ from progress.sigv4 import Payload, RequestSigner
 
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 2.0
+_LEAST_RETRY_SECONDS = 0.05  # with less left, a retry's answer would come too late: most take 10 to 20 ms
 # Retries wait in memory; with this many, no further watchers are read until some are through.
 _MAX_WAITING = 4_096
+# As many as a page of the table holds. What is beyond is not kept: it will answer 410 to the next update too.
+_MAX_STALE = 5_000
 # A refusal is about the caller, not about one watcher: after so many in a row the rest would be refused too.
 _REFUSALS_IN_A_ROW = 64
 FORGET_BATCH = 100
@@ -33,7 +36,7 @@ class DeliveryReport:
 
     Attributes:
         delivered: API Gateway took the message (2xx).
-        stale: the connection is gone (410) and its subscription was handed to `forget`.
+        stale: the connection is gone (410); its subscription was handed to `forget`, or will be at a later update.
         throttled: still refused with 429 at the deadline; the next update reaches them.
         failed: everything else, also what had no turn before the deadline.
     """
@@ -125,8 +128,8 @@ class Post:
 class Delivery:
     """The state of one publish.
 
-    The caller's thread waits for `wake`, and may read `over`, `wants_page`, `wants_credentials`, take from
-    `stale` (two threads may share a deque) and, once it is over, read everything.
+    The caller's thread waits for `wake`, and may read `over`, `seconds_left`, `wants_page`, `wants_credentials`,
+    take from `stale` (two threads may share a deque) and, once it is over, read everything.
     """
 
     def __init__(
@@ -149,22 +152,22 @@ class Delivery:
         self.renewal_begun = False  # the caller's thread alone uses it
         self.stale: deque[Subscription] = deque()
         self.problems: Counter[str] = Counter()
-        self.delivered = self.stale_count = self.throttled = self.failed = 0
+        self.delivered = self.stale_count = self.throttled = 0
         self.refusal: tuple[int, str, str] | None = None
         self._unsent: deque[Subscription] = deque()
         self._retries: deque[Post] = deque()
         self._waiting: dict[Post, asyncio.TimerHandle] = {}
         self._suspended: list[Post] = []  # until there are new credentials
         self._renewed = False
-        self._pending = 0  # handed in and not counted yet
+        self._pending = 0  # handed in and not done with yet
         self._refused_in_a_row = 0
         self._all_read = False
         self._asks_later = False
         self._deadline_timer: asyncio.TimerHandle | None = None
 
     @property
-    def report(self) -> DeliveryReport:
-        return DeliveryReport(self.delivered, self.stale_count, self.throttled, self.failed)
+    def seconds_left(self) -> float:
+        return self.deadline - self._loop.time()
 
     @property
     def backlog(self) -> int:
@@ -177,7 +180,6 @@ class Delivery:
 
     def add(self, page: Sequence[Subscription]) -> None:
         if self.over:  # it ended while the page was on its way
-            self.failed += len(page)
             return
         self._unsent.extend(page)
         self._pending += len(page)
@@ -189,17 +191,20 @@ class Delivery:
         self._end_if_done()
 
     def take(self) -> Post | None:
-        """Return whom to send to next, or None while there is nobody."""
+        """Return whom to send to next, or None while there is nobody.
+
+        Retries come last: connections that hang would otherwise take the places of those never tried.
+        """
         if self.wants_credentials:
             return None
-        if self._retries:
+        if self._unsent:
+            post = Post(self, self._unsent.popleft())
+            if not self._unsent:
+                self._ask_for_more()
+        elif self._retries:
             post = self._retries.popleft()
             post.signer = self.signer
             if self._asks_later:
-                self._ask_for_more()
-        elif self._unsent:
-            post = Post(self, self._unsent.popleft())
-            if not self._unsent:
                 self._ask_for_more()
         else:
             return None
@@ -207,7 +212,7 @@ class Delivery:
 
     def answered(self, post: Post, response: Response) -> bool:
         """Count the answer; return whether the post is to be sent again at once."""
-        if self.over:  # too late: it was counted as failed
+        if self.over:  # too late: it counts as failed
             return False
         verdict = classify(response)
         if verdict is Verdict.DELIVERED:
@@ -219,7 +224,8 @@ class Delivery:
         if verdict is Verdict.STALE:
             self._refused_in_a_row = 0  # being told that a connection is gone takes the permission too
             self.stale_count += 1
-            self.stale.append(post.subscription)
+            if len(self.stale) < _MAX_STALE:
+                self.stale.append(post.subscription)
             if len(self.stale) >= FORGET_BATCH:
                 self.wake.set()
             self._count_down()
@@ -234,7 +240,6 @@ class Delivery:
             self.wants_credentials = True
             self.wake.set()
         elif verdict is Verdict.FAILED:
-            self.failed += 1
             self._count_down()
         else:
             detail = response.body.decode("utf-8", "replace")[:300] or response.error_type
@@ -256,14 +261,15 @@ class Delivery:
 
     def retry_later(self, post: Post) -> None:
         # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-        longest = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2**post.attempts)
+        seconds_left = self.seconds_left
+        if seconds_left < _LEAST_RETRY_SECONDS:
+            self.throttled += post.throttled
+            self._count_down()
+            return
+        longest = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2**post.attempts, seconds_left)
         delay = random.uniform(0, longest)  # noqa: S311  spreads load, protects no secret
         post.attempts += 1
-        if self._loop.time() + delay >= self.deadline:
-            self._give_up(post.throttled)
-            self._count_down()
-        else:
-            self._waiting[post] = self._loop.call_later(delay, self._retry_now, post)
+        self._waiting[post] = self._loop.call_later(delay, self._retry_now, post)
 
     def renew(self, signer: RequestSigner) -> None:
         """Go on with what the caller has for credentials now; refused again, they count as refused."""
@@ -274,22 +280,25 @@ class Delivery:
         self._suspended.clear()
 
     def end(self) -> None:
-        """Count everyone who is not served yet, and be over."""
+        """Be over, whoever is not served yet."""
         if self.over:
             return
-        for post, timer in self._waiting.items():
+        for timer in self._waiting.values():
             timer.cancel()
-            self._give_up(post.throttled)
-        uncounted = self._pending - len(self._waiting)
-        for post in self._retries:
-            self._give_up(post.throttled)
-        self.failed += uncounted - len(self._retries)
+        self.throttled += sum(post.throttled for post in (*self._waiting, *self._retries))
         self._waiting.clear()
         self._retries.clear()
         self._unsent.clear()
         self._suspended.clear()
-        self._pending = 0
         self._be_over()
+
+    def report(self, read: int) -> DeliveryReport:
+        """Tell, once it is over, what became of the `read` watchers: whoever is not counted here has failed.
+
+        So nobody is lost between the caller's thread and the loop, whichever of them ends first.
+        """
+        counted = self.delivered + self.stale_count + self.throttled
+        return DeliveryReport(self.delivered, self.stale_count, self.throttled, read - counted)
 
     def _retry_now(self, post: Post) -> None:
         del self._waiting[post]
@@ -299,16 +308,9 @@ class Delivery:
     def _refuse(self, post: Post, status: int, detail: str) -> None:
         self.refusal = self.refusal or (status, post.subscription.connection_id, detail)
         self._refused_in_a_row += 1
-        self.failed += 1
         self._count_down()
         if self._refused_in_a_row >= _REFUSALS_IN_A_ROW:
             self.end()
-
-    def _give_up(self, throttled: bool) -> None:
-        if throttled:
-            self.throttled += 1
-        else:
-            self.failed += 1
 
     def _ask_for_more(self) -> None:
         self._asks_later = len(self._waiting) + len(self._retries) >= _MAX_WAITING

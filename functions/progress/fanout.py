@@ -104,6 +104,7 @@ class FanOut:
             deadline_seconds: from now. Past it nobody is tried again and no further page is read; a page that
                 was read counts, so that a delivery cut short always has some `failed` or `throttled`.
             forget: called on the calling thread with subscriptions whose connections are gone, at most 100.
+                Reading on goes before it; past the deadline it is called once more and the rest left to later.
 
         Raises:
             DeliveryRefused: some were refused with 403 or 413.
@@ -131,7 +132,8 @@ class FanOut:
         with self._lock:
             self._closed = True
             engine, self._engine = self._engine, None
-        if engine is not None:
+        # A forked child that never posted holds the parent's engine without its thread: not its to stop.
+        if engine is not None and engine.is_alive:
             engine.stop()
 
     def _deliver(
@@ -144,22 +146,22 @@ class FanOut:
     ) -> DeliveryReport:
         engine = self._running_engine()
         delivery = engine.begin(self._signer(method), payload, deadline_seconds)
-        unread = 0
+        read = 0
         try:
             for page in pages:
+                read += len(page)
                 self._attend(engine, delivery, method, forget, until_page_wanted=True)
                 if not delivery.over:
                     delivery.wants_page = False
                     engine.call(delivery, engine.add_page, delivery, page)
                 elif page:
-                    unread = len(page)
                     break
         finally:
             # Also when a page could not be read: those before it are served.
             engine.call(delivery, delivery.end_of_pages)
             self._attend(engine, delivery, method, forget, until_page_wanted=False)
-            _forget_stale(delivery, forget, at_least=1)
-        report = delivery.report + DeliveryReport(failed=unread)
+            _forget_the_rest(delivery, forget)
+        report = delivery.report(read)
         if delivery.problems:
             logger.warning("%s @connections: %s of %s", method, dict(delivery.problems), report)
         if delivery.refusal is not None:
@@ -172,12 +174,14 @@ class FanOut:
     ) -> None:
         """Wait, and meanwhile do for the loop what may block."""
         while not delivery.over and not (until_page_wanted and delivery.wants_page):
-            delivery.wake.wait()
-            delivery.wake.clear()  # before looking at what it woke for, so that nothing is slept through
-            _forget_stale(delivery, forget, at_least=FORGET_BATCH)
             if delivery.wants_credentials and not delivery.renewal_begun:
                 delivery.renewal_begun = True
                 engine.call(delivery, engine.renew, delivery, self._signer(method))
+            elif len(delivery.stale) >= FORGET_BATCH:
+                _forget_batch(delivery, forget)  # one, then look again: the living do not wait for the dead
+            else:
+                delivery.wake.wait()
+                delivery.wake.clear()  # before looking at what it woke for, so that nothing is slept through
 
     def _signer(self, method: str) -> RequestSigner:
         credentials = self._credentials()
@@ -201,9 +205,16 @@ def _gone_is_done(report: DeliveryReport) -> DeliveryReport:
     return DeliveryReport(report.delivered + report.stale, 0, report.throttled, report.failed)
 
 
-def _forget_stale(delivery: Delivery, forget: Forget, *, at_least: int) -> None:
-    while len(delivery.stale) >= at_least:
-        forget([delivery.stale.popleft() for _ in range(min(len(delivery.stale), FORGET_BATCH))])
+def _forget_batch(delivery: Delivery, forget: Forget) -> None:
+    forget([delivery.stale.popleft() for _ in range(min(len(delivery.stale), FORGET_BATCH))])
+
+
+def _forget_the_rest(delivery: Delivery, forget: Forget) -> None:
+    """Forget while there is time, and a batch past it; the others will answer 410 to the next update too."""
+    while delivery.stale:
+        _forget_batch(delivery, forget)
+        if delivery.seconds_left <= 0:
+            return
 
 
 class _Engine:

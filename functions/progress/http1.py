@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 # @connections answers are some 300 bytes; whoever sends more than this is not speaking that protocol.
 MAX_RESPONSE_BYTES = 65_536
+_MAX_INTERIM_RESPONSES = 16  # API Gateway sends none; a server may send a few (RFC 9110, 15.2)
 Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
@@ -49,8 +50,29 @@ def parse_response(data: bytes, *, ended: bool = False) -> Response | None:
         and b"\r\nConnection: close" not in data
     ):
         return _EMPTY_OK
+    for _ in range(_MAX_INTERIM_RESPONSES + 1):
+        head = _read_head(data, ended=ended)
+        if head is None:
+            return None
+        status, status_line, header_lines, data = head
+        if status >= 200:
+            break
+    else:
+        raise MalformedResponse(f"more than {_MAX_INTERIM_RESPONSES} interim responses")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in header_lines)}
+    framed = _read_body(data, status, headers, ended=ended)
+    if framed is None:
+        return None
+    body, clean = framed
+    closes = "close" in headers.get("connection", "").lower() or status_line.startswith("HTTP/1.0")
+    return Response(status, _error_type(headers, body), body, clean and not closes)
+
+
+def _read_head(data: bytes, *, ended: bool) -> tuple[int, str, list[str], bytes] | None:
+    """Return the status, its line, the header lines and the bytes behind them, or None while bytes are missing."""
     if not b"HTTP/1.".startswith(data[:7]) and not data.startswith(b"HTTP/1."):
         raise MalformedResponse(f"not an HTTP/1.x response: {data[:40]!r}")
+    end = data.find(b"\r\n\r\n")
     if end < 0:
         if ended:
             raise MalformedResponse("the connection ended inside a response head")
@@ -59,16 +81,7 @@ def parse_response(data: bytes, *, ended: bool = False) -> Response | None:
     status_text = status_line[9:12]
     if not _is_number(status_text) or int(status_text) < 100:
         raise MalformedResponse(f"no status code in {status_line[:40]!r}")
-    status = int(status_text)
-    if 100 <= status < 200:  # an interim response: the real one follows
-        return parse_response(data[end + 4 :], ended=ended)
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in header_lines)}
-    framed = _read_body(data[end + 4 :], status, headers, ended=ended)
-    if framed is None:
-        return None
-    body, clean = framed
-    closes = "close" in headers.get("connection", "").lower() or status_line.startswith("HTTP/1.0")
-    return Response(status, _error_type(headers, body), body, clean and not closes)
+    return int(status_text), status_line, header_lines, data[end + 4 :]
 
 
 def _read_body(rest: bytes, status: int, headers: dict[str, str], *, ended: bool) -> tuple[bytes, bool] | None:
@@ -130,9 +143,9 @@ def _error_type(headers: dict[str, str], body: bytes) -> str:
 
         try:
             content = json.loads(body)
-        except ValueError:
+            name = str(content.get("__type") or content.get("code") or "")
+        except (ValueError, RecursionError):  # the latter of one nested a thousand deep
             return ""
-        name = str(content.get("__type") or content.get("code") or "")
     return name.split(":")[0].rpartition("#")[2]
 
 

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from benchmarks.certificate import server_context, write_certificate
 from benchmarks.connections_server import Behaviour, ConnectionsServer, Plan
-from progress.delivery import Delivery, Verdict, classify
+from progress.delivery import Delivery, Post, Verdict, classify
 from progress.document import Subscription
-from progress.fanout import DeliveryRefused, DeliveryReport, FanOut
+from progress.fanout import DeliveryRefused, DeliveryReport, FanOut, _Engine, _forget_the_rest
 from progress.http1 import MalformedResponse, Response, parse_response
 from progress.sigv4 import Endpoint, Payload, RequestSigner
 
@@ -47,6 +47,40 @@ def make_fan_out() -> Iterator[MakeFanOut]:
     yield make
     for fan_out in made:
         fan_out.close()
+
+
+class SteppedLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock moves only when told to."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def run_until(self, now: float) -> None:
+        self.now = now
+        self.call_soon(self.stop)
+        self.run_forever()
+
+
+@pytest.fixture
+def loop() -> Iterator[SteppedLoop]:
+    stepped = SteppedLoop()
+    yield stepped
+    stepped.close()
+
+
+def signer() -> RequestSigner:
+    return RequestSigner("POST", Endpoint.from_url("http://127.0.0.1/prod"), "eu-west-1", KEYS)
+
+
+def make_delivery(loop: SteppedLoop) -> Delivery:
+    """A delivery with ten seconds, without an engine: the test takes posts and answers them."""
+    return Delivery(loop, signer(), Payload.of(MESSAGE), loop.time() + 10, lambda _: None)
+
+
+def take_all(delivery: Delivery) -> list[Post]:
+    return list(iter(delivery.take, None))
 
 
 def watchers(count: int, prefix: str = "w") -> list[Subscription]:
@@ -162,11 +196,18 @@ def test_a_body_without_a_length_lasts_until_the_connection_ends() -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcdef",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 2_000,
     ],
 )
 def test_what_can_never_become_a_response_is_refused_at_once(data: bytes) -> None:
     with pytest.raises(MalformedResponse):
         parse_response(data)
+
+
+def test_an_error_nested_deeper_than_python_reads_is_an_error_without_a_name() -> None:
+    body = b'{"code":' * 5_000
+    head = b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert parse_response(head + body) == Response(500, "", body)
 
 
 @given(st.binary(max_size=200), st.booleans())
@@ -225,6 +266,76 @@ def test_a_stale_connection_is_forgotten_and_the_others_still_hear(make_fan_out:
     assert max(len(batch) for batch in forgotten) <= 100
     assert threads == {threading.current_thread()}, "a blocking delete would hold up the loop"
     assert len(server.requests) == 250, "a gone connection is not tried again"
+
+
+def test_a_wanted_page_is_handed_over_before_more_are_forgotten(make_fan_out: MakeFanOut) -> None:
+    gone, healthy = watchers(300, "gone"), watchers(20)
+    events: list[str] = []
+    forgotten: list[Subscription] = []
+    forgetting = threading.Event()
+    page_sent = threading.Event()
+
+    def plan(connection_id: str, attempt: int) -> Behaviour:
+        if connection_id == "gone250=":
+            forgetting.wait(10)  # the first batch is full by now, and with 8 in flight the page not yet sent
+        elif connection_id == "gone299=":
+            page_sent.set()
+        return Behaviour.GONE if connection_id.startswith("gone") else Behaviour.DELIVER
+
+    def forget(stale: Sequence[Subscription]) -> None:
+        events.append("forget")
+        forgotten.extend(stale)
+        forgetting.set()
+        page_sent.wait(10)  # now the next page is wanted, and a second batch is full
+
+    def recording() -> Iterator[Sequence[Subscription]]:
+        for page in (gone, healthy, []):
+            events.append("read")
+            yield page
+
+    with ConnectionsServer(plan) as server:
+        report = make_fan_out(server.callback_url, max_in_flight=8).post(
+            recording(), MESSAGE, deadline_seconds=30, forget=forget
+        )
+    assert report == DeliveryReport(delivered=20, stale=300)
+    assert events[:4] == ["read", "read", "forget", "read"], "the healthy page was handed over before the third read"
+    assert sorted(forgotten) == sorted(gone), "there was time for all"
+
+
+@pytest.mark.parametrize(
+    ("delivered_at", "batch_takes", "sizes"),
+    [
+        (1.0, 0.5, [100, 100, 100, 50]),
+        (1.0, 4.0, [100, 100, 100]),
+        (10.0, 4.0, [100]),
+    ],
+)
+def test_those_left_are_forgotten_while_there_is_time_and_a_batch_past_it(
+    loop: SteppedLoop, delivered_at: float, batch_takes: float, sizes: list[int]
+) -> None:
+    delivery = make_delivery(loop)
+    delivery.add(watchers(350))
+    for post in take_all(delivery):
+        delivery.answered(post, Response(410))
+    loop.run_until(delivered_at)
+    batches: list[int] = []
+
+    def forget(stale: Sequence[Subscription]) -> None:
+        batches.append(len(stale))
+        loop.run_until(loop.now + batch_takes)
+
+    _forget_the_rest(delivery, forget)
+    assert batches == sizes, "the others will answer 410 to the next update too"
+
+
+def test_no_more_stale_ones_are_held_than_a_page(loop: SteppedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("progress.delivery._MAX_STALE", 3)
+    delivery = make_delivery(loop)
+    delivery.add(watchers(5))
+    for post in take_all(delivery):
+        delivery.answered(post, Response(410))
+    assert list(delivery.stale) == watchers(3)
+    assert delivery.report(5) == DeliveryReport(stale=5)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +403,41 @@ def test_what_does_not_pass_is_counted_at_the_deadline_and_nothing_outlasts_it(
     assert took < 1.1
     attempts = Counter(request.target for request in server.requests)
     assert max(attempts.values()) > 1, "it was tried again while there was time"
+
+
+def test_watchers_never_tried_go_before_those_that_did_not_answer(loop: SteppedLoop) -> None:
+    some = watchers(4)
+    delivery = make_delivery(loop)
+    delivery.add(some)
+    for error in (TimeoutError(), ConnectionResetError()):
+        post = delivery.take()
+        assert post is not None
+        delivery.unanswered(post, error, was_idle=isinstance(error, ConnectionResetError))
+    loop.run_until(1.0)  # both retries are due
+    assert [post.subscription for post in take_all(delivery)][:2] == some[2:], (
+        "connections that hang would take the places of healthy ones again and again"
+    )
+    assert delivery.take() is None, "and each was taken once"
+
+
+def test_what_is_throttled_is_tried_again_until_next_to_nothing_is_left_of_the_deadline(loop: SteppedLoop) -> None:
+    delivery = make_delivery(loop)
+    delivery.add(watchers(50))
+    delivery.end_of_pages()
+    for now in (0.0, 9.0, 9.5, 9.9):
+        loop.run_until(now)
+        tried = take_all(delivery)
+        assert tried
+        for post in tried:
+            delivery.answered(post, Response(429))
+    assert delivery.throttled == 0, "a tenth of a second is still enough for a retry"
+    loop.run_until(10.0)
+    tried = take_all(delivery)
+    assert len(tried) == 50, "each has had its turn before the deadline"
+    for post in tried:
+        delivery.answered(post, Response(429))
+    assert delivery.over
+    assert delivery.report(50) == DeliveryReport(throttled=50)
 
 
 def test_a_bad_request_fails_at_once_and_alone(make_fan_out: MakeFanOut) -> None:
@@ -406,27 +552,21 @@ def test_expired_credentials_are_fetched_anew_once_and_nobody_is_lost(make_fan_o
     assert asked == 2
 
 
-def test_a_refusal_of_the_old_credentials_that_comes_late_is_not_held_against_the_new_ones() -> None:
-    endpoint = Endpoint.from_url("http://127.0.0.1/prod")
-    signers = [RequestSigner("POST", endpoint, "eu-west-1", KEYS) for _ in range(2)]
-    expired = Response(403, "ExpiredTokenException")
-    loop = asyncio.new_event_loop()
-    try:
-        delivery = Delivery(loop, signers[0], Payload.of(MESSAGE), loop.time() + 60, lambda _: None)
-        delivery.add(watchers(2))
-        first, second = delivery.take(), delivery.take()
-        assert first is not None
-        assert second is not None
-        delivery.answered(first, expired)
-        assert delivery.wants_credentials
-        assert delivery.take() is None, "nothing more is sent with credentials known to be expired"
-        delivery.renew(signers[1])
-        assert delivery.answered(second, expired), "it is sent again at once"
-        assert {delivery.take(), delivery.take()} == {first, second}
-        assert {first.signer, second.signer} == {signers[1]}
-        assert delivery.refusal is None
-    finally:
-        loop.close()
+def test_a_refusal_of_the_old_credentials_that_comes_late_is_not_held_against_the_new_ones(
+    loop: SteppedLoop,
+) -> None:
+    expired, renewed = Response(403, "ExpiredTokenException"), signer()
+    delivery = make_delivery(loop)
+    delivery.add(watchers(2))
+    first, second = take_all(delivery)
+    delivery.answered(first, expired)
+    assert delivery.wants_credentials
+    assert delivery.take() is None, "nothing more is sent with credentials known to be expired"
+    delivery.renew(renewed)
+    assert delivery.answered(second, expired), "it is sent again at once"
+    assert take_all(delivery) == [first, second]
+    assert {first.signer, second.signer} == {renewed}
+    assert delivery.refusal is None
 
 
 def test_credentials_that_stay_expired_are_a_refusal(make_fan_out: MakeFanOut) -> None:
@@ -580,6 +720,47 @@ def test_a_deadline_that_has_passed_sends_nothing_and_says_so(make_fan_out: Make
     assert report.delivered == 0
 
 
+def test_a_page_on_its_way_to_the_loop_at_the_deadline_counts_as_failed(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, returned = watchers(3, "late"), threading.Event()
+    add = Delivery.add
+
+    def add_late(delivery: Delivery, page: Sequence[Subscription]) -> None:
+        if page == late:
+            delivery.end()  # as the deadline does
+            returned.wait(10)
+        add(delivery, page)
+
+    monkeypatch.setattr(Delivery, "add", add_late)
+    with ConnectionsServer() as server:
+        report = make_fan_out(server.callback_url).post(
+            [watchers(2), late], MESSAGE, deadline_seconds=30, forget=never_forget
+        )
+        returned.set()
+    assert report.failed >= 3, "whoever reads that nothing failed does not send again"
+    assert report.delivered + report.failed == 5
+
+
+def test_a_page_handed_over_while_another_thread_closes_counts_as_failed(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = watchers(3, "late")
+    call = _Engine.call
+
+    def call_late(engine: _Engine, delivery: Delivery, step: Callable[..., None], *args: object) -> None:
+        if late in args:
+            fan_out.close()
+        call(engine, delivery, step, *args)
+
+    monkeypatch.setattr(_Engine, "call", call_late)
+    with ConnectionsServer() as server:
+        fan_out = make_fan_out(server.callback_url)
+        report = fan_out.post([watchers(2), late], MESSAGE, deadline_seconds=30, forget=never_forget)
+    assert report.failed >= 3
+    assert report.delivered + report.failed == 5
+
+
 def test_closing_ends_a_delivery_of_another_thread_and_the_next_is_refused(make_fan_out: MakeFanOut) -> None:
     with ConnectionsServer(lambda _id, _attempt: Behaviour.HANG) as server:
         fan_out = make_fan_out(server.callback_url)
@@ -608,7 +789,10 @@ def test_disconnecting_takes_what_is_gone_already_for_done(make_fan_out: MakeFan
     assert len(server.requests) == 31
 
 
-def test_a_worker_forked_after_a_delivery_starts_an_engine_of_its_own() -> None:
+@pytest.mark.parametrize(
+    "in_the_child", ["post() == 1", "fan_out.close() is None", "post() == 1 and fan_out.close() is None"]
+)
+def test_a_worker_forked_after_a_delivery_has_an_engine_of_its_own_or_none(in_the_child: str) -> None:
     script = f"""
 import os, sys
 sys.path[:0] = {[path for path in sys.path if path]!r}
@@ -627,8 +811,11 @@ with ConnectionsServer() as server:
     assert post() == 1
     child = os.fork()
     if not child:
-        os._exit(0 if post() == 1 else 1)
-    assert os.waitpid(child, 0)[1] == 0, "the child could not post"
+        try:
+            os._exit(0 if {in_the_child} else 1)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0, "the child could not do it"
     assert post() == 1, "the parent's connections were harmed"
     fan_out.close()
 """
