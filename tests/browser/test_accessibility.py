@@ -199,6 +199,19 @@ def test_nothing_is_cut_off_at_any_width(show_all: ShowAll) -> None:
         assert min(sizes) >= 24, "a target has 24 by 24 pixels at least (2.5.8)"
 
 
+@pytest.mark.parametrize(("width", "text_size"), [(390, 200), (360, 150)])
+def test_large_text_on_a_phone_leaves_every_name_and_nothing_beside_the_window(
+    show_all: ShowAll, width: int, text_size: int
+) -> None:
+    page = show_all()
+    page.set_viewport_size({"width": width, "height": 800})
+    page.evaluate("size => { document.documentElement.style.fontSize = `${size}%`; }", text_size)
+    page.locator("#connection").evaluate("shown => { shown.textContent = 'Reconnecting'; }")  # the widest of its words
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for name in page.locator(".name").all():
+        assert name.evaluate("shown => shown.clientWidth >= 100 && shown.scrollWidth <= shown.clientWidth")
+
+
 def test_nothing_moves_for_who_asked_for_that(show_all: ShowAll) -> None:
     page = show_all()
     moving = "document.getAnimations().filter((animation) => animation.playState === 'running').length"
