@@ -3,10 +3,11 @@
  *
  * It reads `config.json` beside it:
  * `{"websocketUrl": string, "uploadUrl"?: string, "directUploadUrl"?: string,
- *   "tokenUrl"?: string, "tokenTransport"?: "query" | "subprotocol"}`.
+ *   "tokenUrl"?: string, "tokenTransport"?: "subprotocol" | "query"}`.
  * `websocketUrl` and `uploadUrl` are the stack's outputs of those names. For the two ways to upload see upload.js; with
- * neither, documents are only watched, by id. `tokenUrl` answers `{"token": string}` to whoever is signed in, and 401 or 403
- * to others; it is asked before every connection and every presigned upload.
+ * neither, documents are only watched, by id. `tokenUrl` answers `{"token": string}` to whoever is signed in, and 401, 403 or
+ * no token to others; it is asked before every connection and every presigned upload. `tokenTransport` is how the token gets
+ * to the WebSocket API, as the stack's `jwtTokenSource` says: `subprotocol` (default), or `query` for its `querystring`.
  *
  * The watched documents stand in the address, `#doc=a&doc=b`: a reload and another tab with the same link show the same.
  *
@@ -14,7 +15,7 @@
  */
 
 import { DocumentCard } from "./document-card.js";
-import { ProgressClient } from "./progress-client.js";
+import { ProgressClient, isDocumentId } from "./progress-client.js";
 import { UploadError, upload } from "./upload.js";
 
 /**
@@ -23,7 +24,7 @@ import { UploadError, upload } from "./upload.js";
  * @property {string} [directUploadUrl]
  * @property {string} [uploadUrl]
  * @property {string} [tokenUrl]
- * @property {"query" | "subprotocol"} [tokenTransport]
+ * @property {"subprotocol" | "query"} [tokenTransport]
  * @typedef {import("./upload.js").Destination} Destination
  * @typedef {{ card: DocumentCard, documentId: string | null, file: File | null, controller: AbortController }} Entry
  */
@@ -80,6 +81,7 @@ function announce(sentence) {
 
 // --- connection -----------------------------------------------------------------------------------------------------------
 
+/** By error code, or else by state; an end for good may have words of its own. */
 /** @type {Record<string, [label: string, notice: string]>} */
 const CONNECTION = {
   connecting: ["Connecting", ""],
@@ -90,6 +92,10 @@ const CONNECTION = {
   CONNECTION_REFUSED: [
     "Refused",
     "The server keeps refusing the connection. If your sign-in has ended, sign in again and reload this page.",
+  ],
+  "closed CONNECTION_REFUSED": [
+    "Refused",
+    "The server refused the connection too often, so this page no longer tries. Sign in again, then reload this page.",
   ],
   TOKEN_MISSING: ["Signed out", "Sign in, then reload this page to see live progress."],
   ADDRESS_INVALID: ["Closed", "The browser does not accept the address in config.json. Check websocketUrl."],
@@ -103,7 +109,8 @@ let lostTimer = 0;
  * @param {import("./progress-client.js").ConnectionError | null} error
  */
 function showConnection(state, error) {
-  const [label, notice] = CONNECTION[error?.code ?? state] ?? ["Closed", ""];
+  const code = error?.code ?? state;
+  const [label, notice] = CONNECTION[`${state} ${code}`] ?? CONNECTION[code] ?? ["Closed", ""];
   page.connection.textContent = label;
   page.connection.dataset.state = state;
   page.notice.textContent = notice;
@@ -122,7 +129,7 @@ function showConnection(state, error) {
 
 /**
  * @param {string} tokenUrl
- * @returns {Promise<string | null>}
+ * @returns {Promise<string | null | undefined>} nothing for who is signed out
  */
 async function fetchToken(tokenUrl) {
   const response = await fetch(tokenUrl, { cache: "no-store" });
@@ -140,16 +147,31 @@ async function fetchToken(tokenUrl) {
 /**
  * File names by document id are this tab's own knowledge, kept over a reload in its history; other tabs show the id.
  *
- * @type {Record<string, string>}
+ * @type {Map<string, string>}
  */
-const fileNames = { ...history.state?.fileNames };
+const fileNames = new Map(history.state?.fileNames);
 
 const idsInAddress = () => new URLSearchParams(location.hash.slice(1)).getAll("doc");
 
+let isAddressStale = false;
+
 function writeAddress() {
+  isAddressStale = false;
   const ids = [...page.cards.children].flatMap((item) => item.getAttribute("data-document-id") ?? []);
   const hash = ids.map((id) => `doc=${encodeURIComponent(id)}`).join("&");
-  history.replaceState({ fileNames }, "", hash === "" ? location.pathname + location.search : `#${hash}`);
+  try {
+    history.replaceState({ fileNames }, "", hash === "" ? location.pathname + location.search : `#${hash}`);
+  } catch (error) {
+    console.debug("docprogress: the address stays behind until the next change", error);
+  }
+}
+
+/** Once for all documents that come or go together: Safari throws after 100 changes in 30 seconds. */
+function writeAddressSoon() {
+  if (!isAddressStale) {
+    isAddressStale = true;
+    queueMicrotask(writeAddress);
+  }
 }
 
 function showTally() {
@@ -195,7 +217,7 @@ function removeEntry(entry) {
   entry.controller.abort();
   entry.card.element.remove();
   entries.delete(entry);
-  writeAddress();
+  writeAddressSoon();
   showTally();
 }
 
@@ -224,7 +246,7 @@ function watchDocument(client, entry, documentId) {
   } catch (error) {
     console.debug("docprogress: not watched, the client is closed and the page says why", error);
   }
-  writeAddress();
+  writeAddressSoon();
   showTally();
 }
 
@@ -237,23 +259,26 @@ function uploadDocument(client, destination, file) {
   const entry = addEntry(file.name, { file });
   page.cards.prepend(entry.card.element);
   const run = async () => {
+    const { signal } = entry.controller;
     entry.card.uploading(0);
     showTally();
     try {
       const documentId = await upload(file, destination, {
         onProgress: (fraction) => entry.card.uploading(fraction),
-        signal: entry.controller.signal,
+        signal,
       });
-      fileNames[documentId] = file.name;
+      fileNames.set(documentId, file.name);
       entry.card.waiting();
       watchDocument(client, entry, documentId);
     } catch (error) {
-      if (error instanceof UploadError) {
-        entry.card.uploadFailed(error);
-        showTally();
-      } else if (!entry.controller.signal.aborted) {
+      if (signal.aborted) {
+        return; // nobody is left to be told
+      }
+      if (!(error instanceof UploadError)) {
         throw error;
       }
+      entry.card.uploadFailed(error);
+      showTally();
     }
   };
   entry.card.onUploadAgain = () => {
@@ -264,24 +289,20 @@ function uploadDocument(client, destination, file) {
 }
 
 /** @param {string} documentId */
-const addDocument = (documentId) => addEntry(fileNames[documentId] ?? documentId, {});
+const addDocument = (documentId) => addEntry(fileNames.get(documentId) ?? documentId, {});
 
 /** @param {ProgressClient} client */
 function followAddress(client) {
-  const ids = [...new Set(idsInAddress())].filter((id) => /^\P{Cc}{1,256}$/u.test(id));
+  const ids = [...new Set(idsInAddress())].filter(isDocumentId);
   for (const entry of entries) {
     if (entry.documentId !== null && !ids.includes(entry.documentId)) {
       removeEntry(entry);
     }
   }
   const shown = new Set([...entries].map((entry) => entry.documentId));
-  const added = ids.filter((id) => !shown.has(id)).map((id) => ({ id, entry: addDocument(id) }));
-  // All on the page before the first is watched, which writes the address anew.
-  for (const { id, entry } of added) {
-    entry.card.element.dataset.documentId = id;
+  for (const id of ids.filter((id) => !shown.has(id))) {
+    const entry = addDocument(id);
     page.cards.append(entry.card.element);
-  }
-  for (const { id, entry } of added) {
     watchDocument(client, entry, id);
   }
 }
@@ -335,6 +356,11 @@ async function start() {
     ...(token && { token }),
     ...(settings.tokenTransport && { tokenTransport: settings.tokenTransport }),
     onStateChange: showConnection,
+  });
+  page.documentId.addEventListener("input", () => {
+    const documentId = page.documentId.value.trim();
+    const isPossible = documentId === "" || isDocumentId(documentId);
+    page.documentId.setCustomValidity(isPossible ? "" : "This has a control character, which no document's id has.");
   });
   page.byId.addEventListener("submit", (event) => {
     event.preventDefault();

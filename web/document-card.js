@@ -17,13 +17,12 @@ import { Pace, formatDuration, formatPages, formatRate } from "./pace.js";
 const MOST_CELLS = 60;
 
 /** What to do about each error code that is final. */
-/** @type {Record<string, string>} */
-const ADVICE = {
-  PROCESSING_FAILED: "Check that the file opens and needs no password, then upload it again.",
-  PROCESSING_STALLED: "The work stopped halfway. Upload it again.",
-  FORBIDDEN: "Ask the document's owner for access, or sign in with another account.",
-  TOO_MANY_SUBSCRIPTIONS: "Stop watching another document, then watch this one again.",
-};
+const ADVICE = new Map([
+  ["PROCESSING_FAILED", "Check that the file opens and needs no password, then upload it again."],
+  ["PROCESSING_STALLED", "The work stopped halfway. Upload it again."],
+  ["FORBIDDEN", "Ask the document's owner for access, or sign in with another account."],
+  ["TOO_MANY_SUBSCRIPTIONS", "Stop watching another document, then watch this one again."],
+]);
 const REQUEST_CODES = new Set(["FORBIDDEN", "TOO_MANY_SUBSCRIPTIONS"]);
 
 export class DocumentCard {
@@ -87,10 +86,15 @@ export class DocumentCard {
     this.#name = name;
     this.#parts.name.textContent = this.#parts.name.title = name;
     this.#parts.progress.setAttribute("aria-label", `Progress of ${name}`);
-    this.#parts.again.addEventListener("click", () =>
-      this.#remedy === "watch" ? this.onWatchAgain() : this.onUploadAgain(),
-    );
     const dismiss = part(".dismiss", HTMLButtonElement);
+    this.#parts.again.addEventListener("click", () => {
+      dismiss.focus(); // this button goes, and focus would fall back to the top of the page
+      if (this.#remedy === "watch") {
+        this.onWatchAgain();
+      } else {
+        this.onUploadAgain();
+      }
+    });
     dismiss.setAttribute("aria-label", `Stop watching ${name}`);
     dismiss.addEventListener("click", () => this.onDismiss());
     this.waiting();
@@ -102,7 +106,12 @@ export class DocumentCard {
     this.#parts.facts.textContent = "";
   }
 
+  /** For a run that is yet to come: nothing of the one before holds for it. */
   waiting() {
+    this.#pages = this.#totalPages = 0;
+    this.#startedAtMs = null;
+    this.#pace = new Pace();
+    this.#saidHalf = false;
     this.#show("waiting", "Waiting", null);
     this.#parts.facts.textContent = "Waiting for the first page";
   }
@@ -190,7 +199,7 @@ export class DocumentCard {
   /** @param {ErrorUpdate} update */
   #failed(update) {
     const isRequest = REQUEST_CODES.has(update.errorCode);
-    const advice = ADVICE[update.errorCode] ?? "Wait a moment, then try again.";
+    const advice = ADVICE.get(update.errorCode) ?? "Wait a moment, then try again.";
     this.#show("failed", isRequest ? "Refused" : "Failed", 0);
     this.#showReached();
     this.#problem(update.message, advice, isRequest ? "watch" : this.hasFile ? "upload" : null);

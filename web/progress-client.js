@@ -24,7 +24,7 @@
  * @typedef {{ status: "processing_complete", docId: string, sequence: number }} CompleteUpdate
  * @typedef {{ status: "error", docId: string, errorCode: string, message: string, recoverable: boolean, sequence?: number }}
  *   ErrorUpdate `recoverable`: a retry by the server is coming. Without `sequence` it refuses the request, for example with
- *   `FORBIDDEN`, and says nothing about the document.
+ *   `FORBIDDEN`, and says nothing about the document; the client keeps those that are recoverable to itself.
  * @typedef {PendingUpdate | StartedUpdate | PagesUpdate | CompleteUpdate | ErrorUpdate} Update
  */
 
@@ -38,19 +38,24 @@
  * @typedef {() => string | null | undefined | Promise<string | null | undefined>} TokenSource
  *   Called before every connection, so a token may be short-lived. To yield nothing means signed out: the client closes with
  *   `TOKEN_MISSING`. To throw means "not now": the client tries again later.
+ * @typedef {() => string | URL | Promise<string | URL>} AddressSource
+ *   Called before every connection, for addresses that are good only once or for a short time, such as those that a back end
+ *   signs for `AWS_IAM`. To throw means "not now", as with a token.
  */
 
 /**
  * @typedef {object} ClientOptions
  * @property {string | TokenSource} [token] none by default: the API is open
- * @property {"query" | "subprotocol"} [tokenTransport] how the token travels, since browsers set no headers on a WebSocket:
- *   as the query parameter `token` (default), or as the second offered subprotocol after `docprogress`
+ * @property {"subprotocol" | "query"} [tokenTransport] how the token travels, since browsers set no headers on a WebSocket:
+ *   as the second offered subprotocol after `docprogress` (default, as the stack's `jwtTokenSource`), or as the query
+ *   parameter `token`
  * @property {(state: ConnectionState, error: ConnectionError | null) => void} [onStateChange] called when either changes
  * @property {number} [reconnectBaseMs] upper bound of the first delay, doubled for each failure in a row; 500
- * @property {number} [reconnectCapMs] upper bound of every delay; 30,000
- * @property {number} [refusalLimit] attempts in a row that may fail before opening, with a token, until the client waits
- *   `reconnectCapMs` or more between attempts and reports `CONNECTION_REFUSED`; 4
- * @property {number} [connectTimeoutMs] from asking for the token to the open socket; 30,000
+ * @property {number} [reconnectCapMs] upper bound of every delay, unless refused; 30,000
+ * @property {number} [refusalLimit] sockets in a row that may fail before opening, with a token or a function for the
+ *   address, until the client reports `CONNECTION_REFUSED` and waits once or twice `reconnectCapMs`, doubled with each further
+ *   one; after twice as many it closes for good; 4
+ * @property {number} [connectTimeoutMs] from asking for the address and the token to the open socket; 30,000
  * @property {number} [replyTimeoutMs] for the answer to a ping or to a question; 10,000
  * @property {number} [pingIntervalMs] longest silence before the client asks for a sign of life; 60,000. API Gateway closes a
  *   connection that was idle for 10 minutes
@@ -90,13 +95,13 @@ export class ProgressError extends Error {
 
 /**
  * Why there is no connection: `CONNECTION_LOST`, `CONNECTION_REFUSED` (the browser hides the HTTP status, so this is a
- * guess after `refusalLimit` attempts), `OFFLINE`, `TOKEN_FAILED` (the token function threw, see `cause`), and, final,
- * `TOKEN_MISSING`, `ADDRESS_INVALID` and `CLIENT_CLOSED`.
+ * guess after `refusalLimit` attempts; final after twice as many), `OFFLINE`, `ADDRESS_FAILED` and `TOKEN_FAILED` (the
+ * function for it threw, see `cause`), and, final, `ADDRESS_INVALID`, `TOKEN_MISSING` and `CLIENT_CLOSED`.
  */
 export class ConnectionError extends Error {
   /**
-   * @param {"CONNECTION_LOST" | "CONNECTION_REFUSED" | "OFFLINE" | "TOKEN_FAILED" | "TOKEN_MISSING" | "ADDRESS_INVALID"
-   *   | "CLIENT_CLOSED"} code
+   * @param {"CONNECTION_LOST" | "CONNECTION_REFUSED" | "OFFLINE" | "ADDRESS_FAILED" | "ADDRESS_INVALID" | "TOKEN_FAILED"
+   *   | "TOKEN_MISSING" | "CLIENT_CLOSED"} code
    * @param {string} message
    * @param {unknown} [cause]
    */
@@ -109,7 +114,7 @@ export class ConnectionError extends Error {
 
 /** @type {Required<Omit<ClientOptions, "token" | "onStateChange" | "platform">>} */
 const DEFAULTS = {
-  tokenTransport: "query",
+  tokenTransport: "subprotocol",
   reconnectBaseMs: 500,
   reconnectCapMs: 30_000,
   refusalLimit: 4,
@@ -121,6 +126,8 @@ const DEFAULTS = {
 
 const SUBPROTOCOL = "docprogress";
 const FINAL_CODES = new Set(["TOKEN_MISSING", "ADDRESS_INVALID"]);
+/** Browsers keep a delay in 32 bits: a longer one would be over at once. */
+const LONGEST_DELAY_MS = 2 ** 31 - 1;
 
 /** Watches any number of documents over one connection, which it opens at once and keeps open until `close()`. */
 export class ProgressClient {
@@ -140,20 +147,25 @@ export class ProgressClient {
   /** @type {unknown} the next attempt to connect, or the coming replacement of an open connection */
   #timer = null;
   #failuresInARow = 0;
-  #unopenedInARow = 0;
+  #refusalsInARow = 0;
+  /** Of the newest address; empty until the function for it has answered. */
+  #hostname = "";
 
   /**
-   * @param {string | URL} url the `wss://` address of the stage (`ws://` on one's own machine)
+   * @param {string | URL | AddressSource} url the `wss://` address of the stage (`ws://` on one's own machine)
    * @param {ClientOptions} [options]
    * @throws {TypeError} if `url` is not a WebSocket address
    */
   constructor(url, options = {}) {
-    this.#url = new URL(url);
-    if (!/^wss?:$/.test(this.#url.protocol)) {
-      throw new TypeError(`ProgressClient needs a ws:// or wss:// address, not ${this.#url.protocol}//…`);
-    }
-    this.#options = { ...DEFAULTS, ...options };
-    this.#platform = { ...browserPlatform(), ...options.platform };
+    this.#url = typeof url === "function" ? url : webSocketUrl(url);
+    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+    this.#options = /** @type {typeof DEFAULTS & ClientOptions} */ ({ ...DEFAULTS, ...given });
+    const platform = { ...browserPlatform(), ...options.platform };
+    this.#platform = {
+      ...platform,
+      /** @type {Platform["setTimeout"]} */
+      setTimeout: (callback, delayMs) => platform.setTimeout(callback, Math.min(delayMs, LONGEST_DELAY_MS)),
+    };
     this.#platform.events.addEventListener("online", this.#onOnline);
     this.#platform.events.addEventListener("offline", this.#onOffline);
     this.#connect();
@@ -178,7 +190,7 @@ export class ProgressClient {
    * @throws {ConnectionError} `CLIENT_CLOSED`, or why the client closed
    */
   watch(documentId, { onUpdate, signal } = {}) {
-    if (typeof documentId !== "string" || !/^\P{Cc}{1,256}$/u.test(documentId)) {
+    if (!isDocumentId(documentId)) {
       throw new TypeError("A document id has 1 to 256 characters and no control characters");
     }
     if (this.#state === "closed") {
@@ -190,8 +202,9 @@ export class ProgressClient {
       return watch;
     }
     let topic = this.#topics.get(documentId);
-    if (topic === undefined) {
-      topic = new Topic(documentId);
+    if (topic === undefined || isRefusal(topic.state)) {
+      topic ??= new Topic(documentId);
+      topic.state = null; // whether it is still refused is for the server to say
       this.#topics.set(documentId, topic);
       for (const connection of this.#openConnections()) {
         connection.ask(documentId, topic.sequence);
@@ -213,10 +226,6 @@ export class ProgressClient {
   // --- connecting -----------------------------------------------------------------------------------------------------
 
   #connect() {
-    if (this.#isOffline()) {
-      this.#setState("reconnecting", new ConnectionError("OFFLINE", "The browser is offline"));
-      return; // the `online` event goes on from here
-    }
     this.#current = this.#startConnection();
   }
 
@@ -231,7 +240,11 @@ export class ProgressClient {
 
   /** @returns {Promise<{ url: string, protocols: string[] }>} */
   async #address() {
-    const url = new URL(this.#url);
+    const url = await this.#freshUrl();
+    this.#hostname = url.hostname;
+    if (this.#isOffline()) {
+      throw offline();
+    }
     const { token, tokenTransport } = this.#options;
     if (token === undefined) {
       return { url: url.href, protocols: [] };
@@ -252,9 +265,26 @@ export class ProgressClient {
     return { url: url.href, protocols: [] };
   }
 
+  async #freshUrl() {
+    if (typeof this.#url !== "function") {
+      return new URL(this.#url);
+    }
+    let url;
+    try {
+      url = await this.#url();
+    } catch (error) {
+      throw new ConnectionError("ADDRESS_FAILED", "The address could not be had", error);
+    }
+    try {
+      return webSocketUrl(url);
+    } catch (error) {
+      throw new ConnectionError("ADDRESS_INVALID", "The function for the address gave none", error);
+    }
+  }
+
   /** @param {Connection} connection */
   #opened(connection) {
-    this.#unopenedInARow = 0;
+    this.#refusalsInARow = 0;
     for (const topic of this.#topics.values()) {
       connection.ask(topic.documentId, topic.sequence);
     }
@@ -262,14 +292,37 @@ export class ProgressClient {
       this.#promoteWhenSubscribed();
       return;
     }
-    this.#setState("open", null);
     this.#replaceLater();
+    this.#setState("open", null);
   }
 
   #replaceLater() {
-    this.#schedule(this.#options.replaceAfterMs * (1 - this.#platform.random() / 10), () => {
+    this.#replaceAfter(this.#options.replaceAfterMs * (1 - this.#platform.random() / 10));
+  }
+
+  /** @param {number} delayMs */
+  #replaceAfter(delayMs) {
+    this.#schedule(delayMs, () => {
       this.#successor = this.#startConnection();
     });
+  }
+
+  /**
+   * The server no longer answers on this connection, but would on a new one, with a new token.
+   *
+   * @param {Connection} connection
+   */
+  #replaceExpired(connection) {
+    if (connection === this.#successor) {
+      connection.expire(); // and #lost tries again later
+    } else if (!connection.isExpired) {
+      connection.isExpired = true;
+      const isFirst = this.#failuresInARow === 0;
+      const delayMs = this.#retryDelay(); // counts this one, so that the next waits
+      if (this.#successor === null) {
+        this.#replaceAfter(isFirst ? 0 : delayMs);
+      }
+    }
   }
 
   /** The old connection closes only after the new one has an answer for every document: no update can fall in between. */
@@ -278,8 +331,8 @@ export class ProgressClient {
       this.#current?.close();
       this.#current = this.#successor;
       this.#successor = null;
-      this.#setState("open", null);
       this.#replaceLater();
+      this.#setState("open", null);
     }
   }
 
@@ -292,12 +345,14 @@ export class ProgressClient {
       this.#shut(error);
       return;
     }
-    this.#unopenedInARow += connection.isOpen ? 0 : 1;
+    if (error.code === "OFFLINE") {
+      this.#goOffline();
+      return;
+    }
+    this.#refusalsInARow += connection.hasSocket && !connection.isOpen ? 1 : 0;
     if (connection === this.#successor) {
       this.#successor = null;
-      this.#schedule(this.#retryDelay(), () => {
-        this.#successor = this.#startConnection();
-      });
+      this.#replaceAfter(this.#retryDelay());
       return;
     }
     this.#current = this.#successor;
@@ -306,29 +361,36 @@ export class ProgressClient {
       this.#replaceLater();
       return;
     }
-    if (this.#isRefused()) {
+    if (connection.hasSocket && this.#isRefused()) {
       error = new ConnectionError(
         "CONNECTION_REFUSED",
-        "The server keeps refusing the connection: the token may be invalid, or the server out of reach",
+        "The server keeps refusing the connection: the token or address may be invalid, or the server out of reach",
         error,
       );
+      if (this.#current === null && this.#refusalsInARow >= 2 * this.#options.refusalLimit) {
+        this.#shut(error);
+        return;
+      }
     }
-    this.#setState("reconnecting", error);
     if (this.#current === null) {
       this.#schedule(this.#retryDelay(), () => this.#connect());
     }
+    this.#setState("reconnecting", error);
   }
 
   #isRefused() {
-    return this.#options.token !== undefined && this.#unopenedInARow >= this.#options.refusalLimit;
+    const isSecured = this.#options.token !== undefined || typeof this.#url === "function";
+    return isSecured && this.#refusalsInARow >= this.#options.refusalLimit;
   }
 
   /** Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"); once refused, the cap and up to as much again. */
   #retryDelay() {
-    const { reconnectBaseMs, reconnectCapMs } = this.#options;
+    const { reconnectBaseMs, reconnectCapMs, refusalLimit } = this.#options;
     const bound = Math.min(reconnectCapMs, reconnectBaseMs * 2 ** this.#failuresInARow++);
     const random = this.#platform.random();
-    return this.#isRefused() ? reconnectCapMs * (1 + random) : bound * random;
+    return this.#isRefused()
+      ? reconnectCapMs * 2 ** (this.#refusalsInARow - refusalLimit) * (1 + random)
+      : bound * random;
   }
 
   /**
@@ -340,25 +402,30 @@ export class ProgressClient {
     this.#timer = this.#platform.setTimeout(action, delayMs);
   }
 
-  /** A browser without any network calls itself offline, yet reaches its own machine. */
+  /** A browser without any network calls itself offline, yet reaches its own machine, where an unknown address may be. */
   #isOffline() {
-    return !this.#platform.isOnline() && !/^(localhost|127\.[\d.]+|\[::1\])$/.test(this.#url.hostname);
+    return !this.#platform.isOnline() && !/^(|localhost|127\.[\d.]+|\[::1\])$/.test(this.#hostname);
   }
 
   #onOnline = () => {
     if (this.#state === "reconnecting" && !this.#current?.isOpen) {
       this.#dropConnections();
-      this.#failuresInARow = 0;
+      this.#failuresInARow = this.#refusalsInARow = 0;
       this.#connect();
     }
   };
 
   #onOffline = () => {
     if (this.#isOffline()) {
-      this.#dropConnections();
-      this.#setState("reconnecting", new ConnectionError("OFFLINE", "The browser is offline"));
+      this.#goOffline();
     }
   };
+
+  /** The `online` event goes on from here. */
+  #goOffline() {
+    this.#dropConnections();
+    this.#setState("reconnecting", offline());
+  }
 
   #dropConnections() {
     this.#platform.clearTimeout(this.#timer);
@@ -384,6 +451,8 @@ export class ProgressClient {
   }
 
   /**
+   * To be called last, after the timer that goes with the state is set: the caller may close the client in `onStateChange`.
+   *
    * @param {ConnectionState} state
    * @param {ConnectionError | null} error
    */
@@ -437,7 +506,13 @@ export class ProgressClient {
    * @param {Update | { status: "pong" }} message
    */
   #received(connection, message) {
-    this.#failuresInARow = 0;
+    if (isRefusal(message) && message.recoverable && message.errorCode === "FORBIDDEN") {
+      this.#replaceExpired(connection);
+      return;
+    }
+    if (!connection.isExpired) {
+      this.#failuresInARow = 0;
+    }
     if (message.status === "pong") {
       return;
     }
@@ -445,8 +520,7 @@ export class ProgressClient {
     if (connection.hasLeft(message.docId) || topic === undefined) {
       return;
     }
-    const isRefusal = message.status === "error" && message.sequence === undefined;
-    if (isRefusal && message.recoverable) {
+    if (isRefusal(message) && message.recoverable) {
       return; // unanswered, so the connection asks again
     }
     const sequenceWhenAsked = connection.unanswered.get(message.docId);
@@ -460,7 +534,7 @@ export class ProgressClient {
           topic.publish(message);
         }
       }
-    } else if (isRefusal) {
+    } else if (isRefusal(message)) {
       topic.sequence = 0; // a later snapshot must be news even if it was known before
       topic.publish(message);
     } else if (message.sequence !== undefined && message.sequence > topic.sequence) {
@@ -617,6 +691,8 @@ const TIMERS = /** @type {const} */ (["connect", "ping", "pong", "ask"]);
  */
 class Connection {
   isOpen = false;
+  /** Whether the server no longer answers on it and says so. */
+  isExpired = false;
   /** @type {Map<string, number>} documents asked for and not yet answered, with the sequence known when asked */
   unanswered = new Map();
   /** @type {Set<string>} documents whose unsubscription is not yet answered */
@@ -698,6 +774,15 @@ class Connection {
       this.#send({ action: "progress", docId: documentId });
     }
     return left;
+  }
+
+  /** Whether it got as far as a socket: what fails before that is the address or the token, not the server. */
+  get hasSocket() {
+    return this.#socket !== null;
+  }
+
+  expire() {
+    this.#lose("The connection has expired");
   }
 
   /** Close without telling the owner. */
@@ -817,6 +902,36 @@ class Connection {
     this.#platform.clearTimeout(this.#timers[name]);
     this.#timers[name] = null;
   }
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is string} whether it has the form of a document's id
+ */
+export function isDocumentId(value) {
+  return typeof value === "string" && /^\P{Cc}{1,256}$/u.test(value);
+}
+
+/**
+ * @param {string | URL} url
+ * @throws {TypeError} if it is not a WebSocket address
+ */
+function webSocketUrl(url) {
+  const parsed = new URL(url);
+  if (!/^wss?:$/.test(parsed.protocol)) {
+    throw new TypeError(`ProgressClient needs a ws:// or wss:// address, not ${parsed.protocol}//…`);
+  }
+  return parsed;
+}
+
+const offline = () => new ConnectionError("OFFLINE", "The browser is offline");
+
+/**
+ * @param {Update | { status: "pong" } | null} message
+ * @returns {message is ErrorUpdate & { sequence?: undefined }} whether it refuses a request, whatever the document's state
+ */
+function isRefusal(message) {
+  return message?.status === "error" && message.sequence === undefined;
 }
 
 /**

@@ -11,6 +11,8 @@
  * @module upload
  */
 
+import { isDocumentId } from "./progress-client.js";
+
 const PDF_HEADER_WITHIN_BYTES = 1024;
 const MOST_AT_ONCE = 3;
 
@@ -34,8 +36,8 @@ let running = 0;
 const waiting = [];
 
 /**
- * @typedef {{ directUploadUrl: URL } | { uploadUrl: URL, token?: () => Promise<string | null> }} Destination
- *   `token` is sent to `uploadUrl` as `Authorization: Bearer`; it yields `null` to who is signed out.
+ * @typedef {{ directUploadUrl: URL } | { uploadUrl: URL, token?: () => Promise<string | null | undefined> }} Destination
+ *   `token` is sent to `uploadUrl` as `Authorization: Bearer`; it yields nothing to who is signed out.
  * @typedef {{ status: number, answer: any }} Answer
  */
 
@@ -78,7 +80,7 @@ async function sendBody(file, url, onProgress, signal) {
 /**
  * @param {File} file
  * @param {URL} url
- * @param {(() => Promise<string | null>) | undefined} token
+ * @param {(() => Promise<string | null | undefined>) | undefined} token
  * @param {(fraction: number) => void} onProgress
  * @param {AbortSignal} signal
  */
@@ -88,19 +90,23 @@ async function sendForm(file, url, token, onProgress, signal) {
   const headers = { "Content-Type": "application/json" };
   if (token !== undefined) {
     const value = await token().catch(() => Promise.reject(notArrived()));
-    if (value === null) {
+    if (!value) {
       throw signedOut();
     }
     headers.Authorization = `Bearer ${value}`;
   }
   const presigned = await post(url, request, { headers, signal });
   const id = documentId(presigned);
+  const { url: target, fields } = presigned.answer;
+  if (!URL.canParse(target) || typeof fields !== "object" || fields === null) {
+    throw refusal(presigned);
+  }
   const form = new FormData();
-  for (const [name, value] of Object.entries(presigned.answer.fields)) {
+  for (const [name, value] of Object.entries(fields)) {
     form.append(name, String(value));
   }
   form.append("file", file); // S3 ignores whatever follows it
-  const stored = await post(new URL(presigned.answer.url), form, { onProgress, signal });
+  const stored = await post(new URL(target), form, { onProgress, signal });
   if (stored.status >= 300) {
     throw refusal(stored);
   }
@@ -112,7 +118,7 @@ async function sendForm(file, url, token, onProgress, signal) {
  * @returns {string}
  */
 function documentId(answer) {
-  if (answer.status === 200 && typeof answer.answer?.docId === "string") {
+  if (answer.status === 200 && isDocumentId(answer.answer?.docId)) {
     return answer.answer.docId;
   }
   throw refusal(answer);
@@ -145,8 +151,10 @@ const notArrived = () =>
  * @param {XMLHttpRequestBodyInit} body
  * @param {{ headers?: Record<string, string>, onProgress?: (fraction: number) => void, signal: AbortSignal }} options
  * @returns {Promise<Answer>} `answer` is `null` unless it is JSON
+ * @throws the signal's reason
  */
 function post(url, body, { headers = {}, onProgress, signal }) {
+  signal.throwIfAborted(); // such as while the token was on its way
   const request = new XMLHttpRequest();
   const abort = () => request.abort();
   /** @type {Promise<Answer>} */

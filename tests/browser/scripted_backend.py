@@ -25,10 +25,17 @@ class ScriptedBackend:
         self.documents: dict[str, Message] = {}
         self.connections: set[ServerConnection] = set()
         self.paths: list[str] = []
+        self.offers: list[str | None] = []
         self.is_refusing = False
         self._watchers: dict[str, set[ServerConnection]] = {}
         self._lock = threading.Condition()
-        self._server: Server = serve(self._serve, "127.0.0.1", 0, process_request=self._admit)
+        self._server: Server = serve(
+            self._serve,
+            "127.0.0.1",
+            0,
+            process_request=self._admit,
+            select_subprotocol=lambda _, offered: next(iter(offered), None),
+        )
         self._thread = threading.Thread(target=self._server.serve_forever, name="scripted-backend")
         self.url = f"ws://{REMOTE_HOST}:{self._server.socket.getsockname()[1]}/local"
 
@@ -102,6 +109,7 @@ class ScriptedBackend:
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         self.paths.append(request.path)
+        self.offers.append(request.headers.get("Sec-WebSocket-Protocol"))
         if self.is_refusing:
             return connection.respond(HTTPStatus.UNAUTHORIZED, "")
         return None

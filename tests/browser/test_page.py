@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import re
+from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, Request, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Request, Route, expect
 from progress_page import PDF, OpenPage, card, choose, expect_ready_for_files
 from scripted_backend import MemoryBucket, ScriptedBackend
 
@@ -184,6 +185,67 @@ def test_a_document_is_watched_by_its_id_and_let_go_again(
     assert "#" not in page.url
 
 
+def test_an_id_that_no_document_can_have_is_refused_by_its_field(site: PageServer, open_page: OpenPage) -> None:
+    page = open_page(site.url)
+    expect_ready_for_files(page)
+    field = page.get_by_label("Already uploaded? Watch it by its id")
+    field.fill("report\u00077")
+    field.press("Enter")
+    expect(field).to_have_js_property("validationMessage", "This has a control character, which no document's id has.")
+    expect(page.get_by_role("listitem")).to_have_count(0)
+    field.fill("report7")
+    field.press("Enter")
+    expect(card(page, "report7")).to_be_visible()
+
+
+def test_an_id_or_a_code_may_be_a_word_of_javascript(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url, "#doc=constructor&doc=__proto__")
+    expect(page.locator(".name")).to_have_text(["constructor", "__proto__"])
+    backend.publish(
+        {
+            "status": "error",
+            "errorCode": "constructor",
+            "message": "Nobody knows why.",
+            "docId": "__proto__",
+            "recoverable": False,
+            "sequence": 1,
+        }
+    )
+    expect(card(page, "__proto__").locator(".advice")).to_have_text("Wait a moment, then try again.")
+
+
+def test_the_address_is_written_once_for_many_documents(
+    site: PageServer, open_page: OpenPage, context: BrowserContext
+) -> None:
+    """Safari throws after 100 changes in 30 seconds."""
+    context.add_init_script(
+        """
+        window.written = 0;
+        const { replaceState } = history;
+        history.replaceState = function (...args) { window.written++; replaceState.apply(this, args); };
+        """
+    )
+    fragment = "#" + "&".join(f"doc={number}" for number in range(120))
+    page = open_page(site.url, fragment)
+    expect(page.get_by_role("listitem")).to_have_count(120)
+    assert page.url.endswith(fragment)
+    assert page.evaluate("window.written") == 1
+
+
+def test_a_document_is_shown_even_if_the_address_cannot_be_written(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    context.add_init_script("history.replaceState = () => { throw new DOMException('too often', 'SecurityError'); };")
+    page = open_page(site.url, "#doc=a&doc=b")
+    backend.start("b", 4)
+    expect_phase(card(page, "b"), "Processing", 0)
+    expect(page.get_by_text("0 of 2 complete")).to_be_visible()
+    page.get_by_role("button", name="Stop watching a").click()
+    expect(page.get_by_text("0 of 1 complete")).to_be_visible()
+
+
 def test_what_is_no_pdf_says_so_and_is_not_sent(site: PageServer, open_page: OpenPage, bucket: MemoryBucket) -> None:
     page = open_page(site.url)
     choose(page, "photo.pdf", content=b"\xff\xd8\xff\xe0JFIF")
@@ -209,7 +271,8 @@ def test_an_upload_that_failed_can_be_repeated(
     shown = card(page, "a.pdf")
     expect(shown).to_contain_text("The server did not take the upload.")
     bucket.is_failing = False
-    shown.get_by_role("button", name="Upload again: a.pdf").click()
+    shown.get_by_role("button", name="Upload again: a.pdf").press("Enter")
+    expect(shown.get_by_role("button", name="Stop watching a.pdf")).to_be_focused()
     expect_phase(shown, "Waiting")
     assert list(bucket.documents) == [document_id(shown)]
 
@@ -232,7 +295,11 @@ def test_a_failed_document_says_why_and_what_to_do_and_can_be_uploaded_anew(
     expect(shown).not_to_have_attribute("data-document-id", failed)
     expect(shown.get_by_text("damaged")).to_be_hidden()
     backend.complete(failed, 1001)
-    backend.start(document_id(shown), 4)
+    backend.fail(document_id(shown), "It needs a password.", sequence=1)
+    expect_phase(shown, "Failed")
+    expect(shown.get_by_role("progressbar")).to_have_count(0)
+    expect(shown.locator(".facts")).to_be_empty()
+    backend.start(document_id(shown), 4, sequence=2)
     expect_phase(shown, "Processing", 0)
 
 
@@ -281,7 +348,8 @@ def test_a_refused_watch_is_asked_for_again_and_nothing_is_uploaded_twice(
     )
     expect_phase(shown, "Refused")
     backend.documents[watched] = {"status": "pending", "docId": watched}
-    shown.get_by_role("button", name="Watch again: a").click()
+    shown.get_by_role("button", name="Watch again: a").press("Enter")
+    expect(shown.get_by_role("button", name="Stop watching a")).to_be_focused()
     expect_phase(shown, "Waiting")
     backend.start(watched, 4, sequence=2)
     expect_phase(shown, "Processing", 0)
@@ -343,12 +411,49 @@ def test_a_document_goes_to_s3_by_a_presigned_form(
     assert re.findall(r'name="(\w+)"', body) == ["key", "policy", "file"], "S3 ignores what follows the file"
 
 
-def test_who_is_signed_out_cannot_upload(
+@pytest.mark.parametrize("form", [{}, {"url": "nowhere"}, {"fields": None}, {"docId": "a\u00071"}])
+def test_a_presigned_form_that_is_none_can_be_asked_for_again(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext, form: dict[str, object]
+) -> None:
+    settings = {"websocketUrl": backend.url, "uploadUrl": "uploads"}
+    complete = {"docId": "a-1", "url": f"{site.url}s3", "fields": {"key": "a-1.pdf"}}
+    context.route("**/config.json", lambda route: route.fulfill(json=settings))
+    context.route("**/uploads", lambda route: route.fulfill(json={**complete, **form} if form else {"docId": "a-1"}))
+    context.route("**/s3", lambda route: route.fulfill(status=204))
+    page = open_page(site.url)
+    choose(page, "a.pdf")
+    shown = card(page, "a.pdf")
+    expect(shown).to_contain_text("The server did not take the upload. Wait a moment, then upload it again.")
+    expect(shown.get_by_role("button", name="Upload again")).to_be_visible()
+
+
+def test_a_document_dismissed_while_its_token_is_fetched_is_not_uploaded(
     site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
 ) -> None:
     settings = {"websocketUrl": backend.url, "uploadUrl": "uploads", "tokenUrl": "token"}
+    held: list[Route] = []
+    uploads: list[Request] = []
     context.route("**/config.json", lambda route: route.fulfill(json=settings))
-    context.route("**/token", lambda route: route.fulfill(status=403))
+    context.route("**/token", lambda route: route.fulfill(json={"token": "secret"}))
+    page = open_page(site.url)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    context.route("**/token", lambda route: held.append(route), times=1)
+    with page.expect_request("**/token"):
+        choose(page, "a.pdf")
+    page.get_by_role("button", name="Stop watching a.pdf").click()
+    page.on("request", lambda request: uploads.append(request) if request.method == "POST" else None)
+    held[0].fulfill(json={"token": "secret"})
+    page.evaluate("fetch('token').then((response) => response.json())")  # one that is answered later
+    assert uploads == []
+
+
+@pytest.mark.parametrize("answer", [{"status": 403}, {"json": {}}], ids=["403", "no token"])
+def test_who_is_signed_out_cannot_upload(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext, answer: dict[str, Any]
+) -> None:
+    settings = {"websocketUrl": backend.url, "uploadUrl": "uploads", "tokenUrl": "token"}
+    context.route("**/config.json", lambda route: route.fulfill(json=settings))
+    context.route("**/token", lambda route: route.fulfill(**answer))
     page = open_page(site.url)
     choose(page, "a.pdf")
     expect(card(page, "a.pdf")).to_contain_text("You may not upload here. Sign in again and reload the page.")
@@ -376,11 +481,25 @@ def test_a_presigned_upload_that_is_refused_says_so(
     assert card(page, "a.pdf").get_attribute("data-document-id") is None
 
 
+@pytest.mark.parametrize(
+    ("transport", "paths", "offers"),
+    [
+        ({}, ["/local", "/local"], ["docprogress, first", "docprogress, second"]),
+        ({"tokenTransport": "query"}, ["/local?token=first", "/local?token=second"], [None, None]),
+    ],
+    ids=["default", "query"],
+)
 def test_a_token_is_fetched_for_each_connection(
-    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+    site: PageServer,
+    open_page: OpenPage,
+    backend: ScriptedBackend,
+    context: BrowserContext,
+    transport: dict[str, str],
+    paths: list[str],
+    offers: list[str | None],
 ) -> None:
     tokens = iter(["first", "second"])
-    settings = {"websocketUrl": backend.url, "tokenUrl": "token"}
+    settings = {"websocketUrl": backend.url, "tokenUrl": "token", **transport}
     context.route("**/config.json", lambda route: route.fulfill(json=settings))
     context.route("**/token", lambda route: route.fulfill(json={"token": next(tokens)}))
     page = open_page(site.url, "#doc=a")
@@ -390,7 +509,26 @@ def test_a_token_is_fetched_for_each_connection(
     backend.drop_connections()
     backend.reach("a", 1, 4)
     expect_phase(card(page, "a"), "Processing", 25)
-    assert backend.paths == ["/local?token=first", "/local?token=second"]
+    assert (backend.paths, backend.offers) == (paths, offers)
+
+
+def test_who_is_refused_again_and_again_is_told_what_to_do(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    settings = {"websocketUrl": backend.url, "tokenUrl": "token"}
+    context.route("**/config.json", lambda route: route.fulfill(json=settings))
+    context.route("**/token", lambda route: route.fulfill(json={"token": "stale"}))
+    context.clock.install()
+    backend.is_refusing = True
+    page = open_page(site.url)
+    notices = []
+    for _ in range(100):
+        context.clock.run_for(60_000)
+        notices.append(page.locator("#notice").text_content() or "")
+    assert any("keeps refusing the connection. If your sign-in has ended" in notice for notice in notices)
+    expect(page.get_by_role("alert")).to_contain_text("no longer tries. Sign in again, then reload this page.")
+    expect(page.locator("#connection")).to_have_text("Refused")
+    assert len(backend.paths) <= 8
 
 
 def test_who_is_signed_out_is_told_so(

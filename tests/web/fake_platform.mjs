@@ -20,8 +20,9 @@ export class FakePlatform {
     };
   }
 
+  /** Like a browser's, which takes a delay of more than 32 bits for none. */
   setTimeout = (callback, delayMs) => {
-    this.timers.set(++this.#lastTimer, { callback, at: this.nowMs + delayMs });
+    this.timers.set(++this.#lastTimer, { callback, at: this.nowMs + (delayMs < 2 ** 31 ? delayMs : 0) });
     return this.#lastTimer;
   };
 

@@ -28,6 +28,9 @@ const failed = (docId, fields = {}) => ({
   ...fields,
 });
 
+const expired = (docId) =>
+  failed(docId, { errorCode: "FORBIDDEN", message: "The connection has expired. Connect again.", recoverable: true });
+
 let platform;
 let states;
 let client;
@@ -162,6 +165,19 @@ test("a refused request rejects, and a later snapshot is news even if it was kno
   platform.socket.accept();
   platform.socket.push(pages("a", 5, 5));
   assert.deepEqual(updates.map((update) => update.status), ["progress", "error", "progress"]);
+});
+
+test("a new watch of a refused document asks again and does not hear the old refusal", async () => {
+  await connected();
+  const first = watched("a");
+  platform.socket.push(failed("a", { errorCode: "FORBIDDEN" }));
+  await assert.rejects(first.watch.done, { code: "FORBIDDEN" });
+  const second = watched("a");
+  await settle();
+  assert.deepEqual(second.updates, []);
+  assert.deepEqual(platform.socket.asked, ["a", "a"]);
+  platform.socket.push({ status: "pending", docId: "a" });
+  assert.deepEqual(second.updates, [{ status: "pending", docId: "a" }]);
 });
 
 test("a question is asked again until it is answered, also after a recoverable refusal", async () => {
@@ -452,6 +468,79 @@ test("a replacement that fails is tried again while the old connection serves on
   assert.deepEqual(states, ["open"]);
 });
 
+test("a connection that has expired is replaced at once, and no watch hears of it", async () => {
+  let calls = 0;
+  await connected({ token: () => `token${++calls}` });
+  const { updates } = watched("a");
+  platform.socket.push(pages("a", 1, 1));
+  watched("b");
+  const [old] = platform.sockets;
+  old.push(expired("a"));
+  old.push(expired("b"));
+  await platform.advance(0);
+  old.push(expired("b"));
+  await platform.advance(20_000);
+  assert.equal(platform.sockets.length, 2, "one replacement is enough");
+  const replacement = platform.socket;
+  assert.deepEqual(replacement.protocols, ["docprogress", "token2"]);
+  replacement.accept();
+  assert.deepEqual(replacement.asked, ["a", "b"]);
+  replacement.push(pages("a", 2, 2));
+  assert(old.isOpen, "the new connection has no answer for b yet");
+  replacement.push({ status: "pending", docId: "b" });
+  assert(!old.isOpen);
+  assert.deepEqual(updates.map((update) => update.sequence), [1, 2]);
+  assert.deepEqual(states, ["open"]);
+});
+
+test("an expired connection is also noticed when the last watch is stopped", async () => {
+  await connected();
+  watched("a").watch.stop();
+  platform.socket.push(expired("a"));
+  await platform.advance(0);
+  platform.socket.accept();
+  assert.deepEqual(platform.openSockets, [platform.sockets[1]]);
+});
+
+test("a server that takes each new connection for expired is asked ever more rarely", async () => {
+  await connected({ reconnectBaseMs: 1000, reconnectCapMs: 8000 });
+  const { updates } = watched("a");
+  platform.socket.push(expired("a"));
+  await platform.advance(0);
+  for (const delay of [1000, 2000, 4000, 4000]) {
+    const attempts = platform.sockets.length;
+    platform.socket.accept();
+    platform.socket.push(expired("a"));
+    assert(platform.socket.isClosedByClient);
+    platform.sockets[0].push(expired("a"));
+    platform.sockets[0].push({ status: "pong" });
+    await platform.advance(delay - 1);
+    assert.equal(platform.sockets.length, attempts);
+    await platform.advance(1);
+    assert.equal(platform.sockets.length, attempts + 1);
+  }
+  assert(platform.sockets[0].isOpen);
+  assert.deepEqual(updates, []);
+  assert.deepEqual(states, ["open"]);
+});
+
+test("a server that also closes what has expired is not stormed", async () => {
+  connect();
+  watched("a");
+  for (let served = 0, step = 0; step < 600; step++) {
+    await platform.advance(50);
+    if (platform.sockets.length > served) {
+      served = platform.sockets.length;
+      const { socket } = platform;
+      socket.accept();
+      socket.push(expired("a"));
+      await platform.advance(0);
+      socket.drop();
+    }
+  }
+  assert(platform.sockets.length < 15, `${platform.sockets.length} connections in 30 seconds`);
+});
+
 test("losing the old connection during the overlap leaves the new one in charge", async () => {
   await connected({ replaceAfterMs: 1000 });
   watched("a");
@@ -523,12 +612,65 @@ test("one's own machine is reachable offline", async () => {
   }
 });
 
-// --- token ------------------------------------------------------------------------------------------------------------
+test("a delay of more than 32 bits is a long one, and an option that is undefined is none", async () => {
+  for (const replaceAfterMs of [Infinity, 30 * 24 * 60 * MINUTE]) {
+    platform = new FakePlatform();
+    await connected({ replaceAfterMs, replyTimeoutMs: undefined });
+    await platform.advance(MINUTE + 9_000);
+    assert.equal(platform.sockets.length, 1);
+    assert.equal(platform.socket.pings, 1);
+    client.close();
+  }
+});
 
-test("a token function is asked before every connection and travels in the query", async () => {
+// --- address and token --------------------------------------------------------------------------------------------------
+
+test("a function for the address is asked before every connection", async () => {
+  const addresses = [`${URL}?X-Amz-Signature=1`, new globalThis.URL(`${URL}?X-Amz-Signature=2%2F`)];
+  platform.randomValue = 0;
+  await connected({ url: async () => addresses.shift() });
+  platform.socket.drop();
+  await platform.advance(1);
+  assert.deepEqual(
+    platform.sockets.map((socket) => socket.url),
+    [`${URL}?X-Amz-Signature=1`, `${URL}?X-Amz-Signature=2%2F`],
+  );
+});
+
+test("a function for the address that throws is asked again, one that gives no address closes the client", async () => {
+  const answers = [() => Promise.reject(new Error("network")), () => "https://api.example.com/live"];
+  connect({ url: () => answers.shift()() });
+  await settle();
+  assert.deepEqual(states, ["reconnecting ADDRESS_FAILED"]);
+  assert.equal(client.lastError.cause.message, "network");
+  await platform.advance(MINUTE);
+  assert.equal(states.at(-1), "closed ADDRESS_INVALID");
+  assert.equal(platform.sockets.length, 0);
+});
+
+test("offline, an address from a function is used only if it is one's own machine's", async () => {
+  platform.online = false;
+  connect({ url: () => "ws://localhost:4566/live" });
+  await settle();
+  assert.equal(platform.sockets.length, 1);
+  platform.setOnline(false);
+  assert(!platform.socket.isClosedByClient);
+  client.close();
+  states = [];
+  let calls = 0;
+  connect({ url: () => (calls++, URL) });
+  await platform.advance(MINUTE);
+  assert.deepEqual([states, calls, platform.sockets.length], [["reconnecting OFFLINE"], 1, 1]);
+  platform.setOnline(true);
+  await settle();
+  platform.socket.accept();
+  assert.equal(client.state, "open");
+});
+
+test("a token function is asked before every connection and can travel in the query", async () => {
   let calls = 0;
   platform.randomValue = 0;
-  await connected({ url: `${URL}?tenant=7`, token: async () => `token&${++calls}` });
+  await connected({ url: `${URL}?tenant=7`, token: async () => `token&${++calls}`, tokenTransport: "query" });
   platform.socket.drop();
   await platform.advance(1);
   assert.deepEqual(
@@ -538,8 +680,8 @@ test("a token function is asked before every connection and travels in the query
   assert.deepEqual(platform.socket.protocols, []);
 });
 
-test("a token can travel as a subprotocol instead, and then never in the address", async () => {
-  await connected({ token: "ey.J.x", tokenTransport: "subprotocol" });
+test("a token travels as a subprotocol unless told otherwise, and then never in the address", async () => {
+  await connected({ token: "ey.J.x" });
   assert.deepEqual(platform.socket.protocols, ["docprogress", "ey.J.x"]);
   assert.equal(platform.socket.url, URL);
 });
@@ -559,6 +701,101 @@ test("refused authentication slows down to the cap and is told apart", async () 
   platform.socket.accept();
   assert.equal(states.at(-1), "open");
   assert.equal(client.lastError, null);
+});
+
+test("whoever is refused again and again waits ever longer, then gives up for good", async () => {
+  for (const options of [{ token: "stale" }, { url: () => `${URL}?X-Amz-Signature=1` }]) {
+    platform = new FakePlatform();
+    states = [];
+    connect({ ...options, reconnectBaseMs: 2, reconnectCapMs: 10_000, refusalLimit: 3 });
+    const { watch } = watched("a");
+    await settle();
+    for (const delay of [1, 2, 15_000, 30_000, 60_000]) {
+      const attempts = platform.sockets.length;
+      platform.socket.drop();
+      await platform.advance(delay - 1);
+      assert.equal(platform.sockets.length, attempts);
+      await platform.advance(1);
+      assert.equal(platform.sockets.length, attempts + 1);
+    }
+    platform.socket.drop();
+    assert.deepEqual(states, [
+      "reconnecting CONNECTION_LOST",
+      "reconnecting CONNECTION_REFUSED",
+      "closed CONNECTION_REFUSED",
+    ]);
+    await assert.rejects(watch.done, { code: "CONNECTION_REFUSED" });
+    await platform.advance(60 * MINUTE);
+    assert.equal(platform.sockets.length, 6);
+  }
+});
+
+test("what was refused before the network came back does not count", async () => {
+  connect({ token: "good", refusalLimit: 2 });
+  for (let attempt = 1; attempt <= 3; attempt++) {
+    await platform.advance(MINUTE);
+    platform.socket.drop();
+  }
+  assert.equal(states.at(-1), "reconnecting CONNECTION_REFUSED");
+  platform.setOnline(false);
+  platform.setOnline(true);
+  await settle();
+  platform.socket.drop();
+  assert.equal(states.at(-1), "reconnecting CONNECTION_LOST");
+});
+
+test("a token or an address that cannot be had is no refusal", async () => {
+  const never = () => new Promise(() => {});
+  const fails = () => Promise.reject(new Error("network"));
+  for (const [options, reported] of [
+    [{ token: fails }, "reconnecting TOKEN_FAILED"],
+    [{ url: fails }, "reconnecting ADDRESS_FAILED"],
+    [{ token: never, connectTimeoutMs: 1000 }, "reconnecting CONNECTION_LOST"],
+  ]) {
+    states = [];
+    connect(options);
+    await platform.advance(10 * MINUTE);
+    assert.deepEqual(states, [reported]);
+    client.close();
+  }
+  const tokens = [fails, fails, fails, () => "a", () => "b", () => "c"];
+  states = [];
+  connect({ token: () => (tokens.shift() ?? fails)(), refusalLimit: 3 });
+  for (const code of ["CONNECTION_LOST", "CONNECTION_LOST", "CONNECTION_REFUSED"]) {
+    const attempts = platform.sockets.length;
+    while (platform.sockets.length === attempts) {
+      await platform.advance(1000);
+    }
+    platform.socket.drop();
+    assert.equal(states.at(-1), `reconnecting ${code}`);
+  }
+  await platform.advance(MINUTE);
+  assert.equal(states.at(-1), "reconnecting TOKEN_FAILED");
+});
+
+test("a refused replacement closes nothing while the old connection serves on", async () => {
+  for (const isReplacementUnderWay of [false, true]) {
+    platform = new FakePlatform();
+    platform.randomValue = 0;
+    states = [];
+    await connected({ token: "stale", replaceAfterMs: 1000, reconnectCapMs: 1000, refusalLimit: 1 });
+    const [old] = platform.sockets;
+    for (const delay of [1000, 1000, 2000, 4000]) {
+      await platform.advance(delay);
+      platform.socket.drop();
+    }
+    assert.deepEqual(states, ["open"]);
+    if (isReplacementUnderWay) {
+      await platform.advance(8000);
+    }
+    assert.equal(platform.sockets.length, isReplacementUnderWay ? 6 : 5);
+    old.drop();
+    if (isReplacementUnderWay) {
+      assert.equal(states.at(-1), "reconnecting CONNECTION_REFUSED");
+      platform.socket.drop();
+    }
+    assert.equal(states.at(-1), "closed CONNECTION_REFUSED");
+  }
 });
 
 test("an open connection in between makes later failures no refusal", async () => {
@@ -606,7 +843,7 @@ test("an address or token that the browser refuses closes the client", async () 
       throw new SyntaxError("invalid subprotocol");
     }
   };
-  connect({ token: "not a token", tokenTransport: "subprotocol" });
+  connect({ token: "not a token" });
   await settle();
   assert.deepEqual(states, ["closed ADDRESS_INVALID"]);
 });
@@ -631,6 +868,7 @@ test("close ends every watch, and nothing happens afterwards", async () => {
 test("a token that comes after close opens nothing", async () => {
   let give;
   connect({ token: () => new Promise((resolve) => (give = resolve)) });
+  await settle();
   client.close();
   give("late");
   await settle();
@@ -638,14 +876,26 @@ test("a token that comes after close opens nothing", async () => {
 });
 
 test("close during any phase leaves nothing behind", async () => {
+  const closeWhen = (state) => ({ onStateChange: (now) => now === state && client.close() });
   const phases = {
-    "token pending": async () => connect({ token: () => new Promise(() => {}) }),
+    "address pending": async () => connect({ url: () => new Promise(() => {}) }),
+    "token pending": async () => (connect({ token: () => new Promise(() => {}) }), settle()),
     connecting: async () => (connect(), settle()),
     "waiting to retry": async () => (await connected(), platform.socket.drop()),
     "waiting for an answer": async () => (await connected(), watched("a")),
     "waiting for a pong": async () => (await connected(), platform.advance(MINUTE)),
     overlapping: async () => (await connected({ replaceAfterMs: 10 }), watched("a"), platform.advance(10)),
+    expired: async () => (await connected(), watched("a"), platform.socket.push(expired("a"))),
     offline: async () => (await connected(), platform.setOnline(false)),
+    "told that it is open": async () => connected(closeWhen("open")),
+    "told that it is lost": async () => (await connected(closeWhen("reconnecting")), platform.socket.drop()),
+    "told that it is lost while overlapping": async () => {
+      await connected({ replaceAfterMs: 10, ...closeWhen("reconnecting") });
+      await platform.advance(10);
+      platform.sockets[0].drop();
+    },
+    "told that it is offline": async () => (await connected(closeWhen("reconnecting")), platform.setOnline(false)),
+    "told that it is closed": async () => connect({ token: () => null, ...closeWhen("closed") }),
   };
   for (const [phase, enter] of Object.entries(phases)) {
     platform = new FakePlatform();
