@@ -1,4 +1,4 @@
-"""Emulators for the tests of the local stack, and the real program deployed once for everybody."""
+"""Emulators for the tests of the local stack, and the real program deployed on them: once with each configuration."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from local.emulator import CREDENTIALS, NO_PROFILE, REGION, Emulator
 from local.stack import local_stack
+from tests.oidc_server import AUDIENCE, OidcServer
+
+ORIGIN = "https://app.example.com"
 
 
 @dataclass(frozen=True)
@@ -25,19 +28,28 @@ class DeployedStack:
     Attributes:
         outputs: The program's stack outputs.
         emulator: What it stands on; `emulator.log()` shows why something failed.
+        issuer: Whose tokens it takes; None: it asks for no token.
     """
 
     outputs: Mapping[str, Any]
     emulator: Emulator
     _cleanup: contextlib.ExitStack = field(repr=False)
+    issuer: OidcServer | None = None
+    _clients: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def client(self, service: str) -> Any:
-        """A boto3 client with root credentials, closed with the stack."""
-        return boto3_client(service, self.emulator.endpoint_url, self._cleanup)
+        """The boto3 client of a service with root credentials, closed with the stack."""
+        if service not in self._clients:  # with its model of the service it is slow to make, and never small
+            self._clients[service] = boto3_client(service, self.emulator.endpoint_url, self._cleanup)
+        return self._clients[service]
 
     def connect(self, query: str = "", **options: Any) -> ClientConnection:
         """A WebSocket connection, to be closed by the caller: `with stack.connect() as connection`."""
         return connect(self.outputs["websocketUrl"] + query, **options)
+
+    def connect_with(self, token: str, **options: Any) -> ClientConnection:
+        """A connection of a page that is allowed, for whom the token was issued to."""
+        return self.connect(f"?token={token}", **{"origin": ORIGIN, **options})
 
 
 def boto3_client(service: str, endpoint_url: str, cleanup: contextlib.ExitStack) -> Any:
@@ -58,10 +70,48 @@ def _no_profile() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def deployed(config: Mapping[str, str], issuer: OidcServer | None = None) -> Iterator[DeployedStack]:
+    with local_stack(config=config) as running, contextlib.ExitStack() as cleanup:
+        yield DeployedStack(running.outputs, running.emulator, cleanup, issuer)
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[DeployedStack]:
-    with local_stack() as running, contextlib.ExitStack() as cleanup:
-        yield DeployedStack(running.outputs, running.emulator, cleanup)
+    with deployed({}) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def stream_stack() -> Iterator[DeployedStack]:
+    with deployed({"fanOut": "stream"}) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def iam_stack() -> Iterator[DeployedStack]:
+    with deployed({"authorization": "AWS_IAM"}) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Iterator[OidcServer]:
+    with OidcServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def jwt_stack(issuer: OidcServer) -> Iterator[DeployedStack]:
+    config = {
+        "authorization": "JWT",
+        "jwtIssuer": issuer.issuer,
+        "jwtAudience": AUDIENCE,
+        "jwtTokenSource": "querystring",
+        "allowedOrigins": f'["{ORIGIN}"]',
+        "documentUploads": "true",
+    }
+    with deployed(config, issuer) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +129,7 @@ def aws(emulator: Emulator) -> Iterator[Any]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"stack", "emulator"} & set(getattr(item, "fixturenames", ())):
+        if {"stack", "stream_stack", "iam_stack", "jwt_stack", "emulator"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("emulator")
 
 

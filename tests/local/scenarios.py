@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from websockets.sync.client import ClientConnection
 
+from local.emulator import REGION
 from local.sample_pdf import write_sample_pdf
+from progress.store import ProgressStore
 
 # A cold Lambda on a busy two-core machine; a message that has not come by then does not come.
 PATIENCE_SECONDS = 30.0
@@ -33,11 +39,19 @@ def receive(connection: ClientConnection, timeout: float = PATIENCE_SECONDS) -> 
     return message
 
 
-def receive_to_the_end(connection: ClientConnection) -> list[Message]:
-    messages = [receive(connection)]
+def receive_to_the_end(connection: ClientConnection, timeout: float = PATIENCE_SECONDS) -> list[Message]:
+    """timeout: for each message."""
+    messages = [receive(connection, timeout)]
     while messages[-1]["status"] not in FINAL:
-        messages.append(receive(connection))
+        messages.append(receive(connection, timeout))
     return messages
+
+
+def signed(url: str, credentials: Credentials) -> str:
+    """The WebSocket URL of a stack with AWS_IAM, for whom the credentials belong to; good for a minute."""
+    request = AWSRequest("GET", url.replace("ws://", "http://", 1))
+    SigV4QueryAuth(credentials, "execute-api", REGION, expires=60).add_auth(request)
+    return request.url.replace("http://", "ws://", 1)
 
 
 def pdf(folder: Path, pages: int = 3) -> bytes:
@@ -50,6 +64,20 @@ def upload(stack: Any, document_id: str, body: bytes, **metadata: str) -> None:
     stack.client("s3").put_object(
         Bucket=stack.outputs["documentsBucket"], Key=f"{document_id}.pdf", Body=body, Metadata=metadata
     )
+
+
+def expect(stack: Any, document_id: str, *, owner: str) -> None:
+    ProgressStore(stack.client("dynamodb"), stack.outputs["tableName"]).expect(document_id, owner=owner)
+
+
+def upload_form(stack: Any, *, token: str | None) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(stack.outputs["uploadUrl"], b'{"fileName":"Report.pdf"}', headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
+        form: dict[str, Any] = json.load(response)
+    return form
 
 
 def rows(stack: Any, partition: str) -> list[Mapping[str, Any]]:

@@ -5,24 +5,12 @@ Does not prove the order and the retries of a real DynamoDB stream.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from local.stack import local_stack
 from tests.local.conftest import DeployedStack
 from tests.local.scenarios import ask, pdf, receive_to_the_end, upload
 
 
-@pytest.fixture(scope="module")
-def stream_stack() -> Iterator[DeployedStack]:
-    with local_stack(config={"fanOut": "stream"}) as running, contextlib.ExitStack() as cleanup:
-        yield DeployedStack(running.outputs, running.emulator, cleanup)
-
-
-@pytest.mark.emulator
 def test_a_watcher_hears_start_and_end_from_the_stream(stream_stack: DeployedStack, tmp_path: Path) -> None:
     with stream_stack.connect() as connection:
         ask(connection, action="progress", docId="streamed")
@@ -33,7 +21,6 @@ def test_a_watcher_hears_start_and_end_from_the_stream(stream_stack: DeployedSta
     assert sequences == sorted(set(sequences))
 
 
-@pytest.mark.emulator
 def test_an_unreadable_file_is_told_from_the_stream_too(stream_stack: DeployedStack) -> None:
     with stream_stack.connect() as connection:
         ask(connection, action="progress", docId="unreadable")
@@ -41,7 +28,6 @@ def test_an_unreadable_file_is_told_from_the_stream_too(stream_stack: DeployedSt
         assert receive_to_the_end(connection)[-1]["errorCode"] == "PROCESSING_FAILED"
 
 
-@pytest.mark.emulator
 def test_the_worker_may_not_post_by_itself(stream_stack: DeployedStack) -> None:
     function = "docprogress-local-documents-processor"
     configuration = stream_stack.client("lambda").get_function_configuration(FunctionName=function)
