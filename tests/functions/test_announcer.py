@@ -143,6 +143,14 @@ def test_totals_add_up_and_are_taken_once() -> None:
     assert hall.announcer.take_totals().report == DeliveryReport()
 
 
+def test_totals_that_nobody_takes_do_not_grow_for_ever() -> None:
+    hall = Hall()
+    for _ in range(10_100):
+        hall.announcer.announce(state(), 2.0)
+
+    assert len(hall.announcer.take_totals().fan_out_milliseconds) == 10_000
+
+
 def test_totals_of_parallel_announcements_lose_nothing() -> None:
     hall = Hall()
     hall.admit("c1")
