@@ -5,7 +5,9 @@ A living worker writes at least every 20 seconds, however long a page takes.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -15,6 +17,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from progress.aws import Publisher, publisher
 from progress.document import ErrorCode, Failure
 from progress.settings import WatchdogSettings
+from progress.store import SilentDocument
 from progress.telemetry import NAMESPACE, add_announcements, flush
 from progress.tracker import FINAL_DELIVERY_SECONDS
 
@@ -23,7 +26,9 @@ metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"progress"})
 
 # What kills one worker often kills many; their watchers must not wait for one another.
-_ANNOUNCED_AT_ONCE = 16
+_ENDED_AT_ONCE = 16
+# For the write before an announcement, which boto3 may have to repeat, and for the return after it.
+_RESERVED_SECONDS = 10.0
 
 STALLED = Failure(
     "The worker stopped before the document was done. Try again.",
@@ -32,10 +37,14 @@ STALLED = Failure(
 )
 
 
-def handler(_event: object, _context: object) -> dict[str, Any]:
+def handler(_event: object, context: Any) -> dict[str, Any]:
     reporter = publisher()
     try:
-        stalled = end_stalled(reporter, WatchdogSettings.from_environment().stall_timeout_seconds)
+        stalled = end_stalled(
+            reporter,
+            WatchdogSettings.from_environment().stall_timeout_seconds,
+            remaining_seconds=lambda: float(context.get_remaining_time_in_millis()) / 1000,
+        )
     finally:
         if reporter.announcer is not None:
             add_announcements(metrics, reporter.announcer)
@@ -43,23 +52,42 @@ def handler(_event: object, _context: object) -> dict[str, Any]:
     return {"stalled": stalled}
 
 
-def end_stalled(reporter: Publisher, stall_timeout_seconds: float) -> list[str]:
-    """Publish PROCESSING_STALLED for every silent document; returns their ids.
+def end_stalled(
+    reporter: Publisher,
+    stall_timeout_seconds: float,
+    *,
+    remaining_seconds: Callable[[], float] = lambda: float("inf"),
+) -> list[str]:
+    """Publish PROCESSING_STALLED for every silent document there is time for; returns their ids.
+
+    The others stay as they are: the next minute finds them again, and nobody would find one that has ended untold.
 
     Raises:
         DeliveryRefused: after all of them were ended and everybody was told who could be.
     """
-    stalled = []
-    with ThreadPoolExecutor(_ANNOUNCED_AT_ONCE) as pool:
-        announcements = []
-        for silent in reporter.store.silent_documents(stall_timeout_seconds):
+    stalled: list[str] = []
+    results: list[Future[None]] = []
+    free = threading.Semaphore(_ENDED_AT_ONCE)
+
+    def end(silent: SilentDocument) -> None:
+        try:
             state = reporter.store.end_silent(silent, STALLED)
             if state is None:
-                continue
+                return
             stalled.append(silent.document_id)
             logger.warning("Stalled", document_id=silent.document_id, silent_since=silent.updated_at)
-            announcements.append(pool.submit(reporter.announce, state, FINAL_DELIVERY_SECONDS))
+            reporter.announce(state, FINAL_DELIVERY_SECONDS)
+        finally:
+            free.release()
+
+    with ThreadPoolExecutor(_ENDED_AT_ONCE) as pool:
+        for silent in reporter.store.silent_documents(stall_timeout_seconds):
+            free.acquire()
+            if remaining_seconds() < FINAL_DELIVERY_SECONDS + _RESERVED_SECONDS:
+                logger.warning("Left to the next minute", document_id=silent.document_id)
+                break
+            results.append(pool.submit(end, silent))
     metrics.add_metric("DocumentsStalled", MetricUnit.Count, len(stalled))
-    for announcement in announcements:
-        announcement.result()
+    for result in results:
+        result.result()
     return stalled

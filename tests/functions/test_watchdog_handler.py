@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +15,8 @@ import stall_watchdog
 from progress.delivery import DeliveryRefused, DeliveryReport
 from progress.document import DocumentState, ErrorCode, Failure, Status
 from progress.store import SilentDocument
+from progress.tracker import StoreUnavailable
+from tests.functions.fakes import eventually
 
 
 @dataclass
@@ -21,7 +26,10 @@ class Reporter:
     silent: list[str]
     heard_of: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    unwritable: set[str] = field(default_factory=set)
     told: list[DocumentState] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    during: Callable[[], object] = lambda: None
     announcer: None = None
 
     @property
@@ -35,6 +43,9 @@ class Reporter:
     def end_silent(self, silent: SilentDocument, failure: Failure) -> DocumentState | None:
         if silent.document_id in self.heard_of:
             return None
+        if silent.document_id in self.unwritable:
+            raise StoreUnavailable
+        self.ended.append(silent.document_id)
         return DocumentState(
             document_id=silent.document_id,
             status=Status.ERROR,
@@ -47,11 +58,12 @@ class Reporter:
     def announce(self, state: DocumentState, deadline_seconds: float) -> None:
         if state.document_id in self.refused:
             raise DeliveryRefused(403, DeliveryReport(failed=1), "c", "")
+        self.during()
         self.told.append(state)
 
 
-def end_stalled(reporter: Any) -> list[str]:
-    return stall_watchdog.end_stalled(reporter, 120)
+def end_stalled(reporter: Any, **arguments: Any) -> list[str]:
+    return stall_watchdog.end_stalled(reporter, 120, **arguments)
 
 
 def test_watchers_of_a_silent_document_are_told_that_they_may_try_again() -> None:
@@ -73,3 +85,46 @@ def test_a_refusal_is_raised_after_all_the_others_were_told() -> None:
     with pytest.raises(DeliveryRefused):
         end_stalled(reporter)
     assert sorted(state.document_id for state in reporter.told) == ["b", "c"]
+
+
+def test_a_document_that_cannot_be_ended_keeps_no_other_from_its_end() -> None:
+    reporter = Reporter(["a", "b", "c"], unwritable={"a"})
+    with pytest.raises(StoreUnavailable):
+        end_stalled(reporter)
+    assert sorted(state.document_id for state in reporter.told) == ["b", "c"]
+
+
+def test_no_document_is_ended_long_before_its_watchers_are_told() -> None:
+    released = threading.Event()
+    reporter = Reporter([str(number) for number in range(100)], during=lambda: released.wait(10))
+    with ThreadPoolExecutor(1) as pool:
+        stalled = pool.submit(end_stalled, reporter)
+        assert eventually(lambda: len(reporter.ended) == 16)
+        time.sleep(0.05)
+        assert len(reporter.ended) == 16, "the time-out may come before the others are told"
+        released.set()
+        assert len(stalled.result(10)) == 100
+    assert len(reporter.told) == 100
+
+
+def test_documents_there_is_no_time_to_tell_of_are_left_to_the_next_minute() -> None:
+    reporter = Reporter([str(number) for number in range(100)])
+    seconds = iter(range(60, 0, -1))
+
+    stalled = end_stalled(reporter, remaining_seconds=lambda: next(seconds))
+
+    assert 0 < len(stalled) < 60
+    assert next(seconds) >= 10, "an announcement that has begun may take ten seconds"
+    assert sorted(stalled) == sorted(reporter.ended) == sorted(state.document_id for state in reporter.told)
+
+
+def test_the_time_left_is_lambdas(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Context:
+        def get_remaining_time_in_millis(self) -> int:
+            return 1500
+
+    reporter = Reporter(["a"])
+    monkeypatch.setattr(stall_watchdog, "publisher", lambda: reporter)
+
+    assert stall_watchdog.handler({}, Context()) == {"stalled": []}
+    assert reporter.ended == []
