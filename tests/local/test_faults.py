@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,22 @@ with publisher().tracker("killed") as tracker:
 """
 
 
-def test_a_document_whose_worker_is_killed_reaches_a_terminal_state(stack: Stack) -> None:
-    function_name = "docprogress-local-stall-watchdog"
+WATCHDOG = "docprogress-local-stall-watchdog"
+
+
+@pytest.fixture
+def impatient_watchdog(stack: Stack) -> Iterator[None]:
+    """Gives documents up after a second; not for long, since the emulator calls it each minute for all tests."""
     functions = stack.client("lambda")
-    environment = functions.get_function_configuration(FunctionName=function_name)["Environment"]["Variables"]
-    functions.update_function_configuration(
-        FunctionName=function_name, Environment={"Variables": {**environment, "STALL_TIMEOUT_SECONDS": "1"}}
-    )
+    before = functions.get_function_configuration(FunctionName=WATCHDOG)["Environment"]["Variables"]
+    impatient = {**before, "STALL_TIMEOUT_SECONDS": "1"}
+    functions.update_function_configuration(FunctionName=WATCHDOG, Environment={"Variables": impatient})
+    yield
+    functions.update_function_configuration(FunctionName=WATCHDOG, Environment={"Variables": before})
+
+
+@pytest.mark.usefixtures("impatient_watchdog")
+def test_a_document_whose_worker_is_killed_reaches_a_terminal_state(stack: Stack) -> None:
     with stack.connect() as connection:
         ask(connection, action="progress", docId="killed")
         worker = subprocess.Popen([sys.executable, "-c", WORKER], env=_worker_environment(stack))
@@ -53,7 +63,7 @@ def test_a_document_whose_worker_is_killed_reaches_a_terminal_state(stack: Stack
             worker.wait()
 
         def given_up() -> bool:
-            answer = functions.invoke(FunctionName=function_name, Payload=b"{}")
+            answer = stack.client("lambda").invoke(FunctionName=WATCHDOG, Payload=b"{}")
             return "killed" in json.load(answer["Payload"])["stalled"]
 
         assert eventually(given_up)
