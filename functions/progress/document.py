@@ -67,6 +67,17 @@ class DocumentState:
         return self.status in (Status.STARTED, Status.PROGRESS)
 
 
+class Tally(NamedTuple):
+    """What one worker has counted of a run, so that pages whose answer was lost are not counted again.
+
+    worker: names the worker among all that are on the run. Short: the state's row holds the tallies of all.
+    counted: its pages in the table, as far as it was told; the table may know of more.
+    """
+
+    worker: str
+    counted: int = 0
+
+
 class Connection(NamedTuple):
     """expires_at: epoch seconds; principal_id: None on a stack without authorization."""
 

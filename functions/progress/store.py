@@ -7,6 +7,7 @@
 |              |                    |                   | expires_at                                               |
 | state        | DOCUMENT#{docId}   | STATE             | status, sequence, pages_processed, total_pages, run_id,  |
 |              |                    |                   | attempt, write_id (the last write's, to know its echo),  |
+|              |                    |                   | tallies (pages by worker, of those at work),             |
 |              |                    |                   | published_at (ms), updated_at (ms), owner, error_code,   |
 |              |                    |                   | error_message, recoverable, active_shard, expires_at     |
 
@@ -25,14 +26,14 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, CredentialRetrievalError, HTTPClientError
 
-from progress.document import Connection, DocumentState, ErrorCode, Failure, Status, Subscription
+from progress.document import Connection, DocumentState, ErrorCode, Failure, Status, Subscription, Tally
 from progress.tracker import AlreadyProcessed, BeingProcessed, StoreUnavailable, Superseded
 
 if TYPE_CHECKING:
@@ -288,8 +289,9 @@ class ProgressStore:
         total_pages: int,
         owner: str | None,
         abandoned_after_seconds: float,
+        write_id: str | None = None,
     ) -> DocumentState:
-        values = {
+        values: dict[str, Any] = {
             ":run": {"S": run_id},
             ":zero": {"N": "0"},
             ":total": {"N": str(total_pages)},
@@ -297,9 +299,10 @@ class ProgressStore:
             ":shard": {"S": f"ACTIVE#{_shard(document_id)}"},
             ":error": {"S": Status.ERROR.value},
             ":true": {"BOOL": True},
+            ":nobody": {"M": {}},
         }
         sets = (
-            "total_pages = :total, pages_processed = :zero, run_id = :run, active_shard = :shard,"
+            "total_pages = :total, pages_processed = :zero, run_id = :run, active_shard = :shard, tallies = :nobody,"
             " attempt = if_not_exists(attempt, :zero) + :one"
         )
         removes = ["error_code", "error_message", "recoverable"]
@@ -322,6 +325,7 @@ class ProgressStore:
                 ),
                 names=names,
                 values=values,
+                write_id=write_id,
             )
         except _ConditionFailed as failed:
             found = state_of(failed.item)
@@ -330,18 +334,36 @@ class ProgressStore:
             raise AlreadyProcessed(f"run {run_id} of document {document_id!r} has ended") from None
 
     def advance(
-        self, document_id: str, *, run_id: str, attempt: int | None = None, pages: int, not_within_seconds: float
+        self,
+        document_id: str,
+        *,
+        run_id: str,
+        attempt: int | None = None,
+        pages: int,
+        not_within_seconds: float,
+        tally: Tally | None = None,
     ) -> DocumentState | None:
         condition, values = _held(run_id, attempt)
         if not_within_seconds:
             condition += " AND published_at <= :due"
             values[":due"] = {"N": str(self._now_ms() - int(not_within_seconds * 1000))}
-        try:
-            return self._publish(document_id, Status.PROGRESS, add_pages=pages, condition=condition, values=values)
-        except _ConditionFailed as failed:
-            if failed.item and _is_held(state_of(failed.item), run_id, attempt):
-                return None
-            raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
+        while True:
+            try:
+                return self._publish(
+                    document_id, Status.PROGRESS, add_pages=pages, tally=tally, condition=condition, values=values
+                )
+            except _ConditionFailed as failed:
+                if not _is_held(failed.item, run_id, attempt):
+                    raise _superseded(document_id, run_id) from None
+                missed = _missed(failed.item, tally)
+                if tally is None or missed == 0:
+                    return None
+                if missed < 0:
+                    raise _superseded(document_id, run_id) from None
+                if missed >= pages:
+                    return state_of(failed.item)
+                # An earlier write was made after all: the rest of the pages are still to be counted.
+                pages, tally = pages - missed, tally._replace(counted=tally.counted + missed)
 
     def heartbeat(self, document_id: str, *, run_id: str, attempt: int | None = None) -> None:
         condition, values = _held(run_id, attempt)
@@ -354,16 +376,47 @@ class ProgressStore:
                 ExpressionAttributeValues={**values, **_ACTIVE_VALUES, ":now_ms": {"N": str(self._now_ms())}},
             )
         except _ConditionFailed:
-            raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
+            raise _superseded(document_id, run_id) from None
 
     def finish(
-        self, document_id: str, *, run_id: str, attempt: int | None = None, pages: int, failure: Failure | None
+        self,
+        document_id: str,
+        *,
+        run_id: str,
+        attempt: int | None = None,
+        pages: int,
+        failure: Failure | None,
+        tally: Tally | None = None,
+        write_id: str | None = None,
     ) -> DocumentState:
         condition, values = _held(run_id, attempt)
-        try:
-            return self._end(document_id, failure, add_pages=pages, condition=condition, values=values)
-        except _ConditionFailed:
-            raise Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced") from None
+        while True:
+            try:
+                return self._end(
+                    document_id,
+                    failure,
+                    add_pages=pages,
+                    tally=tally,
+                    condition=condition,
+                    values=values,
+                    write_id=write_id,
+                )
+            except _ConditionFailed as failed:
+                missed = _missed(failed.item, tally)
+                if tally is None or missed <= 0 or not _is_held(failed.item, run_id, attempt):
+                    raise _superseded(document_id, run_id) from None
+                pages, tally = max(0, pages - missed), tally._replace(counted=tally.counted + missed)
+
+    def leave(self, document_id: str, *, run_id: str, worker: str) -> None:
+        """Forget the tally of a worker that counts no more, so that the row does not grow with all who ever did."""
+        with suppress(_ConditionFailed):
+            self._update(
+                document_id,
+                UpdateExpression="REMOVE tallies.#worker",
+                ConditionExpression="run_id = :run AND attribute_exists(tallies.#worker)",
+                ExpressionAttributeNames={"#worker": worker},
+                ExpressionAttributeValues={":run": {"S": run_id}},
+            )
 
     # --- documents whose worker is silent ---
 
@@ -403,6 +456,8 @@ class ProgressStore:
         condition: str,
         values: Mapping[str, Any],
         add_pages: int = 0,
+        tally: Tally | None = None,
+        write_id: str | None = None,
     ) -> DocumentState:
         sets = ""
         if failure:
@@ -417,10 +472,12 @@ class ProgressStore:
             document_id,
             Status.ERROR if failure else Status.COMPLETE,
             add_pages=add_pages,
+            tally=tally,
             sets=sets,
-            removes=["active_shard"],
+            removes=["active_shard", "tallies"],
             condition=condition,
             values=values,
+            write_id=write_id,
         )
 
     def _publish(
@@ -432,12 +489,15 @@ class ProgressStore:
         values: Mapping[str, Any],
         sets: str = "",
         add_pages: int = 0,
+        tally: Tally | None = None,
         removes: Sequence[str] = (),
         names: Mapping[str, str] | None = None,
+        write_id: str | None = None,
     ) -> DocumentState:
         """One conditional write of a state that watchers will hear of, under the next sequence."""
         now_ms = self._now_ms()
-        write_id = uuid.uuid4().hex
+        write_id = write_id or uuid.uuid4().hex
+        names = {"#status": "status", "#sequence": "sequence", **(names or {})}
         expression = (
             "SET #status = :status, #sequence = if_not_exists(#sequence, :none) + :one,"
             " updated_at = :now_ms, published_at = :now_ms, expires_at = :expires, write_id = :write"
@@ -454,6 +514,17 @@ class ProgressStore:
         }
         if sets:
             expression += f", {sets}"
+        if add_pages and tally:
+            # boto3 repeats a write whose answer was lost, and write_id is another's if one wrote meanwhile.
+            names["#worker"] = tally.worker
+            if "tallies" not in removes:
+                expression += ", tallies.#worker = :after"
+                values[":after"] = {"N": str(tally.counted + add_pages)}
+            if tally.counted:
+                condition += " AND tallies.#worker = :counted"
+                values[":counted"] = {"N": str(tally.counted)}
+            else:
+                condition += " AND attribute_not_exists(tallies.#worker)"
         if removes:
             expression += f" REMOVE {', '.join(removes)}"
         if add_pages:
@@ -464,7 +535,7 @@ class ProgressStore:
                 document_id,
                 UpdateExpression=expression,
                 ConditionExpression=f"({condition}) AND (attribute_not_exists(write_id) OR write_id <> :write)",
-                ExpressionAttributeNames={"#status": "status", "#sequence": "sequence", **(names or {})},
+                ExpressionAttributeNames=names,
                 ExpressionAttributeValues=values,
             )
         except _ConditionFailed as failed:
@@ -510,8 +581,22 @@ def _held(run_id: str, attempt: int | None) -> tuple[str, dict[str, Any]]:
     return condition, values
 
 
-def _is_held(state: DocumentState, run_id: str, attempt: int | None) -> bool:
+def _is_held(item: Item, run_id: str, attempt: int | None) -> bool:
+    if not item:
+        return False
+    state = state_of(item)
     return state.is_active and state.run_id == run_id and attempt in (None, state.attempt)
+
+
+def _superseded(document_id: str, run_id: str) -> Superseded:
+    return Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced")
+
+
+def _missed(item: Item, tally: Tally | None) -> int:
+    """How many more of a worker's pages the row has than the worker knows; below 0 if a new start has cleared them."""
+    if tally is None:
+        return 0
+    return int(item.get("tallies", {}).get("M", {}).get(tally.worker, {"N": 0})["N"]) - tally.counted
 
 
 @contextmanager

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
-from progress.document import DocumentState, Failure
+from progress.document import MAX_DOCUMENT_ID_LENGTH, DocumentState, Failure, Tally, is_document_id
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,10 @@ class Superseded(Exception):
 
 
 class StoreUnavailable(Exception):
-    """The write was not made, and may be tried again."""
+    """The table gave no answer, so a write may have been made or not.
+
+    It may be tried again: a start or an end under the same write_id, pages with the same tally.
+    """
 
 
 _Written = TypeVar("_Written")
@@ -58,6 +63,9 @@ class StateStore(Protocol):
     """What the rules need of a table. Every method may raise StoreUnavailable.
 
     attempt: the attempt of the run that `start` began; None to write whatever attempt is on.
+    tally: whose pages these are. However often and in whatever portions the worker repeats them, each is
+        counted once. None: they are counted with each call.
+    write_id: names the write, so that a repeated one is known for what it is. None: a new one.
     """
 
     def start(
@@ -68,12 +76,20 @@ class StateStore(Protocol):
         total_pages: int,
         owner: str | None,
         abandoned_after_seconds: float,
+        write_id: str | None = None,
     ) -> DocumentState:
         """Begin a run, or one that was not written for so long. Raises AlreadyProcessed or BeingProcessed."""
         ...
 
     def advance(
-        self, document_id: str, *, run_id: str, attempt: int | None = None, pages: int, not_within_seconds: float
+        self,
+        document_id: str,
+        *,
+        run_id: str,
+        attempt: int | None = None,
+        pages: int,
+        not_within_seconds: float,
+        tally: Tally | None = None,
     ) -> DocumentState | None:
         """Add pages. None, and nothing written, when the document was published within so many seconds,
         by whichever worker. Raises Superseded."""
@@ -84,9 +100,21 @@ class StateStore(Protocol):
         ...
 
     def finish(
-        self, document_id: str, *, run_id: str, attempt: int | None = None, pages: int, failure: Failure | None
+        self,
+        document_id: str,
+        *,
+        run_id: str,
+        attempt: int | None = None,
+        pages: int,
+        failure: Failure | None,
+        tally: Tally | None = None,
+        write_id: str | None = None,
     ) -> DocumentState:
         """Add pages and end the run. Raises Superseded."""
+        ...
+
+    def leave(self, document_id: str, *, run_id: str, worker: str) -> None:
+        """Forget the tally of a worker whose every page is known to be counted."""
         ...
 
 
@@ -96,6 +124,8 @@ Deliver = Callable[[DocumentState, float], object]
 
 class ProgressTracker:
     """Reports the progress of one document from one worker. Use it in a `with`, or end it yourself.
+
+    A tracker that is dropped without an end falls silent, and the watchdog ends its document.
 
     ```python
     with progress_tracker("invoice-7") as tracker:
@@ -136,6 +166,11 @@ class ProgressTracker:
         remaining_seconds: Callable[[], float] = lambda: float("inf"),
         retry_follows: bool = False,
     ) -> None:
+        if not is_document_id(document_id):
+            raise ValueError(
+                f"document_id is {document_id!r}; it is a string of 1 to {MAX_DOCUMENT_ID_LENGTH} characters without"
+                " control characters, or nobody could watch it."
+            )
         if joined and run_id is None:
             raise ValueError("A joined tracker needs the run_id of the run it counts pages for.")
         self.document_id = document_id
@@ -150,9 +185,13 @@ class ProgressTracker:
 
         self._started = joined
         self._attempt: int | None = None
+        self._start_id = uuid.uuid4().hex
+        # A document's row holds one for each worker: 48 bits are enough to tell thousands apart.
+        self._tally = Tally(secrets.token_urlsafe(6))
         self._ended = False
         self._changed = threading.Condition()
         self._pending_pages = 0
+        self._last_written_at = time.monotonic()
         self._due_at = time.monotonic() + (0.0 if joined else self._interval_seconds)
         self._sender: threading.Thread | None = None
         self._sender_error: Exception | None = None
@@ -163,10 +202,9 @@ class ProgressTracker:
         Raises:
             AlreadyProcessed: this run has ended: a repeated event.
             BeingProcessed: another worker is on this run; try again later.
-            ValueError: total_pages is below 1.
+            ValueError: total_pages is no whole number from 1 up.
         """
-        if total_pages < 1:
-            raise ValueError(f"total_pages is {total_pages}; a document to process has at least 1 page.")
+        _require_count("total_pages", total_pages, least=1)
         state = self._begin(total_pages)
         self._due_at = time.monotonic() + self._interval_seconds
         self._start_sender()
@@ -178,7 +216,9 @@ class ProgressTracker:
         Raises:
             Superseded: the document has ended or was started anew elsewhere; stop working on it.
             DeliveryRefused: an earlier update could not be sent for a reason that will not pass.
+            ValueError: pages is no whole number from 0 up.
         """
+        _require_count("pages", pages, least=0)
         self._require_started("advance")
         with self._changed:
             self._raise_sender_error()
@@ -241,36 +281,56 @@ class ProgressTracker:
             total_pages=total_pages,
             owner=self.owner,
             abandoned_after_seconds=ABANDONED_AFTER_SECONDS,
+            write_id=self._start_id,
         )
         self._started = True
         self._attempt = state.attempt
+        self._start_id = uuid.uuid4().hex
+        self._tally = self._tally._replace(counted=0)
+        with self._changed:
+            self._pending_pages = 0  # of an attempt before
         return state
 
     def _finish(self, failure: Failure | None) -> None:
         pages = self._stop_sender()
-        self._ended = True
-        state = self._persist(
+        state = self._end(pages, failure)
+        self._send(state, FINAL_DELIVERY_SECONDS)
+
+    def _end(self, pages: int, failure: Failure | None) -> DocumentState:
+        write_id = uuid.uuid4().hex
+        return self._persist(
             lambda: self._store.finish(
-                self.document_id, run_id=self.run_id, attempt=self._attempt, pages=pages, failure=failure
+                self.document_id,
+                run_id=self.run_id,
+                attempt=self._attempt,
+                pages=pages,
+                failure=failure,
+                tally=self._tally,
+                write_id=write_id,
             )
         )
-        self._send(state, FINAL_DELIVERY_SECONDS)
 
     def _leave(self) -> None:
         """Hand in the last pages of a joined tracker; whoever hands in the last of all completes the run."""
         pages = self._stop_sender()
-        self._ended = True
-        document_id = self.document_id
-        run: dict[str, Any] = {"run_id": self.run_id, "attempt": None}
         try:
-            state = self._persist(lambda: self._store.advance(document_id, **run, pages=pages, not_within_seconds=0.0))
+            state = self._persist(lambda: self._advance(pages, not_within_seconds=0.0))
             if state and state.pages_processed >= state.total_pages:
-                state = self._persist(lambda: self._store.finish(document_id, **run, pages=0, failure=None))
+                state = self._end(0, None)
         except Superseded:
             # Two workers may both see the last page counted; the other one has completed the document.
             return
         if state:
             self._send(state, FINAL_DELIVERY_SECONDS)
+        if state and state.is_active and self._tally.counted:
+            self._forget_tally()
+
+    def _forget_tally(self) -> None:
+        try:
+            self._store.leave(self.document_id, run_id=self.run_id, worker=self._tally.worker)
+        except StoreUnavailable as error:
+            # A few bytes of the row, until the run ends.
+            logger.info("The tally of a worker that left stays behind: %s", error, extra=self._ids())
 
     def _stop_sender(self) -> int:
         """Wait for the update under way; returns the pages not yet counted in the table."""
@@ -283,34 +343,34 @@ class ProgressTracker:
 
     def _start_sender(self) -> None:
         if self._sender is None:
-            self._sender = threading.Thread(target=self._send_updates, daemon=True, name="progress-tracker")
+            self._last_written_at = time.monotonic()
+            self._sender = threading.Thread(
+                target=_send_updates, args=(weakref.ref(self), self._changed), daemon=True, name="progress-tracker"
+            )
             self._sender.start()
 
-    def _send_updates(self) -> None:
-        """The sender thread: the newest state, never two updates at once, never faster than the rate."""
-        last_written_at = time.monotonic()
-        while True:
+    def _wait_seconds(self) -> float:
+        """Until the next update or heartbeat is due."""
+        due_at = self._due_at if self._pending_pages else self._last_written_at + HEARTBEAT_SECONDS
+        return due_at - time.monotonic()
+
+    def _update(self, pages: int) -> bool:
+        """Write and tell; whether the sender may go on."""
+        try:
+            state = self._write(pages)
+            self._last_written_at = time.monotonic()
+            if state:
+                # Set before sending: the rate is of starts, and a slow fan-out must not slow it further.
+                self._due_at = self._last_written_at + self._interval_seconds
+                self._send(state, PROGRESS_DELIVERY_SECONDS)
+        except Exception as error:
+            # The worker's next page raises it, but the last page may be behind it.
+            if not isinstance(error, Superseded):
+                logger.exception("No more updates until the last", extra=self._ids())
             with self._changed:
-                now = time.monotonic()
-                due_at = self._due_at if self._pending_pages else last_written_at + HEARTBEAT_SECONDS
-                wait_seconds = due_at - now
-                if self._ended:
-                    return
-                if wait_seconds > 0:
-                    self._changed.wait(wait_seconds)
-                    continue
-                pages, self._pending_pages = self._pending_pages, 0
-            try:
-                state = self._write(pages)
-                last_written_at = time.monotonic()
-                if state:
-                    # Set before sending: the rate is of starts, and a slow fan-out must not slow it further.
-                    self._due_at = last_written_at + self._interval_seconds
-                    self._send(state, PROGRESS_DELIVERY_SECONDS)
-            except Exception as error:  # noqa: BLE001  raised to the worker by its next call
-                with self._changed:
-                    self._sender_error = error
-                return
+                self._sender_error = error
+            return False
+        return True
 
     def _write(self, pages: int) -> DocumentState | None:
         """Write pages, or a sign of life; what could not be written is pending again."""
@@ -318,18 +378,29 @@ class ProgressTracker:
             if not pages:
                 self._store.heartbeat(self.document_id, run_id=self.run_id, attempt=self._attempt)
                 return None
-            state = self._store.advance(
-                self.document_id,
-                run_id=self.run_id,
-                attempt=self._attempt,
-                pages=pages,
-                not_within_seconds=self._interval_seconds,
-            )
+            state = self._advance(pages, not_within_seconds=self._interval_seconds)
         except StoreUnavailable as error:
             logger.warning("Progress is not recorded, will retry: %s", error, extra=self._ids())
             state = None
+        except Exception as error:
+            if not isinstance(error, Superseded):  # those are of a run that has ended
+                self._put_back(pages)
+            raise
         if state is None:
             self._put_back(pages)
+        return state
+
+    def _advance(self, pages: int, *, not_within_seconds: float) -> DocumentState | None:
+        state = self._store.advance(
+            self.document_id,
+            run_id=self.run_id,
+            attempt=self._attempt,
+            pages=pages,
+            not_within_seconds=not_within_seconds,
+            tally=self._tally,
+        )
+        if state:
+            self._tally = self._tally._replace(counted=self._tally.counted + pages)
         return state
 
     def _persist(self, write: Callable[[], _Written]) -> _Written:
@@ -370,3 +441,29 @@ class ProgressTracker:
 
     def _ids(self) -> dict[str, str]:
         return {"document_id": self.document_id, "run_id": self.run_id}
+
+
+def _require_count(name: str, value: object, *, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}; it is a whole number from {least} up.")
+
+
+def _send_updates(reference: weakref.ref[ProgressTracker], changed: threading.Condition) -> None:
+    """The sender thread: the newest state, never two updates at once, never faster than the rate.
+
+    It does not keep the tracker: one that its worker has dropped must not look alive for ever.
+    """
+    while True:
+        with changed:
+            tracker = reference()
+            if tracker is None or tracker._ended:
+                return
+            wait_seconds = tracker._wait_seconds()
+            if wait_seconds > 0:
+                del tracker
+                changed.wait(wait_seconds)
+                continue
+            pages, tracker._pending_pages = tracker._pending_pages, 0
+        if not tracker._update(pages):
+            return
+        del tracker

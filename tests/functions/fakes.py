@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from progress.delivery import DeliveryReport
-from progress.document import Connection, DocumentState, Failure, Status, Subscription
+from progress.document import Connection, DocumentState, Failure, Status, Subscription, Tally
 from progress.tracker import AlreadyProcessed, BeingProcessed, Superseded
 
 
@@ -17,6 +17,8 @@ class _Row:
     state: DocumentState
     published_at: float
     updated_at: float
+    write_id: str | None = None
+    tallies: dict[str, int] = field(default_factory=dict)
 
 
 class InMemoryStore:
@@ -26,6 +28,7 @@ class InMemoryStore:
         published: every state that was written and that watchers are to hear of, in the order of writing.
         heartbeats: how many were noted.
         before: called with the method's name before anything is written; what it raises, the method raises.
+        after: the same once it is written, as when only the answer is lost.
         connections: those that were added and not removed, by id.
         subscriptions: by document and connection.
         calls: the names of the methods called, in order.
@@ -38,6 +41,7 @@ class InMemoryStore:
         self.published: list[DocumentState] = []
         self.heartbeats = 0
         self.before: Callable[[str], None] = lambda method: None
+        self.after: Callable[[str], None] = lambda method: None
         self.connections: dict[str, Connection] = {}
         self.connected_at: dict[str, int] = {}
         self.subscriptions: dict[tuple[str, str], Subscription] = {}
@@ -62,11 +66,14 @@ class InMemoryStore:
         total_pages: int,
         owner: str | None,
         abandoned_after_seconds: float,
+        write_id: str | None = None,
     ) -> DocumentState:
         self._enter("start")
         with self._lock:
             now = self._now()
             row = self._rows.get(document_id)
+            if row is not None and write_id is not None and row.write_id == write_id:
+                return row.state
             if row is not None and row.state.run_id == run_id:
                 if row.state.is_active:
                     if row.updated_at >= now - abandoned_after_seconds:
@@ -82,9 +89,10 @@ class InMemoryStore:
                 attempt=(row.state.attempt if row else 0) + 1,
                 owner=owner or (row.state.owner if row else None),
             )
-            self._rows[document_id] = _Row(state, now, now)
+            self._rows[document_id] = _Row(state, now, now, write_id)
             self.published.append(state)
-            return state
+        self.after("start")
+        return state
 
     def advance(
         self,
@@ -94,13 +102,21 @@ class InMemoryStore:
         attempt: int | None = None,
         pages: int,
         not_within_seconds: float,
+        tally: Tally | None = None,
     ) -> DocumentState | None:
         self._enter("advance")
         with self._lock:
             row = self._active(document_id, run_id, attempt)
+            uncounted = self._uncounted(row, pages, tally)
+            if uncounted < pages and not uncounted:
+                return row.state
             if not_within_seconds and row.published_at > self._now() - not_within_seconds:
                 return None
-            return self._publish(row, Status.PROGRESS, pages, None)
+            state = self._publish(row, Status.PROGRESS, uncounted, None)
+            if tally and pages:
+                row.tallies[tally.worker] = tally.counted + pages
+        self.after("advance")
+        return state
 
     def heartbeat(self, document_id: str, *, run_id: str, attempt: int | None = None) -> None:
         self._enter("heartbeat")
@@ -109,12 +125,47 @@ class InMemoryStore:
             self.heartbeats += 1
 
     def finish(
-        self, document_id: str, *, run_id: str, attempt: int | None = None, pages: int, failure: Failure | None
+        self,
+        document_id: str,
+        *,
+        run_id: str,
+        attempt: int | None = None,
+        pages: int,
+        failure: Failure | None,
+        tally: Tally | None = None,
+        write_id: str | None = None,
     ) -> DocumentState:
         self._enter("finish")
         with self._lock:
+            known = self._rows.get(document_id)
+            if known is not None and write_id is not None and known.write_id == write_id:
+                return known.state
             row = self._active(document_id, run_id, attempt)
-            return self._publish(row, Status.ERROR if failure else Status.COMPLETE, pages, failure)
+            uncounted = self._uncounted(row, pages, tally)
+            state = self._publish(row, Status.ERROR if failure else Status.COMPLETE, uncounted, failure)
+            row.write_id = write_id
+            row.tallies = {}
+        self.after("finish")
+        return state
+
+    def leave(self, document_id: str, *, run_id: str, worker: str) -> None:
+        self._enter("leave")
+        with self._lock:
+            row = self._rows.get(document_id)
+            if row is not None and row.state.run_id == run_id:
+                row.tallies.pop(worker, None)
+
+    def tallies(self, document_id: str) -> dict[str, int]:
+        return dict(self._rows[document_id].tallies)
+
+    @staticmethod
+    def _uncounted(row: _Row, pages: int, tally: Tally | None) -> int:
+        if tally is None or not pages:
+            return pages
+        missed = row.tallies.get(tally.worker, 0) - tally.counted
+        if missed < 0:
+            raise Superseded("the tally is of an earlier start")
+        return max(0, pages - missed)
 
     def _active(self, document_id: str, run_id: str, attempt: int | None) -> _Row:
         row = self._rows.get(document_id)
@@ -136,6 +187,7 @@ class InMemoryStore:
             failure=failure,
         )
         row.published_at = row.updated_at = self._now()
+        row.write_id = None
         self.published.append(row.state)
         return row.state
 

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.emulator import CREDENTIALS, REGION, Emulator
-from progress.document import Connection, ErrorCode, Failure, Status, Subscription
+from progress.document import Connection, ErrorCode, Failure, Status, Subscription, Tally
 from progress.store import (
     BY_ACTIVITY,
     BY_CONNECTION,
@@ -437,12 +437,135 @@ class TestStates:
         assert state.status is Status.STARTED
         assert store.read(document_id) == state
 
+    @pytest.mark.parametrize("interval_seconds", [0.0, 0.25])
+    def test_an_update_is_counted_once_when_another_worker_writes_before_boto3_repeats_it(
+        self, table_name: str, clock: Clock, document_id: str, store: ProgressStore, interval_seconds: float
+    ) -> None:
+        start(store, document_id, total_pages=20)
+        clock.now += 1
+        with LosingOneAnswer(lambda: advance(store, document_id, tally=Tally("b"))) as forgetful:
+            mine = advance(
+                ProgressStore(forgetful, table_name, now=clock),
+                document_id,
+                10,
+                tally=Tally("a"),
+                not_within_seconds=interval_seconds,
+            )
+
+        # None would have the tracker count these pages again.
+        assert mine is not None
+        assert (mine.pages_processed, mine.sequence) == (11, 3)
+        assert store.read(document_id) == mine
+
+    def test_the_last_pages_are_counted_once_when_the_update_before_them_was_never_answered(
+        self, table_name: str, clock: Clock, document_id: str, store: ProgressStore
+    ) -> None:
+        start(store, document_id, total_pages=100)
+        with LosingOneAnswer(attempts=1) as forgetful, pytest.raises(StoreUnavailable):
+            advance(ProgressStore(forgetful, table_name, now=clock), document_id, 50, tally=Tally("a"))
+        advance(store, document_id, 3, tally=Tally("b"))
+
+        end = finish(store, document_id, pages=60, tally=Tally("a"))
+
+        assert end.pages_processed == 63
+
+    def test_an_update_that_was_never_answered_is_repeated_with_the_pages_that_came_after_it(
+        self, table_name: str, clock: Clock, document_id: str, store: ProgressStore
+    ) -> None:
+        start(store, document_id, total_pages=100)
+        with LosingOneAnswer(attempts=1) as forgetful, pytest.raises(StoreUnavailable):
+            advance(ProgressStore(forgetful, table_name, now=clock), document_id, 50, tally=Tally("a"))
+
+        assert advance(store, document_id, 50, tally=Tally("a")).pages_processed == 50
+        assert advance(store, document_id, 57, tally=Tally("a")).pages_processed == 57
+        assert advance(store, document_id, 1, tally=Tally("a", 57)).pages_processed == 58
+
+    @pytest.mark.parametrize("failure", [None, Failure("No.")])
+    def test_an_end_that_was_never_answered_is_known_when_it_is_repeated(
+        self, table_name: str, clock: Clock, document_id: str, store: ProgressStore, failure: Failure | None
+    ) -> None:
+        start(store, document_id)
+        with LosingOneAnswer(attempts=1) as forgetful, pytest.raises(StoreUnavailable):
+            finish(ProgressStore(forgetful, table_name, now=clock), document_id, failure, pages=4, write_id="end")
+
+        end = finish(store, document_id, failure, pages=4, write_id="end")
+
+        assert (end.pages_processed, end.sequence, end.failure) == (4, 2, failure)
+        with pytest.raises(Superseded):
+            finish(store, document_id, failure, pages=4, write_id="another")
+
+    def test_a_start_that_was_never_answered_is_known_when_it_is_repeated(
+        self, table_name: str, clock: Clock, document_id: str, store: ProgressStore
+    ) -> None:
+        with LosingOneAnswer(attempts=1) as forgetful, pytest.raises(StoreUnavailable):
+            start(ProgressStore(forgetful, table_name, now=clock), document_id, write_id="start")
+
+        assert start(store, document_id, write_id="start").sequence == 1
+        with pytest.raises(BeingProcessed):
+            start(store, document_id, write_id="another")
+
+    def test_pages_of_before_a_new_start_of_the_run_are_not_counted_after_it(
+        self, store: ProgressStore, document_id: str, clock: Clock
+    ) -> None:
+        start(store, document_id)
+        advance(store, document_id, 4, tally=Tally("a"))
+        clock.now += ABANDONED + 1
+        again = start(store, document_id)
+
+        with pytest.raises(Superseded):
+            advance(store, document_id, 1, tally=Tally("a", 4))
+        assert store.read(document_id) == again
+
+    def test_the_row_holds_the_tallies_of_those_at_work_alone(
+        self, client: DynamoDBClient, table_name: str, store: ProgressStore, document_id: str
+    ) -> None:
+        def tallies() -> Any:
+            return raw(client, table_name, document_id).get("tallies")
+
+        start(store, document_id)
+        for worker in ("a", "b"):
+            state = advance(store, document_id, tally=Tally(worker))
+        for _ in range(2):
+            store.leave(document_id, run_id="run-1", worker="a")
+        store.leave(document_id, run_id="run-0", worker="b")
+        assert tallies() == {"M": {"b": {"N": "1"}}}
+        assert store.read(document_id) == state, "leaving is no update"
+        finish(store, document_id, pages=2, tally=Tally("b", 1))
+        assert tallies() is None
+        store.leave(document_id, run_id="run-1", worker="b")
+        start(store, document_id, run_id="run-2")
+        assert tallies() == {"M": {}}
+
+    def test_a_hundred_workers_at_once_fit_into_two_kilobytes(
+        self, client: DynamoDBClient, table_name: str, store: ProgressStore, document_id: str
+    ) -> None:
+        start(store, document_id, run_id=uuid.uuid4().hex)
+        run_id = raw(client, table_name, document_id)["run_id"]["S"]
+        for number in range(100):
+            advance(store, document_id, 100, run_id=run_id, tally=Tally(f"{number:08d}"))
+
+        row = raw(client, table_name, document_id)
+        # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+        tallies = row.pop("tallies")["M"]
+        flat = sum(len(name) + len(str(next(iter(value.values())))) for name, value in row.items())
+        assert flat + 3 + sum(len(worker) + 1 + 3 for worker in tallies) < 2048
+
 
 class LosingOneAnswer:
-    """A client whose first write is made, and its answer lost on the way back."""
+    """A client whose first write is made, and its answer lost on the way back.
+
+    Args:
+        meanwhile: what others do before the client repeats its write.
+        attempts: how often the client sends it at most.
+    """
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None, attempts: int = 4) -> None:
+        self._meanwhile = meanwhile
+        self._attempts = attempts
 
     def __enter__(self) -> DynamoDBClient:
-        self._client = dynamodb_client(boto3.Session(region_name=REGION))
+        config = Config(retries={"mode": "standard", "total_max_attempts": self._attempts})
+        self._client = boto3.Session(region_name=REGION).client("dynamodb", config=config)
         self._session = URLLib3Session()
         self._lost = False
         self._client.meta.events.register("before-send.dynamodb.UpdateItem", self._send)
@@ -458,13 +581,17 @@ class LosingOneAnswer:
             return
         self._lost = True
         assert self._session.send(request).status_code == 200
+        self._meanwhile()
         raise ReadTimeoutError(endpoint_url=request.url)
 
 
 _operations = st.lists(
     st.tuples(
         st.sampled_from(
-            ["start", "start", "advance", "advance", "claim", "heartbeat", "finish", "fail", "recoverable"]
+            [
+                *("start", "start", "advance", "advance", "claim", "heartbeat", "finish", "fail", "recoverable"),
+                *("count", "count", "count unanswered", "claim counting", "count and finish", "leave"),
+            ]
         ),
         st.sampled_from(["run-1", "run-2"]),
         st.sampled_from([None, "alice", "bob"]),
@@ -483,6 +610,7 @@ def test_the_table_and_its_stand_in_in_memory_keep_the_same_rules(
     clock = Clock()
     document_id = uuid.uuid4().hex
     stores = (ProgressStore(client, table_name, now=clock), InMemoryStore(clock))
+    tallies = {run_id: Tally(run_id) for run_id in ("run-1", "run-2")}
 
     def apply(store: ProgressStore | InMemoryStore, operation: str, run_id: str, owner: str | None) -> object:
         actions: dict[str, Callable[[], Any]] = {
@@ -493,6 +621,13 @@ def test_the_table_and_its_stand_in_in_memory_keep_the_same_rules(
             "finish": lambda: finish(store, document_id, run_id=run_id, pages=1),
             "fail": lambda: finish(store, document_id, Failure("No."), run_id=run_id),
             "recoverable": lambda: finish(store, document_id, Failure("Again.", recoverable=True), run_id=run_id),
+            "count": lambda: advance(store, document_id, 5, run_id=run_id, tally=tallies[run_id]),
+            "count unanswered": lambda: advance(store, document_id, 4, run_id=run_id, tally=tallies[run_id]),
+            "claim counting": lambda: advance(
+                store, document_id, 5, run_id=run_id, tally=tallies[run_id], not_within_seconds=1.0
+            ),
+            "count and finish": lambda: finish(store, document_id, run_id=run_id, pages=5, tally=tallies[run_id]),
+            "leave": lambda: store.leave(document_id, run_id=run_id, worker=run_id),
         }
         try:
             return actions[operation]()
@@ -503,6 +638,10 @@ def test_the_table_and_its_stand_in_in_memory_keep_the_same_rules(
         clock.now += seconds
         real, stand_in = (apply(store, operation, run_id, owner) for store in stores)
         assert real == stand_in
+        if operation in ("count", "claim counting") and real not in (None, Superseded):
+            tallies[run_id] = Tally(run_id, tallies[run_id].counted + 5)
+        elif operation == "leave":
+            tallies[run_id] = Tally(run_id)
         assert stores[0].read(document_id) == stores[1].read(document_id)
 
 

@@ -6,6 +6,8 @@ Not proved here: that the table keeps to the store's promises (test_store), that
 
 from __future__ import annotations
 
+import gc
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -185,12 +187,42 @@ def test_every_tracker_without_a_run_id_is_a_run_of_its_own(desk: Desk) -> None:
     assert [state.sequence for state in desk.heard] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("total_pages", [0, -1])
-def test_a_document_without_pages_cannot_be_started(desk: Desk, total_pages: int) -> None:
-    with desk.tracker() as tracker, pytest.raises(ValueError, match=f"total_pages is {total_pages}"):
+@pytest.mark.parametrize("total_pages", [0, -1, 2.5, "3"])
+def test_a_document_without_pages_cannot_be_started(desk: Desk, total_pages: Any) -> None:
+    with desk.tracker() as tracker, pytest.raises(ValueError, match=f"total_pages is {total_pages!r}; it is"):
         tracker.start(total_pages=total_pages)
 
     assert desk.store.published == []
+
+
+@pytest.mark.parametrize("pages", [-1, 0.5])
+def test_what_is_no_number_of_pages_is_refused_and_the_others_count(desk: Desk, pages: Any) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=2)
+        with pytest.raises(ValueError, match=f"pages is {pages}; it is a whole number"):
+            tracker.advance(pages)
+        tracker.advance(2)
+
+    assert desk.heard[-1].pages_processed == 2
+
+
+@pytest.mark.parametrize("document_id", ["", "a\0b", "y" * 257, "\ud800", None])
+def test_a_document_that_nobody_could_watch_is_refused(desk: Desk, document_id: Any) -> None:
+    with pytest.raises(ValueError, match="1 to 256 characters"):
+        desk.tracker(document_id)
+
+
+def test_a_tracker_that_starts_anew_counts_nothing_of_before(desk: Desk) -> None:
+    tracker = desk.tracker(max_messages_per_second=0.001)
+    tracker.start(total_pages=9)
+    tracker.advance(5)
+    with desk.tracker(run_id="another") as other:
+        other.start(total_pages=9)
+    with tracker:
+        tracker.start(total_pages=9)
+        tracker.advance(2)
+
+    assert desk.heard[-1].pages_processed == 2
 
 
 def test_pages_are_not_counted_before_the_start(desk: Desk) -> None:
@@ -504,6 +536,51 @@ def test_a_table_that_is_unavailable_for_a_moment_does_not_lose_the_end(desk: De
     assert desk.heard[-1].pages_processed == 1
 
 
+def test_pages_whose_answer_is_lost_again_and_again_are_counted_once(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=100)
+        desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "advance", times=3)
+        for _ in range(100):
+            tracker.advance()
+        assert eventually(lambda: desk.store.published[-1].pages_processed == 100)
+        tracker.advance(5)
+
+    assert desk.heard[-1].pages_processed == 105
+
+
+def test_an_end_whose_answer_is_lost_is_told(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=1)
+        tracker.advance()
+        desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "finish")
+
+    assert desk.heard[-1] == desk.store.published[-1]
+    assert (desk.heard[-1].status, desk.heard[-1].pages_processed) == (Status.COMPLETE, 1)
+
+
+def test_a_worker_that_never_heard_of_its_start_can_fail_its_document(desk: Desk) -> None:
+    desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "start")
+    with pytest.raises(StoreUnavailable), desk.tracker() as tracker:
+        tracker.start(total_pages=7)
+
+    assert [state.status for state in desk.store.published] == [Status.STARTED, Status.ERROR]
+
+
+def test_a_write_that_is_refused_in_the_background_is_logged_and_its_pages_are_counted_with_the_end(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=4)
+        desk.store.before = refuse_once(PermissionError("the token has expired"), "advance")
+        tracker.advance(4)
+        assert eventually(lambda: "advance" in desk.store.calls)
+
+    assert (desk.heard[-1].status, desk.heard[-1].pages_processed) == (Status.COMPLETE, 4)
+    (logged,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert logged.exc_info is not None
+    assert "the token has expired" in str(logged.exc_info[1])
+
+
 def test_watchers_that_cannot_be_read_for_a_moment_cost_one_update_and_not_the_document(desk: Desk) -> None:
     faults = [StoreUnavailable("the Query of the watchers was throttled")]
 
@@ -587,6 +664,21 @@ def test_a_heartbeat_that_cannot_be_written_is_not_tried_in_a_hot_loop(
     assert 1 <= asked <= 2 * 20.0 * seconds + 1
 
 
+def test_a_tracker_that_is_dropped_without_an_end_falls_silent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.005)
+    threads = set(threading.enumerate())
+    tracker = desk.tracker()
+    tracker.start(total_pages=2)
+    (sender,) = set(threading.enumerate()) - threads
+    assert eventually(lambda: desk.store.heartbeats >= 1)
+
+    del tracker
+    gc.collect()
+
+    # As long as it writes, neither the watchdog nor a second worker may take the document.
+    assert eventually(lambda: not sender.is_alive(), seconds=3)
+
+
 # --- joined trackers ---
 
 
@@ -634,6 +726,46 @@ def test_a_joined_worker_that_leaves_early_leaves_the_document_open(desk: Desk) 
     assert desk.store.published[-1].status is Status.PROGRESS
     assert desk.store.published[-1].pages_processed == 4
     assert desk.heard[-1] == desk.store.published[-1], "its last pages are told before it leaves"
+
+
+def test_a_joined_worker_whose_last_answer_is_lost_counts_its_pages_once(desk: Desk) -> None:
+    desk.store.start("d", run_id="run-1", total_pages=20, owner=None, abandoned_after_seconds=45)
+
+    def lose(method: str) -> None:
+        if method == "advance":
+            desk.store.after = lambda method: None
+            desk.store.advance("d", run_id="run-1", pages=1, not_within_seconds=0.0)
+            raise StoreUnavailable("the answer was lost")
+
+    desk.store.after = lose
+    with desk.tracker(joined=True, max_messages_per_second=0.01) as tracker:
+        tracker.advance(10)
+
+    assert desk.store.published[-1].status is Status.PROGRESS, "nine pages are still to come"
+    assert desk.heard[-1].pages_processed == 11
+
+
+def test_a_joined_worker_whose_update_was_refused_hands_its_pages_in_when_it_leaves(desk: Desk) -> None:
+    desk.store.start("d", run_id="run-1", total_pages=20, owner=None, abandoned_after_seconds=45)
+    desk.store.before = refuse_once(PermissionError("the token has expired"), "advance")
+
+    for _ in range(2):
+        with desk.tracker(joined=True) as tracker:
+            tracker.advance(10)
+            assert eventually(lambda: "advance" in desk.store.calls)
+
+    assert (desk.heard[-1].status, desk.heard[-1].pages_processed) == (Status.COMPLETE, 20)
+
+
+def test_a_joined_worker_that_has_left_is_not_remembered(desk: Desk) -> None:
+    desk.store.start("d", run_id="run-1", total_pages=20, owner=None, abandoned_after_seconds=45)
+    desk.store.before = refuse_once(StoreUnavailable("throttled"), "leave")
+
+    for _ in range(3):
+        with desk.tracker(joined=True) as tracker:
+            tracker.advance(2)
+
+    assert list(desk.store.tallies("d").values()) == [2], "of the one whose leaving could not be written"
 
 
 def test_a_joined_worker_that_fails_fails_the_document(desk: Desk) -> None:
