@@ -152,7 +152,8 @@ class Delivery:
         self.renewal_begun = False  # the caller's thread alone uses it
         self.stale: deque[Subscription] = deque()
         self.problems: Counter[str] = Counter()
-        self.delivered = self.stale_count = self.throttled = 0
+        self.delivered = self.stale_count = 0
+        self.throttled = 0  # those whose last answer was 429, also while they are tried again
         self.refusal: tuple[int, str, str] | None = None
         self._unsent: deque[Subscription] = deque()
         self._retries: deque[Post] = deque()
@@ -215,6 +216,8 @@ class Delivery:
         if self.over:  # too late: it counts as failed
             return False
         verdict = classify(response)
+        if post.throttled:
+            self._count_throttled(post, False)
         if verdict is Verdict.DELIVERED:
             self.delivered += 1
             self._refused_in_a_row = 0
@@ -230,7 +233,8 @@ class Delivery:
                 self.wake.set()
             self._count_down()
         elif verdict in (Verdict.THROTTLED, Verdict.UNAVAILABLE):
-            post.throttled = verdict is Verdict.THROTTLED
+            if verdict is Verdict.THROTTLED:
+                self._count_throttled(post, True)
             self.retry_later(post)
         elif verdict is Verdict.EXPIRED_CREDENTIALS and post.signer is not self.signer:
             self._retries.append(post)  # it was signed before the credentials were renewed
@@ -256,14 +260,14 @@ class Delivery:
             self._retries.append(post)
             return
         self.problems[type(error).__name__] += 1
-        post.throttled = False
+        if post.throttled:
+            self._count_throttled(post, False)
         self.retry_later(post)
 
     def retry_later(self, post: Post) -> None:
         # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
         seconds_left = self.seconds_left
         if seconds_left < _LEAST_RETRY_SECONDS:
-            self.throttled += post.throttled
             self._count_down()
             return
         longest = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2**post.attempts, seconds_left)
@@ -285,7 +289,6 @@ class Delivery:
             return
         for timer in self._waiting.values():
             timer.cancel()
-        self.throttled += sum(post.throttled for post in (*self._waiting, *self._retries))
         self._waiting.clear()
         self._retries.clear()
         self._unsent.clear()
@@ -299,6 +302,10 @@ class Delivery:
         """
         counted = self.delivered + self.stale_count + self.throttled
         return DeliveryReport(self.delivered, self.stale_count, self.throttled, read - counted)
+
+    def _count_throttled(self, post: Post, is_throttled: bool) -> None:
+        post.throttled = is_throttled
+        self.throttled += 1 if is_throttled else -1
 
     def _retry_now(self, post: Post) -> None:
         del self._waiting[post]
