@@ -128,7 +128,7 @@ class ProgressTracker:
     A tracker that is dropped without an end falls silent, and the watchdog ends its document.
 
     ```python
-    with progress_tracker("invoice-7") as tracker:
+    with publisher().tracker("invoice-7") as tracker:
         tracker.start(total_pages=len(pages))
         for page in pages:
             work_on(page)
@@ -243,6 +243,8 @@ class ProgressTracker:
         self._finish(failure)
 
     def __enter__(self) -> Self:
+        if self._joined:
+            self._start_sender()  # a first page may take longer than a document may be silent
         return self
 
     def __exit__(

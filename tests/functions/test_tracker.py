@@ -195,6 +195,15 @@ def test_a_document_without_pages_cannot_be_started(desk: Desk, total_pages: Any
     assert desk.store.published == []
 
 
+def test_a_joined_worker_is_seen_to_be_alive_before_its_first_page_is_done(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("progress.tracker.HEARTBEAT_SECONDS", 0.01)
+    desk.store.start("d", run_id="run-1", total_pages=2, owner=None, abandoned_after_seconds=45)
+    with desk.tracker(joined=True):
+        assert eventually(lambda: "heartbeat" in desk.store.calls)
+
+
 @pytest.mark.parametrize("pages", [-1, 0.5])
 def test_what_is_no_number_of_pages_is_refused_and_the_others_count(desk: Desk, pages: Any) -> None:
     with desk.tracker() as tracker:
