@@ -31,7 +31,7 @@ _ENDED_AT_ONCE = 16
 _RESERVED_SECONDS = 10.0
 
 STALLED = Failure(
-    "The worker stopped before the document was done. Try again.",
+    "The worker stopped before the document was done. It may be tried again.",
     ErrorCode.PROCESSING_STALLED,
     recoverable=True,
 )

@@ -19,7 +19,6 @@ const MOST_CELLS = 60;
 /** What to do about each error code that is final. */
 const ADVICE = new Map([
   ["PROCESSING_FAILED", "Check that the file opens and needs no password, then upload it again."],
-  ["PROCESSING_STALLED", "The work stopped halfway. Upload it again."],
   ["FORBIDDEN", "Ask the document's owner for access, or sign in with another account."],
   ["TOO_MANY_SUBSCRIPTIONS", "Stop watching another document, then watch this one again."],
 ]);
@@ -190,10 +189,15 @@ export class DocumentCard {
 
   /** @param {ErrorUpdate} update */
   #retrying(update) {
-    this.#show("retrying", "Retrying", 0);
+    // Who would try a stalled document again is not known: its worker has died.
+    const isStalled = update.errorCode === "PROCESSING_STALLED";
+    const advice = isStalled
+      ? "If nothing moves in a few minutes, upload it again."
+      : "The server tries again by itself. There is nothing to do.";
+    this.#show("retrying", isStalled ? "Stalled" : "Retrying", 0);
     this.#showReached();
-    this.#problem(update.message, "The server tries again by itself. There is nothing to do.", null);
-    this.onNews(`${this.#name}: ${update.message} The server tries again.`);
+    this.#problem(update.message, advice, isStalled && this.hasFile ? "upload" : null);
+    this.onNews(`${this.#name}: ${update.message} ${advice}`);
   }
 
   /** @param {ErrorUpdate} update */

@@ -318,6 +318,22 @@ def test_an_error_that_the_server_will_retry_keeps_watching(
     expect(shown.get_by_text("interrupted")).to_be_hidden()
 
 
+def test_a_document_whose_worker_died_may_be_uploaded_again(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url)
+    choose(page, "a.pdf")
+    shown = card(page, "a.pdf")
+    watched = document_id(shown)
+    error = {"status": "error", "errorCode": "PROCESSING_STALLED", "recoverable": True}
+    backend.publish({**error, "message": "The worker stopped.", "docId": watched, "sequence": 4})
+    expect_phase(shown, "Stalled")
+    expect(shown).to_contain_text("The worker stopped. If nothing moves in a few minutes, upload it again.")
+    expect(shown.get_by_role("button", name="Upload again: a.pdf")).to_be_visible()
+    backend.start(watched, 4, sequence=5)
+    expect_phase(shown, "Processing", 0)
+
+
 def test_a_failure_seen_first_shows_no_bar(site: PageServer, open_page: OpenPage, backend: ScriptedBackend) -> None:
     backend.fail("a", "Page 4 is damaged.")
     page = open_page(site.url, "#doc=a")
