@@ -23,7 +23,7 @@
  * @typedef {{ status: "progress", docId: string, pagesProcessed: number, totalPages: number, sequence: number }} PagesUpdate
  * @typedef {{ status: "processing_complete", docId: string, sequence: number }} CompleteUpdate
  * @typedef {{ status: "error", docId: string, errorCode: string, message: string, recoverable: boolean, sequence?: number }}
- *   ErrorUpdate `recoverable`: a retry by the server is coming. Without `sequence` it refuses the request, for example with
+ *   ErrorUpdate `recoverable`: a retry by the server is coming, or the client may try again. Without `sequence` it refuses the request, for example with
  *   `FORBIDDEN`, and says nothing about the document; the client keeps those that are recoverable to itself.
  * @typedef {PendingUpdate | StartedUpdate | PagesUpdate | CompleteUpdate | ErrorUpdate} Update
  */

@@ -54,7 +54,8 @@ class FanOut:
 
         credentials = session.get_credentials()
         fan_out = FanOut(callback_url, region=region, credentials=credentials.get_frozen_credentials)
-        report = fan_out.post(store.watchers(document_id), message, deadline_seconds=10, forget=store.forget)
+        forget = partial(store.forget, document_id)
+        report = fan_out.post(store.watchers(document_id), message, deadline_seconds=10, forget=forget)
 
     Args:
         callback_url: `https://{apiId}.execute-api.{region}.amazonaws.com/{stage}`, the output `callbackUrl`.

@@ -87,7 +87,7 @@ class ProgressStore:
     """Reads and writes the table.
 
     Args:
-        client: a boto3 DynamoDB client; its retries are the only ones.
+        client: a boto3 DynamoDB client, with retries of its own.
         document_retention_seconds: how long a state is kept after its last change.
         now: epoch seconds.
     """
