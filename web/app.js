@@ -283,6 +283,8 @@ function uploadDocument(client, destination, file) {
   };
   entry.card.onUploadAgain = () => {
     stopWatching(entry); // a new upload is a new document
+    entry.documentId = null;
+    delete entry.card.element.dataset.documentId;
     void run();
   };
   void run();

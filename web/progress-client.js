@@ -23,8 +23,9 @@
  * @typedef {{ status: "progress", docId: string, pagesProcessed: number, totalPages: number, sequence: number }} PagesUpdate
  * @typedef {{ status: "processing_complete", docId: string, sequence: number }} CompleteUpdate
  * @typedef {{ status: "error", docId: string, errorCode: string, message: string, recoverable: boolean, sequence?: number }}
- *   ErrorUpdate `recoverable`: a retry by the server is coming, or the client may try again. Without `sequence` it refuses the request, for example with
- *   `FORBIDDEN`, and says nothing about the document; the client keeps those that are recoverable to itself.
+ *   ErrorUpdate `recoverable`: a retry by the server is coming, or the client may try again. Without `sequence` it refuses the
+ *   request, for example with `FORBIDDEN`, and says nothing about the document; the client keeps those that are recoverable to
+ *   itself.
  * @typedef {PendingUpdate | StartedUpdate | PagesUpdate | CompleteUpdate | ErrorUpdate} Update
  */
 
@@ -296,33 +297,10 @@ export class ProgressClient {
     this.#setState("open", null);
   }
 
-  #replaceLater() {
-    this.#replaceAfter(this.#options.replaceAfterMs * (1 - this.#platform.random() / 10));
-  }
-
-  /** @param {number} delayMs */
-  #replaceAfter(delayMs) {
+  #replaceLater(delayMs = this.#options.replaceAfterMs * (1 - this.#platform.random() / 10)) {
     this.#schedule(delayMs, () => {
       this.#successor = this.#startConnection();
     });
-  }
-
-  /**
-   * The server no longer answers on this connection, but would on a new one, with a new token.
-   *
-   * @param {Connection} connection
-   */
-  #replaceExpired(connection) {
-    if (connection === this.#successor) {
-      connection.expire(); // and #lost tries again later
-    } else if (!connection.isExpired) {
-      connection.isExpired = true;
-      const isFirst = this.#failuresInARow === 0;
-      const delayMs = this.#retryDelay(); // counts this one, so that the next waits
-      if (this.#successor === null) {
-        this.#replaceAfter(isFirst ? 0 : delayMs);
-      }
-    }
   }
 
   /** The old connection closes only after the new one has an answer for every document: no update can fall in between. */
@@ -352,7 +330,7 @@ export class ProgressClient {
     this.#refusalsInARow += connection.hasSocket && !connection.isOpen ? 1 : 0;
     if (connection === this.#successor) {
       this.#successor = null;
-      this.#replaceAfter(this.#retryDelay());
+      this.#replaceLater(this.#retryDelay());
       return;
     }
     this.#current = this.#successor;
@@ -507,10 +485,11 @@ export class ProgressClient {
    */
   #received(connection, message) {
     if (isRefusal(message) && message.recoverable && message.errorCode === "FORBIDDEN") {
-      this.#replaceExpired(connection);
+      connection.lose("The connection has expired"); // and #lost goes on, with a new token
       return;
     }
-    if (!connection.isExpired) {
+    if (!connection.hasAnswered) {
+      connection.hasAnswered = true;
       this.#failuresInARow = 0;
     }
     if (message.status === "pong") {
@@ -683,7 +662,6 @@ class Watch {
 }
 
 /** @typedef {"connect" | "ping" | "pong" | "ask"} TimerName */
-const TIMERS = /** @type {const} */ (["connect", "ping", "pong", "ask"]);
 
 /**
  * One socket, from its token to its end: opens it, asks until answered, pings, and tells its owner once when it is lost. It
@@ -691,17 +669,16 @@ const TIMERS = /** @type {const} */ (["connect", "ping", "pong", "ask"]);
  */
 class Connection {
   isOpen = false;
-  /** Whether the server no longer answers on it and says so. */
-  isExpired = false;
+  hasAnswered = false;
   /** @type {Map<string, number>} documents asked for and not yet answered, with the sequence known when asked */
   unanswered = new Map();
-  /** @type {Set<string>} documents whose unsubscription is not yet answered */
-  #leaving = new Set();
+  /** @type {Map<string, number>} documents whose unsubscription is not yet answered, with the answers due until it is */
+  #leaving = new Map();
   #ended = false;
   /** @type {WebSocket | null} */
   #socket = null;
-  /** @type {Record<TimerName, unknown>} */
-  #timers = { connect: null, ping: null, pong: null, ask: null };
+  /** @type {Map<TimerName, unknown>} those that run */
+  #timers = new Map();
   #askAttempts = 0;
   #heardAt = 0;
   #platform;
@@ -723,7 +700,7 @@ class Connection {
     this.#platform = platform;
     this.#options = options;
     this.#owner = owner;
-    this.#setTimer("connect", options.connectTimeoutMs, () => this.#lose("The connection took too long to open"));
+    this.#setTimer("connect", options.connectTimeoutMs, () => this.lose("The connection took too long to open"));
     address().then(
       ({ url, protocols }) => this.#open(url, protocols),
       (error) => this.#end(error),
@@ -742,7 +719,7 @@ class Connection {
     if (!this.#leaving.has(documentId)) {
       this.#send({ action: "progress", docId: documentId });
     }
-    if (this.#timers.ask === null) {
+    if (!this.#timers.has("ask")) {
       this.#askAgainLater();
     }
   }
@@ -758,36 +735,36 @@ class Connection {
 
   /** @param {string} documentId */
   leave(documentId) {
+    this.#leaving.set(documentId, this.unanswered.has(documentId) ? 2 : 1);
     this.answered(documentId);
-    this.#leaving.add(documentId);
     this.#send({ action: "progress", docId: documentId, subscribe: false });
   }
 
   /**
-   * Whether a message about this document answers `leave`. If it was asked for again since, it is asked for now.
+   * Whether a message about this document answers `leave`, or the question before it. If it was asked for again since, it is
+   * asked for when both are answered.
    *
    * @param {string} documentId
    */
   hasLeft(documentId) {
-    const left = this.#leaving.delete(documentId);
-    if (left && this.unanswered.has(documentId)) {
+    const due = this.#leaving.get(documentId);
+    if (due === undefined) {
+      return false;
+    }
+    if (due > 1) {
+      this.#leaving.set(documentId, due - 1);
+      return true;
+    }
+    this.#leaving.delete(documentId);
+    if (this.unanswered.has(documentId)) {
       this.#send({ action: "progress", docId: documentId });
     }
-    return left;
+    return true;
   }
 
   /** Whether it got as far as a socket: what fails before that is the address or the token, not the server. */
   get hasSocket() {
     return this.#socket !== null;
-  }
-
-  expire() {
-    this.#lose("The connection has expired");
-  }
-
-  /** Close without telling the owner. */
-  close() {
-    this.#release();
   }
 
   /**
@@ -812,7 +789,7 @@ class Connection {
       this.#owner.opened(this);
     };
     this.#socket.onmessage = (event) => this.#receive(event.data);
-    this.#socket.onclose = () => this.#lose("The connection was lost");
+    this.#socket.onclose = () => this.lose("The connection was lost");
   }
 
   /** @param {unknown} data */
@@ -836,7 +813,7 @@ class Connection {
       } else {
         this.#checkLater();
         this.#send({ action: "ping" });
-        this.#setTimer("pong", this.#options.replyTimeoutMs, () => this.#lose("The server stopped answering"));
+        this.#setTimer("pong", this.#options.replyTimeoutMs, () => this.lose("The server stopped answering"));
       }
       this.#owner.checked(this);
     });
@@ -860,21 +837,22 @@ class Connection {
   }
 
   /** @param {string} reason */
-  #lose(reason) {
+  lose(reason) {
     this.#end(new ConnectionError("CONNECTION_LOST", reason));
   }
 
   /** @param {ConnectionError} error */
   #end(error) {
     if (!this.#ended) {
-      this.#release();
+      this.close();
       this.#owner.lost(this, error);
     }
   }
 
-  #release() {
+  /** Close without telling the owner. */
+  close() {
     this.#ended = true;
-    for (const name of TIMERS) {
+    for (const name of this.#timers.keys()) {
       this.#clearTimer(name);
     }
     if (this.#socket !== null) {
@@ -891,16 +869,17 @@ class Connection {
    */
   #setTimer(name, delayMs, action) {
     this.#clearTimer(name);
-    this.#timers[name] = this.#platform.setTimeout(() => {
-      this.#timers[name] = null;
+    const fire = () => {
+      this.#timers.delete(name);
       action();
-    }, delayMs);
+    };
+    this.#timers.set(name, this.#platform.setTimeout(fire, delayMs));
   }
 
   /** @param {TimerName} name */
   #clearTimer(name) {
-    this.#platform.clearTimeout(this.#timers[name]);
-    this.#timers[name] = null;
+    this.#platform.clearTimeout(this.#timers.get(name));
+    this.#timers.delete(name);
   }
 }
 
@@ -909,7 +888,7 @@ class Connection {
  * @returns {value is string} whether it has the form of a document's id
  */
 export function isDocumentId(value) {
-  return typeof value === "string" && /^\P{Cc}{1,256}$/u.test(value);
+  return typeof value === "string" && /^[^\p{Cc}\p{Cs}]{1,256}$/u.test(value);
 }
 
 /**
