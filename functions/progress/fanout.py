@@ -372,6 +372,8 @@ class _Engine:
         if error is None:
             self._opening_failures = 0
         else:
+            # Those whose time is over; with connections, sending drops them.
+            self._backlog = deque(delivery for delivery in self._backlog if not delivery.over)
             # Nobody's post is to blame: all wait, until the deadline at most.
             for delivery in self._backlog:
                 delivery.problems[f"cannot connect: {type(error).__name__} {error}"] += 1

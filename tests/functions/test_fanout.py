@@ -7,6 +7,7 @@ Does not prove what API Gateway really answers, nor that it accepts the signatur
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import socket
 import subprocess
@@ -631,6 +632,20 @@ def test_a_server_that_cannot_be_reached_costs_the_deadline_and_says_why(
     assert report.failed >= 10
     assert report == DeliveryReport(failed=report.failed)
     assert "cannot connect: ConnectionRefusedError" in caplog.text
+
+
+def test_while_nobody_can_connect_no_delivery_outlives_its_deadline(make_fan_out: MakeFanOut) -> None:
+    def deliveries() -> int:
+        return sum(isinstance(each, Delivery) for each in gc.get_objects())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    fan_out = make_fan_out(f"http://127.0.0.1:{port}/stage")
+    gc.collect()
+    others = deliveries()
+    for deadline_seconds in (*[0.005] * 50, 2.5):  # the last sees connections fail, long after the others are over
+        fan_out.post([watchers(1)], MESSAGE, deadline_seconds=deadline_seconds, forget=never_forget)
+    assert deliveries() - others <= 2
 
 
 @pytest.fixture(scope="session")
