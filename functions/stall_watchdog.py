@@ -5,9 +5,8 @@ A living worker writes at least every 20 seconds, however long a page takes.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -66,27 +65,20 @@ def end_stalled(
         DeliveryRefused: after all of them were ended and everybody was told who could be.
     """
     stalled: list[str] = []
-    results: list[Future[None]] = []
-    free = threading.Semaphore(_ENDED_AT_ONCE)
 
     def end(silent: SilentDocument) -> None:
-        try:
-            state = reporter.store.end_silent(silent, STALLED)
-            if state is None:
-                return
-            stalled.append(silent.document_id)
-            logger.warning("Stalled", document_id=silent.document_id, silent_since=silent.updated_at)
-            reporter.announce(state, FINAL_DELIVERY_SECONDS)
-        finally:
-            free.release()
+        if remaining_seconds() < FINAL_DELIVERY_SECONDS + _RESERVED_SECONDS:
+            logger.warning("Left to the next minute", document_id=silent.document_id)
+            return
+        state = reporter.store.end_silent(silent, STALLED)
+        if state is None:
+            return
+        stalled.append(silent.document_id)
+        logger.warning("Stalled", document_id=silent.document_id, silent_since=silent.updated_at)
+        reporter.announce(state, FINAL_DELIVERY_SECONDS)
 
     with ThreadPoolExecutor(_ENDED_AT_ONCE) as pool:
-        for silent in reporter.store.silent_documents(stall_timeout_seconds):
-            free.acquire()
-            if remaining_seconds() < FINAL_DELIVERY_SECONDS + _RESERVED_SECONDS:
-                logger.warning("Left to the next minute", document_id=silent.document_id)
-                break
-            results.append(pool.submit(end, silent))
+        results = [pool.submit(end, silent) for silent in reporter.store.silent_documents(stall_timeout_seconds)]
     metrics.add_metric("DocumentsStalled", MetricUnit.Count, len(stalled))
     for result in results:
         result.result()

@@ -109,12 +109,11 @@ def test_no_document_is_ended_long_before_its_watchers_are_told() -> None:
 
 def test_documents_there_is_no_time_to_tell_of_are_left_to_the_next_minute() -> None:
     reporter = Reporter([str(number) for number in range(100)])
-    seconds = iter(range(60, 0, -1))
+    seconds = iter(range(60, -60, -1))
 
     stalled = end_stalled(reporter, remaining_seconds=lambda: next(seconds))
 
-    assert 0 < len(stalled) < 60
-    assert next(seconds) >= 10, "an announcement that has begun may take ten seconds"
+    assert 0 < len(stalled) <= 50, "an announcement that has begun may take ten seconds"
     assert sorted(stalled) == sorted(reporter.ended) == sorted(state.document_id for state in reporter.told)
 
 
