@@ -186,8 +186,7 @@ class ProgressTracker:
         self._started = joined
         self._attempt: int | None = None
         self._start_id = uuid.uuid4().hex
-        # A document's row holds one for each worker: 48 bits are enough to tell thousands apart.
-        self._tally = Tally(secrets.token_urlsafe(6))
+        self._tally = Tally("")
         self._ended = False
         self._changed = threading.Condition()
         self._pending_pages = 0
@@ -203,8 +202,13 @@ class ProgressTracker:
             AlreadyProcessed: this run has ended: a repeated event.
             BeingProcessed: another worker is on this run; try again later.
             ValueError: total_pages is no whole number from 1 up.
+            RuntimeError: it has started; a retry needs a tracker of its own.
         """
         _require_count("total_pages", total_pages, least=1)
+        if self._started:
+            raise RuntimeError(
+                f"start() on document {self.document_id!r}, which has started; a retry has its own tracker."
+            )
         state = self._begin(total_pages)
         self._due_at = time.monotonic() + self._interval_seconds
         self._start_sender()
@@ -287,10 +291,6 @@ class ProgressTracker:
         )
         self._started = True
         self._attempt = state.attempt
-        self._start_id = uuid.uuid4().hex
-        self._tally = self._tally._replace(counted=0)
-        with self._changed:
-            self._pending_pages = 0  # of an attempt before
         return state
 
     def _finish(self, failure: Failure | None) -> None:
@@ -346,6 +346,9 @@ class ProgressTracker:
     def _start_sender(self) -> None:
         if self._sender is None:
             self._last_written_at = time.monotonic()
+            # A document's row holds one for each worker: 48 bits are enough to tell thousands apart. Made here, so that
+            # children forked from one tracker are workers of their own.
+            self._tally = Tally(secrets.token_urlsafe(6))
             self._sender = threading.Thread(
                 target=_send_updates, args=(weakref.ref(self), self._changed), daemon=True, name="progress-tracker"
             )

@@ -221,15 +221,12 @@ def test_a_document_that_nobody_could_watch_is_refused(desk: Desk, document_id: 
         desk.tracker(document_id)
 
 
-def test_a_tracker_that_starts_anew_counts_nothing_of_before(desk: Desk) -> None:
-    tracker = desk.tracker(max_messages_per_second=0.001)
-    tracker.start(total_pages=9)
-    tracker.advance(5)
-    with desk.tracker(run_id="another") as other:
-        other.start(total_pages=9)
-    with tracker:
-        tracker.start(total_pages=9)
+def test_a_tracker_starts_once(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total_pages=2)
         tracker.advance(2)
+        with pytest.raises(RuntimeError, match="a retry has its own tracker"):
+            tracker.start(total_pages=2)
 
     assert desk.heard[-1].pages_processed == 2
 
@@ -371,16 +368,18 @@ def test_a_worker_learns_that_a_newer_run_has_taken_its_document(desk: Desk) -> 
 
 
 def test_a_worker_whose_document_was_taken_neither_completes_nor_fails_it(desk: Desk) -> None:
-    with desk.tracker(run_id="run-2", max_messages_per_second=0.01) as newer:
-        with pytest.raises(Superseded), desk.tracker(max_messages_per_second=0.01) as older:  # noqa: PT012  leaving the block is the test
-            older.start(total_pages=9)
-            newer.start(total_pages=5)
-        with pytest.raises(LookupError), desk.tracker(run_id="run-3", max_messages_per_second=0.01) as other:  # noqa: PT012  leaving the block is the test
-            other.start(total_pages=9)
-            newer.start(total_pages=5)
-            raise LookupError
+    def take(run_id: str) -> None:
+        desk.store.start("d", run_id=run_id, total_pages=5, owner=None, abandoned_after_seconds=45)
 
-        assert {state.status for state in desk.store.published} == {Status.STARTED}
+    with pytest.raises(Superseded), desk.tracker(max_messages_per_second=0.01) as completing:  # noqa: PT012  leaving the block is the test
+        completing.start(total_pages=9)
+        take("run-2")
+    with pytest.raises(LookupError), desk.tracker(run_id="run-3", max_messages_per_second=0.01) as failing:  # noqa: PT012  leaving the block is the test
+        failing.start(total_pages=9)
+        take("run-4")
+        raise LookupError
+
+    assert {state.status for state in desk.store.published} == {Status.STARTED}
 
 
 # --- how often ---
