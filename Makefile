@@ -67,9 +67,6 @@ $(VENV)/.uv: requirements-uv.txt
 # --inexact: a later, larger set must not be undone by an earlier verb.
 $(VENV)/.local: $(VENV)/.uv requirements-local.txt
 	@$(UV) pip install --quiet --compile-bytecode --require-hashes -p $(RUN) -r requirements-local.txt
-	@# The archives' wheels are part of what is set up, so that the first demo is as fast as the next.
-	@$(RUN) -c 'from infra.lambda_package import lambda_package as build; \
-	  [build(handler, target="host") for handler in ("connection_handler", "document_processor", "stall_watchdog")]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.uv requirements-dev.txt

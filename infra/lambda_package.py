@@ -1,4 +1,4 @@
-"""Builds the archive of a function: its handler, the `progress` package and pinned wheels for where it runs.
+"""Builds the archive of a function: its handler, the `progress` package and pinned wheels for Lambda.
 
 An archive is named after its content, so the same input is built once and gives the same file.
 """
@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typing import Literal
 
 import uv
 
-# What an archive is built for: Lambda's own Python and processor, or this machine.
+# What an archive is built for: Lambda's own Python and processor, or this machine's Python, which has the wheels.
 Packaging = Literal["lambda", "host"]
 
 # The functions' runtime and the wheels in their archives must agree, so both are said here.
@@ -54,7 +53,8 @@ def lambda_package(handler_module: str, *, target: Packaging = "lambda") -> Path
     that has no such file, of `functions/requirements.txt`.
 
     Args:
-        target: lambda for Lambda's own Python and processor, host for this machine.
+        target: lambda for Lambda's own Python and processor; host for this machine, without the wheels: the Python that
+            runs the program has the same ones installed, compiled, and each sandbox would unpack and compile them anew.
 
     Raises:
         PackagingError: there is no such handler, or its wheels could not be had.
@@ -62,11 +62,7 @@ def lambda_package(handler_module: str, *, target: Packaging = "lambda") -> Path
     handler = _FUNCTIONS / f"{handler_module}.py"
     if not handler.is_file():
         raise PackagingError(f"There is no functions/{handler.name}.")
-    requirements = _FUNCTIONS / f"{handler_module}.requirements.txt"
-    if not requirements.is_file():
-        requirements = _FUNCTIONS / "requirements.txt"
-
-    entries = dict(_files_below(_wheels(requirements, target)))
+    entries = dict(_files_below(_wheels(handler_module))) if target == "lambda" else {}
     entries[handler.name] = handler
     for package in _imported_packages(handler):
         entries |= {f"{package.name}/{name}": path for name, path in _files_below(package)}
@@ -112,15 +108,12 @@ def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
             yield name.as_posix(), path
 
 
-def _wheels(requirements: Path, target: Packaging) -> Path:
-    """A folder with the requirements installed for the target, kept for the next build."""
-    if target == "host":
-        where = [f"{sys.platform}-{sys.implementation.cache_tag}"]
-        platform = ["--python", sys.executable]
-    else:
-        where = [_LAMBDA_PLATFORM, LAMBDA_PYTHON]
-        platform = ["--python-platform", _LAMBDA_PLATFORM, "--python-version", LAMBDA_PYTHON]
-    key = hashlib.sha256(requirements.read_bytes() + repr(where).encode()).hexdigest()[:16]
+def _wheels(handler_module: str) -> Path:
+    """A folder with the handler's requirements installed for Lambda, kept for the next build."""
+    requirements = _FUNCTIONS / f"{handler_module}.requirements.txt"
+    if not requirements.is_file():
+        requirements = _FUNCTIONS / "requirements.txt"
+    key = hashlib.sha256(requirements.read_bytes() + f"{_LAMBDA_PLATFORM} {LAMBDA_PYTHON}".encode()).hexdigest()[:16]
     folder = _BUILD / "wheels" / key
     if folder.is_dir():
         return folder
@@ -131,13 +124,14 @@ def _wheels(requirements: Path, target: Packaging) -> Path:
         command = [
             uv.find_uv_bin(),
             *("pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:"),
-            *platform,
+            *("--python-platform", _LAMBDA_PLATFORM, "--python-version", LAMBDA_PYTHON),
             *("--target", str(fresh), "--requirement", str(requirements)),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
             raise PackagingError(
-                f"The wheels of {requirements.name} could not be installed for {' '.join(where)}.\n"
+                f"The wheels of {requirements.name} could not be installed for Python {LAMBDA_PYTHON} on"
+                f" {_LAMBDA_PLATFORM}.\n"
                 f"{done.stderr.strip()}"
             )
         try:
