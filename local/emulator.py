@@ -203,6 +203,8 @@ def _environment(port: int, directory: Path) -> dict[str, str]:
         "MINISTACK_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "TMPDIR": str(directory),
+        # Else the key of user pools stays behind in a folder that all emulators of the machine share.
+        "STATE_DIR": str(directory / "state"),
         "LOG_LEVEL": "INFO",
         # Listeners on fixed ports of their own: a second emulator on this machine would fail to take them.
         "IOT_MTLS_ENABLED": "0",

@@ -48,6 +48,24 @@ with emulator:
     leftovers.assert_none()
 
 
+def test_the_key_of_user_pools_goes_with_its_emulator(leftovers: Any) -> None:
+    program = """
+import boto3
+from local.emulator import Emulator
+with Emulator() as emulator:
+    endpoint = {"endpoint_url": emulator.endpoint_url, "region_name": "us-east-1"}
+    boto3.Session("test", "test").client("cognito-idp", **endpoint).create_user_pool(PoolName="users")
+    print("created", flush=True)
+    input()
+"""
+    with child(leftovers, program) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "created\n"
+        assert list(leftovers.folder.rglob("cognito-rsa-key.pem"))
+        process.communicate("\n", timeout=10)
+    leftovers.assert_none()
+
+
 def test_an_emulator_ends_with_a_parent_that_was_killed(leftovers: Any) -> None:
     program = """
 import time
