@@ -101,8 +101,8 @@ def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
             and path.name not in _STRAY_FILES
             and path.suffix not in _STRAY_SUFFIXES
             and _STRAY_FOLDERS.isdisjoint(name.parts)
-            # Editors and tools leave these beside the code; .dylibs is what wheels for macOS carry.
-            and not any(part.startswith(".") and part != ".dylibs" for part in name.parts)
+            # Editors and tools leave these beside the code.
+            and not any(part.startswith(".") for part in name.parts)
             and not path.name.endswith("~")
         ):
             yield name.as_posix(), path
