@@ -23,6 +23,9 @@ from local.stack import LocalStack, local_stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.emulator]
 
+# Pages: some five seconds of work, so that a page that reloads in the middle is still in the middle.
+LONG = 300
+
 
 @pytest.fixture(scope="module")
 def running(browser: Browser) -> Iterator[LocalStack]:
@@ -73,11 +76,11 @@ def expect_complete(shown: Locator) -> None:
 
 def test_two_pdfs_reach_the_end_in_two_tabs_that_agree(site: PageServer, open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page(site.url)
-    upload(page, sample(tmp_path, "first.pdf", 16), sample(tmp_path, "second.pdf", 12))
+    upload(page, sample(tmp_path, "first.pdf", 150), sample(tmp_path, "second.pdf", 120))
     for name in ("first.pdf", "second.pdf"):
         expect(card(page, name)).to_have_attribute("data-document-id", re.compile("."))
     other_tab = open_page(site.url, "#" + page.url.split("#")[1])
-    for name, pages in (("first.pdf", 16), ("second.pdf", 12)):
+    for name, pages in (("first.pdf", 150), ("second.pdf", 120)):
         expect_complete(card(page, name))
         expect(card(page, name).locator(".facts")).to_contain_text(f"{pages} pages")
     for shown in other_tab.get_by_role("listitem").all():
@@ -89,7 +92,7 @@ def test_a_connection_cut_in_the_middle_resumes_and_reaches_the_end(
     site: PageServer, open_page: OpenPage, tmp_path: Path, relay: Relay
 ) -> None:
     page = open_page(site.url)
-    upload(page, sample(tmp_path, "long.pdf", 90))
+    upload(page, sample(tmp_path, "long.pdf", LONG))
     expect_in_the_middle(card(page, "long.pdf"))
     relay.cut()
     expect_complete(card(page, "long.pdf"))
@@ -101,7 +104,7 @@ def test_a_reload_and_a_lost_network_in_the_middle_still_show_the_true_state(
     site: PageServer, open_page: OpenPage, tmp_path: Path, context: BrowserContext
 ) -> None:
     page = open_page(site.url)
-    upload(page, sample(tmp_path, "long.pdf", 90))
+    upload(page, sample(tmp_path, "long.pdf", LONG))
     expect_in_the_middle(card(page, "long.pdf"))
     page.reload()
     expect_in_the_middle(card(page, "long.pdf"))
