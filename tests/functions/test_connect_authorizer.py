@@ -834,7 +834,7 @@ def test_whatever_the_event_the_answer_is_a_policy_or_unauthorized(
         },
     )
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(events)
     def fuzz(event: dict[str, Any]) -> None:
         is_policy_or_unauthorized(event)
@@ -853,7 +853,7 @@ def test_whatever_the_issuer_signs_the_answer_is_a_policy_or_unauthorized(gatewa
         },
     )
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(claims)
     def fuzz(claims: dict[str, Any]) -> None:
         is_policy_or_unauthorized(connect_event(queryStringParameters={"token": issuer.token(**claims)}))
@@ -864,7 +864,7 @@ def test_whatever_the_issuer_signs_the_answer_is_a_policy_or_unauthorized(gatewa
 def test_a_token_with_any_character_changed_is_refused(gateway: Gateway, issuer: OidcServer) -> None:
     token = issuer.token(ec_key("ec-1"))
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.integers(0, len(token) - 1), st.sampled_from("AZaz09-_.=+ é\x00"))
     def fuzz(position: int, character: str) -> None:
         changed = token[:position] + character + token[position + 1 :]

@@ -447,7 +447,7 @@ def test_a_token_offered_as_a_subprotocol_is_not_logged(sandbox: Sandbox) -> Non
     assert "bearer-secret" not in sandbox.log
 
 
-_FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+_FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 _json = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -602,7 +602,7 @@ _operations = st.lists(
 
 
 @pytest.mark.emulator
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_operations)
 def test_the_table_and_its_stand_in_in_memory_keep_the_same_rules(
     client: DynamoDBClient, table_name: str, operations: list[tuple[str, str, str | None, float]]

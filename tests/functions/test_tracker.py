@@ -811,7 +811,7 @@ _steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_steps)
 def test_whatever_the_workers_do_the_states_of_a_document_make_sense(steps: list[tuple[int, str]]) -> None:
     desk = Desk(InMemoryStore(), Listener())
