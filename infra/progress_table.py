@@ -145,8 +145,8 @@ class ProgressTable(pulumi.ComponentResource):
                 ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
                 [self.stream_arn],
             ),
-            # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondynamodb.html:
-            # ListStreams takes no resource narrower than the streams of the table.
+            # For ListStreams, DynamoDB's own example names the streams of the table, and nothing narrower:
+            # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/iam-policy-read-stream-only.html
             allow(["dynamodb:ListStreams"], [pulumi.Output.concat(self.arn, "/stream/*")]),
             *self._use_of_key,
             parent=self,
