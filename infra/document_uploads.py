@@ -134,11 +134,11 @@ class DocumentUploads(pulumi.ComponentResource):
             opts=self._child,
         )
         self._grant_presigner()
-        self._allow_origins_in_bucket()
+        bucket_cors = self._allow_origins_in_bucket()
         self._api = self._create_api()
         self.url = pulumi.Output.concat(self._api.api_endpoint, "/uploads")
         self.route_arn = pulumi.Output.concat(self._api.execution_arn, f"/{_STAGE}/POST/uploads")
-        self._create_stage([self._create_route(), self._permit_invocation(), *self.presigner.grants])
+        self._create_stage([self._create_route(), self._permit_invocation(), bucket_cors, *self.presigner.grants])
         self.register_outputs({"url": self.url, "route_arn": self.route_arn})
 
     def _grant_presigner(self) -> None:
@@ -153,8 +153,8 @@ class DocumentUploads(pulumi.ComponentResource):
         if self._args.authorization != "NONE":
             self._args.table.grant_expect(self.presigner)
 
-    def _allow_origins_in_bucket(self) -> None:
-        aws.s3.BucketCorsConfiguration(
+    def _allow_origins_in_bucket(self) -> aws.s3.BucketCorsConfiguration:
+        return aws.s3.BucketCorsConfiguration(
             f"{self._name}-bucket-cors",
             bucket=self._args.bucket.id,
             # A form needs no header of its own; a page that shows how far an upload is sends a preflight all the same.

@@ -196,9 +196,10 @@ def test_an_access_log_line_is_json_and_uses_only_what_an_http_api_knows() -> No
     assert "messageString" not in ACCESS_LOG_FORMAT, "it comes with quotes of its own"
 
 
-def test_no_request_finds_a_function_that_cannot_do_its_work_yet() -> None:
+def test_no_request_finds_a_function_or_a_bucket_that_is_not_ready_yet() -> None:
     graph = graph_of(authorization=JWT)
     assert {
+        "uploads-bucket-cors",
         "uploads-route",
         "uploads-authorizer",
         "uploads-invoke-presigner",
