@@ -195,7 +195,8 @@ _LONGEST_CONNECTION_SECONDS = 7200
 
 _RULES: Mapping[str, Rule] = {
     "apiThrottleRate": integer(1, why=" (0 would refuse every connection with 429)"),
-    "apiThrottleBurst": integer(1, why=" (0 would refuse every connection with 429)"),
+    # API Gateway takes 32 bits, and the provider cuts off what is above: of 2**32 that leaves 0.
+    "apiThrottleBurst": integer(1, 2**31 - 1, why=" (0 would refuse every connection with 429)"),
     "loggingLevel": one_of(("OFF", "ERROR", "INFO")),
     "dataTraceEnabled": boolean(),
     "detailedMetricsEnabled": boolean(),

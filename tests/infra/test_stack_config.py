@@ -56,7 +56,10 @@ def integers_outside(minimum: int, maximum: int) -> list[str]:
 
 BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     "apiThrottleRate": ("a whole number from 1 up (0 would", ["0", "-1", "0.5", "1.5", "many", "", "1e3", "inf"]),
-    "apiThrottleBurst": ("a whole number from 1 up (0 would", ["0", "-1", "0.5", "1.5", "many", "", "1e3", "inf"]),
+    "apiThrottleBurst": (
+        "a whole number from 1 to 2147483647 (0 would",
+        ["0", "-1", "0.5", "1.5", "many", "", "1e3", "inf", "2147483648", "4294967296"],
+    ),
     "loggingLevel": ("one of OFF, ERROR, INFO", ["DEBUG", "info", "", "INFO "]),
     "dataTraceEnabled": ("true or false", ["yes", "1", "True", ""]),
     "detailedMetricsEnabled": ("true or false", ["yes", "0", "FALSE", ""]),
@@ -132,7 +135,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
 }
 GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "apiThrottleRate": [("1", 1), ("10000", 10_000)],
-    "apiThrottleBurst": [("1", 1), ("5000", 5000)],
+    "apiThrottleBurst": [("1", 1), ("5000", 5000), ("2147483647", 2_147_483_647)],
     "loggingLevel": [("OFF", "OFF"), ("ERROR", "ERROR"), ("INFO", "INFO")],
     "dataTraceEnabled": [("true", True), ("false", False)],
     "detailedMetricsEnabled": [("true", True), ("false", False)],
