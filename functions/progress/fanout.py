@@ -42,6 +42,9 @@ DEFAULT_REQUEST_TIMEOUT_SECONDS = 5.0
 # A TLS handshake costs a small Lambda more than many posts: with few being opened at once, those that are
 # ready take the work that others would have been opened for.
 _MAX_OPENING = 16
+# Clients that hang must not hold every place until their time-out: who waits for longer than this gives his to others.
+_SLOW_SECONDS = 0.5
+_MAX_SLOW = 3  # times `max_in_flight`, since a Lambda sandbox opens 1,024 files at most
 # Below what load balancers and NAT gateways keep (60 and 350 s): some drop a connection without a word.
 _MAX_IDLE_SECONDS = 50.0
 _ADDRESSES_VALID_SECONDS = 30.0  # half of the TTL of AWS's records
@@ -61,7 +64,8 @@ class FanOut:
         callback_url: `https://{apiId}.execute-api.{region}.amazonaws.com/{stage}`, the output `callbackUrl`.
         credentials: returns botocore's frozen credentials. Called once a publish on the caller's thread, and
             once more if API Gateway calls them expired; it may block to refresh them.
-        max_in_flight: the most connections, which are the posts awaiting an answer.
+        max_in_flight: the most posts awaiting an answer, but for those that have waited for half a second: there
+            may be three times as many of them. Each has a connection of its own.
         request_timeout_seconds: for a post, from its first byte sent to its answer's last byte.
     """
 
@@ -228,6 +232,7 @@ class _Engine:
         self._context = ssl.create_default_context() if endpoint.scheme == "https" else None
         self._deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
         self._backlog: deque[Delivery] = deque()  # those with something to send, each once
+        self._most_connections = max_in_flight  # more while some are slow
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []  # the last used is used first, so that the others can be let go
         self._opening: set[asyncio.Task[None]] = set()
@@ -284,7 +289,7 @@ class _Engine:
         delivery = post.delivery
         if delivery.answered(post, response) and delivery not in self._backlog:
             self._backlog.append(delivery)
-        if response.keep_alive:
+        if response.keep_alive and len(self._connections) <= self._most_connections:
             self._use(connection)
         else:
             self._discard(connection)
@@ -340,7 +345,7 @@ class _Engine:
         most_opening = 0 if paused else 1 if self._opening_failures else _MAX_OPENING
         wanted = min(
             self._count_backlog() - len(self._opening),
-            self._max_in_flight - len(self._connections) - len(self._opening),
+            self._most_connections - len(self._connections) - len(self._opening),
             most_opening - len(self._opening),
         )
         for _ in range(wanted):
@@ -393,17 +398,23 @@ class _Engine:
 
     def _watch(self) -> None:
         """Look for overdue answers now and then; a timer for each post would cost as much as signing it."""
-        overdue = self._loop.time() - self._request_timeout_seconds
-        busy = False
+        now = self._loop.time()
+        busy, slow = False, 0
         for connection in list(self._connections):
             if connection.request is None:
                 continue
             busy = True
-            if connection.sent_at <= overdue:
+            waited_seconds = now - connection.sent_at
+            if waited_seconds >= self._request_timeout_seconds:
                 self.lost(connection, TimeoutError("no answer in time"))
+            elif waited_seconds >= _SLOW_SECONDS:
+                slow += 1
+        self._most_connections = self._max_in_flight + min(slow, _MAX_SLOW * self._max_in_flight)
         watching = busy or self._opening or self._count_backlog()
         interval = min(0.25, self._request_timeout_seconds / 8)
         self._watchdog = self._loop.call_later(interval, self._watch) if watching else None
+        if slow:
+            self._send_or_open()
 
     def _shut_down(self) -> None:
         for delivery in list(self._deliveries):

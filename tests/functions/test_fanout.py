@@ -482,6 +482,26 @@ def test_a_slow_client_delays_nobody_else(make_fan_out: MakeFanOut) -> None:
     )
 
 
+def test_more_clients_that_hang_than_there_are_places_do_not_hold_up_the_others_until_their_time_out(
+    make_fan_out: MakeFanOut,
+) -> None:
+    hanging = watchers(6, "slow")
+    with ConnectionsServer(by_id({w.connection_id: [Behaviour.HANG] * 9 for w in hanging})) as server:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=4, request_timeout_seconds=60)
+        report = fan_out.post([[*hanging, *watchers(50)]], MESSAGE, deadline_seconds=2.5, forget=never_forget)
+        assert report == DeliveryReport(delivered=50, failed=6)
+        report = fan_out.post([watchers(50)], MESSAGE, deadline_seconds=2.5, forget=never_forget)
+    assert report.delivered == 50, "those that still hang do not hold up the next message either"
+
+
+def test_what_hangs_is_given_a_bounded_number_of_places(make_fan_out: MakeFanOut) -> None:
+    hanging = watchers(40)
+    with ConnectionsServer(by_id({w.connection_id: [Behaviour.HANG] * 9 for w in hanging})) as server:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=1, request_timeout_seconds=60)
+        fan_out.post([hanging], MESSAGE, deadline_seconds=4, forget=never_forget)
+        assert 1 < server.accepted <= 4
+
+
 def test_connections_closed_after_a_few_requests_are_replaced(make_fan_out: MakeFanOut) -> None:
     with ConnectionsServer(close_after=3) as server:
         report = make_fan_out(server.callback_url, max_in_flight=4).post(
