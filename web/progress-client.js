@@ -53,9 +53,9 @@
  * @property {(state: ConnectionState, error: ConnectionError | null) => void} [onStateChange] called when either changes
  * @property {number} [reconnectBaseMs] upper bound of the first delay, doubled for each failure in a row; 500
  * @property {number} [reconnectCapMs] upper bound of every delay, unless refused; 30,000
- * @property {number} [refusalLimit] sockets in a row that may fail before opening, with a token or a function for the
- *   address, until the client reports `CONNECTION_REFUSED` and waits once or twice `reconnectCapMs`, doubled with each further
- *   one; after twice as many it closes for good; 4
+ * @property {number} [refusalLimit] sockets in a row that may fail before opening, with a token, an address that holds a token
+ *   or signature, or a function for the address, until the client reports `CONNECTION_REFUSED` and waits once or twice
+ *   `reconnectCapMs`, doubled with each further one; after twice as many it closes for good; 4
  * @property {number} [connectTimeoutMs] from asking for the address and the token to the open socket; 30,000
  * @property {number} [replyTimeoutMs] for the answer to a ping or to a question; 10,000
  * @property {number} [pingIntervalMs] longest silence before the client asks for a sign of life; 60,000. API Gateway closes a
@@ -126,6 +126,8 @@ const DEFAULTS = {
 };
 
 const SUBPROTOCOL = "docprogress";
+/** In a query: a token as `tokenTransport` sends it, or AWS's signature. Not sent anew, they are refused for ever. */
+const CREDENTIALS = /[?&](token|X-Amz-Signature)=/;
 const FINAL_CODES = new Set(["TOKEN_MISSING", "ADDRESS_INVALID"]);
 /** Browsers keep a delay in 32 bits: a longer one would be over at once. */
 const LONGEST_DELAY_MS = 2 ** 31 - 1;
@@ -357,7 +359,8 @@ export class ProgressClient {
   }
 
   #isRefused() {
-    const isSecured = this.#options.token !== undefined || typeof this.#url === "function";
+    const { token } = this.#options;
+    const isSecured = token !== undefined || typeof this.#url === "function" || CREDENTIALS.test(this.#url.search);
     return isSecured && this.#refusalsInARow >= this.#options.refusalLimit;
   }
 

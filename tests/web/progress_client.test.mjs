@@ -713,7 +713,8 @@ test("refused authentication slows down to the cap and is told apart", async () 
 });
 
 test("whoever is refused again and again waits ever longer, then gives up for good", async () => {
-  for (const options of [{ token: "stale" }, { url: () => `${URL}?X-Amz-Signature=1` }]) {
+  const signed = `${URL}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=1`;
+  for (const options of [{ token: "stale" }, { url: () => signed }, { url: signed }, { url: `${URL}?token=stale` }]) {
     platform = new FakePlatform();
     states = [];
     connect({ ...options, reconnectBaseMs: 2, reconnectCapMs: 10_000, refusalLimit: 3 });
