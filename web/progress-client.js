@@ -816,7 +816,10 @@ class Connection {
       } else {
         this.#checkLater();
         this.#send({ action: "ping" });
-        this.#setTimer("pong", this.#options.replyTimeoutMs, () => this.lose("The server stopped answering"));
+        // A later ping gives the one before no more time: it would for ever, if pings are closer than the time-out.
+        if (!this.#timers.has("pong")) {
+          this.#setTimer("pong", this.#options.replyTimeoutMs, () => this.lose("The server stopped answering"));
+        }
       }
       this.#owner.checked(this);
     });

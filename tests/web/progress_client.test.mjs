@@ -379,6 +379,15 @@ test("a silent connection is pinged long before ten minutes, a talking one is no
   assert.equal(platform.socket.pings, 1);
 });
 
+test("a missing pong means a dead socket however close the pings are", async () => {
+  await connected({ pingIntervalMs: 5000, replyTimeoutMs: 10_000 });
+  await platform.advance(14_999);
+  assert.equal(platform.socket.pings, 2);
+  assert.equal(client.state, "open");
+  await platform.advance(1);
+  assert.deepEqual(states, ["open", "reconnecting CONNECTION_LOST"]);
+});
+
 test("a missing pong means a dead socket, any message means a live one", async () => {
   await connected();
   platform.randomValue = 0;
