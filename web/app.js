@@ -61,11 +61,15 @@ const entries = new Set();
 
 // --- saying aloud -------------------------------------------------------------------------------------------------------
 
+/** More than this takes longer to say than to look at. */
+const MOST_SENTENCES = 5;
+
 /** @type {string[]} */
 let news = [];
 
 /**
- * Sentences of the same second are said together, so that ten documents do not talk over each other.
+ * Sentences of the same second are said together, so that ten documents do not talk over each other; of many, a few and
+ * how all stand.
  *
  * @param {string} sentence
  */
@@ -73,7 +77,9 @@ function announce(sentence) {
   news.push(sentence);
   if (news.length === 1) {
     setTimeout(() => {
-      page.announcements.textContent = news.join(" ");
+      const unsaid = news.length - MOST_SENTENCES;
+      const rest = unsaid > 0 ? [`And ${unsaid} more. Documents: ${page.tally.textContent}.`] : [];
+      page.announcements.textContent = [...news.slice(0, MOST_SENTENCES), ...rest].join(" ");
       news = [];
     }, 1000);
   }

@@ -395,6 +395,20 @@ def test_what_is_said_aloud_is_a_summary_and_not_each_page(
     assert len(re.findall(r"\bof 100 pages done", said)) == 1, "one report on the way is enough"
 
 
+def test_of_many_documents_that_change_at_once_a_few_are_said_aloud_and_how_all_stand(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    context.clock.install(time=0)
+    context.clock.pause_at(1000)  # whenever they come, they come in the same second
+    for number in range(40):
+        backend.complete(f"d{number}")
+    page = open_page(site.url, "#" + "&".join(f"doc=d{number}" for number in range(40)))
+    expect(page.locator("#tally")).to_have_text("40 of 40 complete")
+    page.clock.run_for(1000)
+    said = page.get_by_role("status").inner_text()
+    assert said.endswith("d4: complete. And 35 more. Documents: 40 of 40 complete.")
+
+
 def test_without_an_upload_address_documents_are_only_watched(
     site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
 ) -> None:
