@@ -26,7 +26,8 @@ import { UploadError, upload } from "./upload.js";
  * @property {string} [tokenUrl]
  * @property {"subprotocol" | "query"} [tokenTransport]
  * @typedef {import("./upload.js").Destination} Destination
- * @typedef {{ card: DocumentCard, documentId: string | null, file: File | null, controller: AbortController }} Entry
+ * @typedef {{ card: DocumentCard, documentId: string | null, isWatched: boolean, file: File | null,
+ *   controller: AbortController }} Entry
  */
 
 /**
@@ -58,6 +59,9 @@ const page = {
 
 /** @type {Set<Entry>} newest first is the order on the page; this set only holds them */
 const entries = new Set();
+
+/** @type {ProgressClient} from `start` on */
+let client;
 
 // --- saying aloud -------------------------------------------------------------------------------------------------------
 
@@ -198,7 +202,14 @@ function showTally() {
 function addEntry(name, fields) {
   const card = new DocumentCard(page.template, name);
   /** @type {Entry} */
-  const entry = { card, documentId: null, file: null, controller: new AbortController(), ...fields };
+  const entry = {
+    card,
+    documentId: null,
+    isWatched: false,
+    file: null,
+    controller: new AbortController(),
+    ...fields,
+  };
   card.hasFile = entry.file !== null;
   card.onNews = announce;
   card.onDismiss = () => {
@@ -216,6 +227,7 @@ function addEntry(name, fields) {
 function stopWatching(entry) {
   entry.controller.abort();
   entry.controller = new AbortController();
+  entry.isWatched = false;
 }
 
 /** @param {Entry} entry */
@@ -225,43 +237,82 @@ function removeEntry(entry) {
   entries.delete(entry);
   writeAddressSoon();
   showTally();
+  watchNext();
 }
 
 /**
- * @param {ProgressClient} client
  * @param {Entry} entry
  * @param {string} documentId
  */
-function watchDocument(client, entry, documentId) {
-  const { card, controller } = entry;
+function watchDocument(entry, documentId) {
+  const { card } = entry;
   entry.documentId = documentId;
   card.element.dataset.documentId = documentId;
   card.onWatchAgain = () => {
     stopWatching(entry);
     card.waiting();
-    watchDocument(client, entry, documentId);
+    watchNext();
   };
+  writeAddressSoon();
+  showTally();
+  watchNext();
+}
+
+/** The server lets a connection watch 100 documents, and may hear of a new one before it hears of one that is let go. */
+const MOST_WATCHED = 90;
+
+/** @param {Entry} entry */
+const hasEnded = ({ card }) => card.phase === "complete" || card.phase === "failed";
+
+/** Documents above the limit wait for a place, which those that have ended give up. */
+function watchNext() {
+  const watched = [...entries].filter((entry) => entry.isWatched);
+  const ended = watched.filter(hasEnded);
+  let places = MOST_WATCHED - watched.length;
+  for (const entry of entries) {
+    if (entry.documentId === null || entry.isWatched || hasEnded(entry)) {
+      continue;
+    }
+    if (places > 0) {
+      places--;
+    } else {
+      const leaving = ended.shift();
+      if (leaving === undefined) {
+        return;
+      }
+      stopWatching(leaving);
+    }
+    watchNow(entry, entry.documentId);
+  }
+}
+
+/**
+ * @param {Entry} entry
+ * @param {string} documentId
+ */
+function watchNow(entry, documentId) {
+  entry.isWatched = true;
   try {
     client.watch(documentId, {
-      signal: controller.signal,
+      signal: entry.controller.signal,
       onUpdate: (update) => {
-        card.update(update, performance.now());
+        entry.card.update(update, performance.now());
         showTally();
+        if (hasEnded(entry)) {
+          watchNext();
+        }
       },
     });
   } catch (error) {
     console.debug("docprogress: not watched, the client is closed and the page says why", error);
   }
-  writeAddressSoon();
-  showTally();
 }
 
 /**
- * @param {ProgressClient} client
  * @param {Destination} destination
  * @param {File} file
  */
-function uploadDocument(client, destination, file) {
+function uploadDocument(destination, file) {
   const entry = addEntry(file.name, { file });
   page.cards.prepend(entry.card.element);
   const run = async () => {
@@ -275,7 +326,7 @@ function uploadDocument(client, destination, file) {
       });
       fileNames.set(documentId, file.name);
       entry.card.waiting();
-      watchDocument(client, entry, documentId);
+      watchDocument(entry, documentId);
     } catch (error) {
       if (signal.aborted) {
         return; // nobody is left to be told
@@ -299,8 +350,7 @@ function uploadDocument(client, destination, file) {
 /** @param {string} documentId */
 const addDocument = (documentId) => addEntry(fileNames.get(documentId) ?? documentId, {});
 
-/** @param {ProgressClient} client */
-function followAddress(client) {
+function followAddress() {
   const ids = [...new Set(idsInAddress())].filter(isDocumentId);
   for (const entry of entries) {
     if (entry.documentId !== null && !ids.includes(entry.documentId)) {
@@ -311,7 +361,7 @@ function followAddress(client) {
   for (const id of ids.filter((id) => !shown.has(id))) {
     const entry = addDocument(id);
     page.cards.append(entry.card.element);
-    watchDocument(client, entry, id);
+    watchDocument(entry, id);
   }
 }
 
@@ -326,15 +376,12 @@ async function readSettings() {
   return response.json();
 }
 
-/**
- * @param {ProgressClient} client
- * @param {Destination} destination
- */
-function takeFiles(client, destination) {
+/** @param {Destination} destination */
+function takeFiles(destination) {
   /** @param {FileList | undefined} files */
   const take = (files) => {
     for (const file of [...(files ?? [])].reverse()) {
-      uploadDocument(client, destination, file);
+      uploadDocument(destination, file);
     }
   };
   page.drop.hidden = false;
@@ -360,7 +407,7 @@ async function start() {
   const settings = await readSettings();
   const { directUploadUrl, uploadUrl, tokenUrl } = settings;
   const token = tokenUrl ? () => fetchToken(tokenUrl) : undefined;
-  const client = new ProgressClient(settings.websocketUrl, {
+  client = new ProgressClient(settings.websocketUrl, {
     ...(token && { token }),
     ...(settings.tokenTransport && { tokenTransport: settings.tokenTransport }),
     onStateChange: showConnection,
@@ -376,17 +423,17 @@ async function start() {
     if (documentId !== "" && ![...entries].some((entry) => entry.documentId === documentId)) {
       const entry = addDocument(documentId);
       page.cards.prepend(entry.card.element);
-      watchDocument(client, entry, documentId);
+      watchDocument(entry, documentId);
     }
     page.byId.reset();
   });
   if (directUploadUrl) {
-    takeFiles(client, { directUploadUrl: new URL(directUploadUrl, document.baseURI) });
+    takeFiles({ directUploadUrl: new URL(directUploadUrl, document.baseURI) });
   } else if (uploadUrl) {
-    takeFiles(client, { uploadUrl: new URL(uploadUrl, document.baseURI), ...(token && { token }) });
+    takeFiles({ uploadUrl: new URL(uploadUrl, document.baseURI), ...(token && { token }) });
   }
-  addEventListener("hashchange", () => followAddress(client));
-  followAddress(client);
+  addEventListener("hashchange", followAddress);
+  followAddress();
 }
 
 // The whole window takes the drop, from the first moment: a file that misses its target would replace the page.

@@ -132,7 +132,10 @@ const FINAL_CODES = new Set(["TOKEN_MISSING", "ADDRESS_INVALID"]);
 /** Browsers keep a delay in 32 bits: a longer one would be over at once. */
 const LONGEST_DELAY_MS = 2 ** 31 - 1;
 
-/** Watches any number of documents over one connection, which it opens at once and keeps open until `close()`. */
+/**
+ * Watches documents over one connection, which it opens at once and keeps open until `close()`. The server takes 100 of them;
+ * who asks for more is told `TOO_MANY_SUBSCRIPTIONS`.
+ */
 export class ProgressClient {
   #url;
   #options;

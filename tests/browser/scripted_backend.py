@@ -17,6 +17,8 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 Message = dict[str, Any]
 
+MOST_SUBSCRIPTIONS = 100  # of one connection
+
 
 class ScriptedBackend:
     """Answers like the real API from `documents`, pushes what `publish` gives it, and fails on command."""
@@ -138,6 +140,15 @@ class ScriptedBackend:
             (watchers.add if request.get("subscribe", True) else watchers.discard)(connection)
             self._lock.notify_all()
             snapshot = self.documents.get(document_id, {"status": "pending", "docId": document_id})
+            if sum(connection in watchers for watchers in self._watchers.values()) > MOST_SUBSCRIPTIONS:
+                watchers.remove(connection)
+                snapshot = {
+                    "status": "error",
+                    "errorCode": "TOO_MANY_SUBSCRIPTIONS",
+                    "message": "Too many",
+                    "docId": document_id,
+                    "recoverable": False,
+                }
         self._send(connection, snapshot)
 
     def _send(self, connection: ServerConnection, message: Message) -> None:

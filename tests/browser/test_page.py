@@ -373,6 +373,26 @@ def test_a_refused_watch_is_asked_for_again_and_nothing_is_uploaded_twice(
     assert bucket.documents == stored
 
 
+def test_of_more_documents_than_a_connection_may_watch_those_that_ended_make_room_for_the_others(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    ids = [f"d{number}" for number in range(130)]
+    for stored in ids:
+        backend.start(stored, 10)
+    page = open_page(site.url, "#" + "&".join(f"doc={stored}" for stored in ids))
+    expect(page.locator('[data-phase="processing"]')).to_have_count(90)
+    expect(page.locator('[data-phase="waiting"]')).to_have_count(40)
+    for stored in ids[:40]:
+        backend.complete(stored)
+    expect(page.locator('[data-phase="processing"]')).to_have_count(90)
+    expect(page.locator('[data-phase="complete"]')).to_have_count(40)
+    for stored in ids[40:]:
+        backend.complete(stored)
+    expect(page.get_by_text("130 of 130 complete")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("130 of 130 complete")).to_be_visible()
+
+
 def test_what_is_said_aloud_is_a_summary_and_not_each_page(
     site: PageServer, open_page: OpenPage, backend: ScriptedBackend
 ) -> None:
