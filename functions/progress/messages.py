@@ -9,6 +9,7 @@ Client to server, text frames of JSON:
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ Message = dict[str, Any]
 
 # A docId of 256 characters, each escaped twice over as surrogates are, takes 3,072; no request needs much more.
 MAX_REQUEST_CHARACTERS = 8192
+
+# What Python's reader takes differs from version to version, 3.13's thousands; no request needs more than one.
+MAX_REQUEST_DEPTH = 16
 
 PONG: Message = {"status": "pong"}
 
@@ -70,12 +74,28 @@ def parse_request(body: str | None) -> Ping | ProgressRequest:
         raise RequestRefused(
             ErrorCode.INVALID_MESSAGE, 'A message is a JSON object with an "action": "progress" or "ping".'
         )
+    if _is_deeper(request, MAX_REQUEST_DEPTH):
+        raise RequestRefused(ErrorCode.INVALID_MESSAGE, f"A message is nested at most {MAX_REQUEST_DEPTH} levels deep.")
     match request["action"]:
         case "ping":
             return Ping()
         case "progress":
             return _parse_progress(request)
     raise RequestRefused(ErrorCode.UNKNOWN_ACTION, 'The known actions are "progress" and "ping".')
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    """Whether objects and lists stand in one another more than depth levels; without recursion of its own."""
+    level = [value]
+    for _ in range(depth):
+        level = [inner for each in level for inner in _values(each)]
+    return any(isinstance(each, dict | list) for each in level)
+
+
+def _values(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _parse_progress(request: Message) -> ProgressRequest:

@@ -97,6 +97,16 @@ def test_what_is_no_message_is_refused_as_invalid(body: str | None) -> None:
     assert refused.document_id is None
 
 
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_a_message_is_nested_sixteen_levels_deep_at_most_whatever_python_reads(opening: str, closing: str) -> None:
+    def body(depth: int) -> str:  # the message itself is one level
+        return '{"action":"ping","more":' + opening * (depth - 1) + "1" + closing * (depth - 1) + "}"
+
+    assert parse_request(body(16)) == Ping()
+    for depth in (17, 500, 1200):
+        assert refusal(body(depth)).code is ErrorCode.INVALID_MESSAGE
+
+
 @pytest.mark.parametrize("action", ["", "Progress", "subscribe", "$connect", "$default", "\ud800"])
 def test_an_action_nobody_serves_is_refused_as_unknown_and_not_echoed(action: str) -> None:
     refused = refusal(json.dumps({"action": action, "docId": "d"}))
