@@ -35,7 +35,7 @@ _BUILD = _PROJECT / ".build"
 # What installers leave beside a package: they differ from run to run, and nothing at run time reads them.
 _STRAY_FILES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"}
 _STRAY_FOLDERS = {"__pycache__", "bin"}
-_STRAY_SUFFIXES = {".pyc", ".pyi"}
+_STRAY_SUFFIXES = {".pyc", ".pyi", ".orig", ".rej", ".bak", ".swp"}
 
 # ZIP's own epoch: an archive must not tell when it was built.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
@@ -103,7 +103,7 @@ def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
             and _STRAY_FOLDERS.isdisjoint(name.parts)
             # Editors and tools leave these beside the code.
             and not any(part.startswith(".") for part in name.parts)
-            and not path.name.endswith("~")
+            and not path.name.endswith(("~", "#"))
         ):
             yield name.as_posix(), path
 

@@ -119,6 +119,11 @@ def test_the_time_of_a_file_does_not_count(functions: Path) -> None:
         "lower/.DS_Store",
         "lower/.words.py.swp",
         "lower/words.py~",
+        "lower/#words.py#",
+        # What a merge or a patch that did not fit leaves.
+        "lower/words.py.orig",
+        "lower/words.py.rej",
+        "lower/words.py.bak",
         "lower/.mypy_cache/words.json",
     ],
 )
