@@ -15,12 +15,24 @@ RETENTION_DAYS = (
 )
 
 
+class BadEntry(ValueError):
+    """One entry of a list; index counts from 0."""
+
+    def __init__(self, text: str, index: int) -> None:
+        super().__init__(text)
+        self.index = index
+
+
 @dataclass(frozen=True)
 class Rule:
-    """What a key takes. parse raises ValueError."""
+    """What a key takes. parse raises ValueError.
+
+    example: a value for a key without a default; of a list, one entry.
+    """
 
     allowed: str
     parse: Callable[[str], object]
+    example: str = ""
 
 
 def integer(minimum: int, maximum: int | None = None, why: str = "") -> Rule:
@@ -54,7 +66,7 @@ def retention() -> Rule:
     return Rule(f"{choices.allowed} (CloudWatch knows no other)", lambda text: int(cast(str, choices.parse(text))))
 
 
-def matching(allowed: str, pattern: str) -> Rule:
+def matching(allowed: str, pattern: str, example: str) -> Rule:
     """A pattern that the empty text, for nothing, always matches."""
 
     def parse(text: str) -> str:
@@ -62,14 +74,21 @@ def matching(allowed: str, pattern: str) -> Rule:
             raise ValueError(text)
         return text
 
-    return Rule(allowed, parse)
+    return Rule(allowed, parse, example)
 
 
-def list_of(each: Rule, example: str) -> Rule:
+def list_of(each: Rule) -> Rule:
     def parse(text: str) -> tuple[str, ...]:
         items = json.loads(text)
-        if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
+        if not isinstance(items, list):
             raise ValueError(text)
-        return tuple(cast(str, each.parse(item)) for item in items)
+        for index, item in enumerate(items):
+            try:
+                if not isinstance(item, str) or not item:
+                    raise ValueError(text)
+                each.parse(item)
+            except ValueError:
+                raise BadEntry(text, index) from None
+        return tuple(items)
 
-    return Rule(f"a JSON list of {each.allowed}, such as {example}", parse)
+    return Rule(f"a JSON list of {each.allowed}, such as {json.dumps([each.example])}", parse, each.example)

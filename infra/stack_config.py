@@ -19,7 +19,7 @@ import pulumi
 import yaml
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from infra.config_rules import Rule, boolean, integer, list_of, matching, one_of, retention
+from infra.config_rules import BadEntry, Rule, boolean, integer, list_of, matching, one_of, retention
 from infra.lambda_package import Packaging
 from infra.publishing import FanOut
 from infra.token_authorizer import TokenSource
@@ -31,6 +31,10 @@ Authorization = Literal["NONE", "AWS_IAM", "JWT"]
 
 
 _EXAMPLE_ISSUER = "https://issuer.example.com"
+_EXAMPLE_AUDIENCE = "my-client-id"
+_EXAMPLE_ORIGIN = "https://app.example.com"
+_EXAMPLE_CALLBACK_URL = "https://app.example.com/"
+_EXAMPLE_DOMAIN_PREFIX = "my-team-docprogress"
 
 
 class ConfigError(pulumi.RunError):
@@ -84,8 +88,9 @@ class StackConfig:
             text = config.get(key)
             try:
                 values[_snake_case(key)] = rule.parse(declared_defaults()[key] if text is None else text)
-            except ValueError:
-                problems.append(_bad_value(key, cast(str, text), rule.allowed))
+            except ValueError as error:
+                index = error.index if isinstance(error, BadEntry) else None
+                problems.append(_bad_value(key, cast(str, text), rule, index))
         if problems:
             raise ConfigError("\n".join(problems))
         loaded = cls(**values)
@@ -104,11 +109,11 @@ class StackConfig:
         return self.authorization == "JWT" or self.connection_max_age_seconds < _LONGEST_CONNECTION_SECONDS
 
     def _contradictions(self) -> Iterator[tuple[str, str, str]]:
-        """Values that are fine alone and not together: a sentence, and the key and value that cure it."""
+        """Values that are fine alone and not together: a sentence, and the key (or entry) and value that cure it."""
         if self.authorization == "JWT" and not self.create_user_pool:
             for key, value, example in (
                 ("jwtIssuer", self.jwt_issuer, _EXAMPLE_ISSUER),
-                ("jwtAudience", self.jwt_audience, "my-client-id"),
+                ("jwtAudience", self.jwt_audience, _EXAMPLE_AUDIENCE),
             ):
                 if not value:
                     yield f"authorization is JWT and {key} is empty, so no token could be checked.", key, example
@@ -121,19 +126,19 @@ class StackConfig:
         if self.create_user_pool and (self.jwt_issuer or self.jwt_audience):
             yield "createUserPool and jwtIssuer or jwtAudience both say who issues tokens.", "createUserPool", "false"
         if self.create_user_pool:
-            for key, given, example in (
-                ("userPoolCallbackUrls", self.user_pool_callback_urls, '["https://app.example.com/"]'),
-                ("userPoolDomainPrefix", self.user_pool_domain_prefix, "my-team-docprogress"),
+            for path, given, example in (
+                ("userPoolCallbackUrls[0]", self.user_pool_callback_urls, _EXAMPLE_CALLBACK_URL),
+                ("userPoolDomainPrefix", self.user_pool_domain_prefix, _EXAMPLE_DOMAIN_PREFIX),
             ):
                 if not given:
-                    yield f"createUserPool needs {key}, or nobody could sign in.", key, example
+                    yield f"createUserPool needs {path.partition('[')[0]}, or nobody could sign in.", path, example
         if self.document_uploads and not self.document_pipeline:
             yield "documentUploads needs the bucket of the document pipeline.", "documentPipeline", "true"
         if self.is_production and "*" in self.allowed_origins:
             yield (
                 "allowedOrigins is *, which lets every page on the web connect in the name of whoever visits it.",
-                "allowedOrigins",
-                '["https://app.example.com"]',
+                f"allowedOrigins[{self.allowed_origins.index('*')}]",
+                _EXAMPLE_ORIGIN,
             )
         if self.protected and self.authorization == "NONE" and not self.allow_unauthenticated:
             yield (
@@ -163,6 +168,12 @@ class StackConfig:
                 " watch any document. See docs/security.md.\n"
                 f"  pulumi config set {NAMESPACE}:authorization JWT --stack {pulumi.get_stack()}"
             )
+        if self.authorization != "JWT" and (self.jwt_issuer or self.jwt_audience):
+            pulumi.warn(
+                f"jwtIssuer or jwtAudience is set, but authorization is {self.authorization}: stack"
+                f" {pulumi.get_stack()} checks no token.\n"
+                f"  pulumi config set {NAMESPACE}:authorization JWT --stack {pulumi.get_stack()}"
+            )
         if self.authorization != "NONE" and self.data_trace_enabled:
             pulumi.warn(
                 f"Data trace writes the tokens and signed URLs of stack {pulumi.get_stack()} into its execution logs.\n"
@@ -185,10 +196,16 @@ _HOST = r"[a-z0-9.-]+(:[0-9]{1,5})?"
 _LOOPBACK = r"http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?"
 # Browsers leave the usual port out, and the handler compares letter by letter.
 _ORIGIN = matching(
-    "origins (https://HOST, no path, no usual port)", rf"\*|https://{_HOST}(?<!:443)|{_LOOPBACK}(?<!:80)"
+    "origins (https://HOST in small letters, no path, no usual port)",
+    rf"\*|https://{_HOST}(?<!:443)|{_LOOPBACK}(?<!:80)",
+    _EXAMPLE_ORIGIN,
 )
 # Cognito takes localhost by name alone.
-_CALLBACK_URL = matching("https URLs", rf"(https://{_HOST}|http://localhost(:[0-9]{{1,5}})?)(/[^\s#*]*)?")
+_CALLBACK_URL = matching(
+    "https URLs",
+    rf"(https://{_HOST}|http://localhost(:[0-9]{{1,5}})?)(/[^\s#*]*)?",
+    _EXAMPLE_CALLBACK_URL,
+)
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
 _LONGEST_CONNECTION_SECONDS = 7200
@@ -214,20 +231,28 @@ _RULES: Mapping[str, Rule] = {
     # Longer than any connection, so that a page never outlives what it watches.
     "documentRetentionHours": integer(3, 8760),
     "authorization": one_of(("NONE", "AWS_IAM", "JWT")),
-    "jwtIssuer": matching("an https URL without ? and #", rf"(https://{_HOST}|{_LOOPBACK})(/[^\s?#]*)?"),
-    "jwtAudience": matching("audiences separated by commas", r"[^\s,]+(,[^\s,]+)*"),
+    # To the letter, so capital letters stay.
+    "jwtIssuer": matching(
+        "an https URL without a user, ? and #", rf"(https://(?i:{_HOST})|{_LOOPBACK})(/[^\s?#]*)?", _EXAMPLE_ISSUER
+    ),
+    "jwtAudience": matching("audiences separated by commas, without spaces", r"[^\s,]+(,[^\s,]+)*", _EXAMPLE_AUDIENCE),
     "jwtTokenSource": one_of(("querystring", "subprotocol")),
     "createUserPool": boolean(),
-    "userPoolCallbackUrls": list_of(_CALLBACK_URL, '["https://app.example.com/"]'),
+    "userPoolCallbackUrls": list_of(_CALLBACK_URL),
     "userPoolDomainPrefix": matching(
         "1 to 63 small letters, digits and -, without aws, amazon or cognito",
         r"(?!.*(aws|amazon|cognito))[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+        _EXAMPLE_DOMAIN_PREFIX,
     ),
-    "allowedOrigins": list_of(_ORIGIN, '["https://app.example.com"]'),
+    "allowedOrigins": list_of(_ORIGIN),
     "protected": boolean(),
     "allowUnauthenticated": boolean(),
     "documentUploads": boolean(),
-    "kmsKeyArn": matching("the ARN of a KMS key", r"arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+"),
+    "kmsKeyArn": matching(
+        "the ARN of a KMS key, not of an alias",
+        r"arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+",
+        "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555",
+    ),
     "lambdaMemoryMegabytes": integer(128, 10_240, why=" (Lambda's limits)"),
     "lambdaPackaging": one_of(("lambda", "host")),
 }
@@ -240,26 +265,36 @@ def _given_keys() -> list[str]:
 
 
 def _unknown_key(key: str) -> str:
-    near = difflib.get_close_matches(key, _RULES, n=1, cutoff=0.5)
-    hint = f"did you mean {NAMESPACE}:{near[0]}?" if near else f"the known keys are {', '.join(_RULES)}."
+    by_small_letters = {known.lower(): known for known in _RULES}
+    near = difflib.get_close_matches(key.lower(), by_small_letters, n=1, cutoff=0.5)
+    hint = (
+        f"did you mean {NAMESPACE}:{by_small_letters[near[0]]}?" if near else f"the known keys are {', '.join(_RULES)}."
+    )
     return (
         f"{NAMESPACE}:{key} is not a configuration key of this program; {hint}\n"
         f"  pulumi config rm {NAMESPACE}:{key} --stack {pulumi.get_stack()}"
     )
 
 
-def _bad_value(key: str, text: str, allowed: str) -> str:
-    return _with_cure(f'{NAMESPACE}:{key} is "{text}"; it takes {allowed}.', key, declared_defaults()[key])
+def _bad_value(key: str, text: str, rule: Rule, index: int | None) -> str:
+    sentence = f'{NAMESPACE}:{key} is "{text}"; it takes {rule.allowed}.'
+    if index is not None:
+        # Never to take the whole list away: without allowedOrigins every page could connect.
+        return _with_cure(sentence, f"{key}[{index}]", rule.example)
+    default = declared_defaults()[key]
+    # What is no list can be given no entry.
+    return _with_cure(sentence, key, "" if default == "[]" else default or rule.example)
 
 
-def _with_cure(sentence: str, key: str, value: str) -> str:
-    full_key = f"{NAMESPACE}:{key}"
-    if value in ("", "[]"):
-        command = f"rm {full_key}"
-    elif value.startswith("["):
-        command = f"set --path {shlex.quote(full_key + '[0]')} {shlex.quote(json.loads(value)[0])}"
+def _with_cure(sentence: str, path: str, value: str) -> str:
+    """path: a key, or an entry of a list, such as `allowedOrigins[0]`. value: empty to take it away."""
+    full_path = f"{NAMESPACE}:{path}"
+    if not value:
+        command = f"rm {full_path}"
+    elif path.endswith("]"):
+        command = f"set --path {shlex.quote(full_path)} {shlex.quote(value)}"
     else:
-        command = f"set {full_key} {shlex.quote(value)}"
+        command = f"set {full_path} {shlex.quote(value)}"
     return f"{sentence}\n  pulumi config {command} --stack {pulumi.get_stack()}"
 
 

@@ -74,7 +74,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     "stallTimeoutSeconds": ("a whole number from 60 to 86400", integers_outside(60, 86_400)),
     "authorization": ("one of NONE, AWS_IAM, JWT", ["none", "COGNITO", ""]),
     "jwtIssuer": (
-        "an https URL without ? and #",
+        "an https URL without a user, ? and #",
         [
             "https://a.example/?a=1",
             "https://a.example/#a",
@@ -82,9 +82,11 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
             "http://issuer.example.com",
             "https://",
             "https://a b",
+            "https://user:password@a.example",
+            "HTTPS://a.example",
         ],
     ),
-    "jwtAudience": ("audiences separated by commas", ["one two", "one,,two", ",", "one, two"]),
+    "jwtAudience": ("audiences separated by commas, without spaces", ["one two", "one,,two", ",", "one, two"]),
     "jwtTokenSource": ("one of querystring, subprotocol", ["header", "cookie", ""]),
     "createUserPool": ("true or false", ["yes", ""]),
     "userPoolCallbackUrls": (
@@ -110,7 +112,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "allowedOrigins": (
-        "a JSON list of origins (https://HOST, no path, no usual port), such as",
+        "a JSON list of origins (https://HOST in small letters, no path, no usual port), such as",
         [
             *(
                 "",
@@ -129,9 +131,19 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     "protected": ("true or false", ["yes", ""]),
     "allowUnauthenticated": ("true or false", ["yes", ""]),
     "documentUploads": ("true or false", ["yes", ""]),
-    "kmsKeyArn": ("the ARN of a KMS key", ["alias/mine", "arn:aws:kms:eu-west-1:123456789012:alias/mine"]),
+    "kmsKeyArn": (
+        "the ARN of a KMS key, not of an alias",
+        ["alias/mine", "arn:aws:kms:eu-west-1:123456789012:alias/mine"],
+    ),
     "lambdaMemoryMegabytes": ("a whole number from 128 to 10240", integers_outside(128, 10_240)),
     "lambdaPackaging": ("one of lambda, host", ["zip", "Lambda", ""]),
+}
+# For keys whose default is empty.
+EXAMPLES = {
+    "jwtIssuer": "https://issuer.example.com",
+    "jwtAudience": "my-client-id",
+    "userPoolDomainPrefix": "my-team-docprogress",
+    "kmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555",
 }
 GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "apiThrottleRate": [("1", 1), ("10000", 10_000)],
@@ -149,7 +161,9 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "maxMessagesPerSecond": [("1", 1), ("20", 20)],
     "stallTimeoutSeconds": [("60", 60), ("86400", 86_400)],
     "authorization": [("NONE", "NONE"), ("AWS_IAM", "AWS_IAM")],
-    "jwtIssuer": [(issuer, issuer) for issuer in ("", "https://a.example/pool", "https://a.example:8443")],
+    "jwtIssuer": [
+        (issuer, issuer) for issuer in ("", "https://a.example/pool", "https://a.example:8443", "https://Acme.example/")
+    ],
     "jwtAudience": [("", ""), ("one", "one"), ("one,two", "one,two")],
     "jwtTokenSource": [("querystring", "querystring"), ("subprotocol", "subprotocol")],
     "createUserPool": [("false", False)],
@@ -182,10 +196,38 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
 def test_a_bad_value_is_told_what_it_is_and_what_is_allowed_and_the_cure(key: str, allowed: str, text: str) -> None:
     sentence, *cure = refusal({f"docprogress:{key}": text}, stack="acme").splitlines()
     assert sentence.startswith(f'docprogress:{key} is "{text}"; it takes {allowed}')
-    # What has no default to go back to is taken away.
     default = DECLARED[key]["default"]
-    command = f"rm docprogress:{key}" if default in ("", []) else f"set docprogress:{key} {as_text(default)}"
-    assert cure == [f"  pulumi config {command} --stack acme"]
+    if default == []:
+        (command,) = cure
+        assert re.fullmatch(rf"  pulumi config (rm docprogress:{key}|set --path .*\]' \S+) --stack acme", command)
+    else:
+        # What has no default to go back to gets an example.
+        value = EXAMPLES.get(key) or as_text(default)
+        assert cure == [f"  pulumi config set docprogress:{key} {value} --stack acme"]
+        assert load({f"docprogress:{key}": value}), "a cure must be taken"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "cure"),
+    [
+        (
+            "allowedOrigins",
+            '["https://a.example/"]',
+            "set --path 'docprogress:allowedOrigins[0]' https://app.example.com",
+        ),
+        ("allowedOrigins", '["*","b"]', "set --path 'docprogress:allowedOrigins[1]' https://app.example.com"),
+        (
+            "userPoolCallbackUrls",
+            '["ftp://a"]',
+            "set --path 'docprogress:userPoolCallbackUrls[0]' https://app.example.com/",
+        ),
+        # What is no list can be given no entry.
+        ("allowedOrigins", "https://a.example", "rm docprogress:allowedOrigins"),
+    ],
+)
+def test_a_bad_entry_of_a_list_is_cured_in_its_place_and_leaves_the_list(key: str, text: str, cure: str) -> None:
+    told = refusal({f"docprogress:{key}": text}, stack="acme")
+    assert told.endswith(f"\n  pulumi config {cure} --stack acme"), "without the list every page could connect"
 
 
 @pytest.mark.parametrize(
@@ -218,6 +260,7 @@ def test_all_problems_are_told_at_once() -> None:
         ("loggingLevels", "loggingLevel"),
         ("throttleBurst", "apiThrottleBurst"),
         ("apithrottlerate", "apiThrottleRate"),
+        ("API_THROTTLE_RATE", "apiThrottleRate"),
         ("retentionDays", "logRetentionDays"),
     ],
 )
@@ -293,6 +336,14 @@ CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
         [("every page on the web", "set --path 'docprogress:allowedOrigins[0]' https://app.example.com")],
     ),
     (
+        {
+            "protected": "true",
+            "allowUnauthenticated": "true",
+            "allowedOrigins": '["https://a.example","*"]',
+        },
+        [("every page on the web", "set --path 'docprogress:allowedOrigins[1]' https://app.example.com")],
+    ),
+    (
         {"jwtIssuer": "http://127.0.0.1:9000"},
         [("where no function on AWS can ask it", "set docprogress:jwtIssuer https://issuer.example.com")],
     ),
@@ -360,6 +411,15 @@ def test_a_production_stack_that_everyone_may_enter_is_warned_of() -> None:
         (warning,) = unsafe
         assert "everyone who knows the URL may connect" in warning
         assert "pulumi config set docprogress:authorization JWT --stack " in warning
+
+
+def test_an_issuer_that_nobody_asks_is_warned_of() -> None:
+    config = {"docprogress:jwtIssuer": "https://a.example", "docprogress:jwtAudience": "one"}
+    (warning,) = run(StackConfig.load, stack="dev", config=config).warnings
+    assert "authorization is NONE: stack dev checks no token" in warning
+    assert "pulumi config set docprogress:authorization JWT --stack dev" in warning
+    config |= {"docprogress:authorization": "JWT", "docprogress:dataTraceEnabled": "false"}
+    assert run(StackConfig.load, stack="dev", config=config).warnings == []
 
 
 def test_an_unknown_key_in_the_environment_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
