@@ -6,6 +6,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.14 python3.11 python3 p
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+# The installers say what went wrong, not what to do.
+OR_SAY_WHY = || { echo "set-up failed: it needs a package index (a network, or pip's settings for one) and a cache folder that\
+ can be written (or UV_NO_CACHE=1); run the same command again" >&2; exit 1; }
 RUN := $(BIN)/python
 ARGS ?=
 
@@ -17,8 +20,10 @@ help: ## list the verbs
 # A make that is killed outright cannot end what it started: then the stack ends itself.
 demo up: export DOCPROGRESS_END_WITH_PARENT = 1
 
+# As the shell reads them; but one file, such as "My report (1).pdf", and what is no shell's syntax, as it is.
 demo: $(VENV)/.local ## deploy on the embedded emulator and watch a PDF go by: make demo PDF="a.pdf b.pdf"
-	@exec $(RUN) -m local demo $(ARGS) $(PDF)
+	@if [ ! -e "$$PDF" ] && (eval "set -- $$PDF") 2>/dev/null; then eval "set -- $$PDF"; else set -- "$$PDF"; fi; \
+	exec $(RUN) -m local demo $(ARGS) "$$@"
 
 up: $(VENV)/.local ## the same stack, kept up until Ctrl-C: make up ARGS="--port 4566"
 	@exec $(RUN) -m local up $(ARGS)
@@ -61,14 +66,14 @@ $(VENV)/.uv: requirements-uv.txt
 	@test -n "$(PYTHON)" || { echo "docprogress needs Python 3.11 or newer with the venv module (Debian: apt install python3-venv)" >&2; exit 1; }
 	@echo "setting up .venv, once; it takes half a minute" >&2
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt $(OR_SAY_WHY)
 	@touch $@
 
 # --inexact: a later, larger set must not be undone by an earlier verb.
 $(VENV)/.local: $(VENV)/.uv requirements-local.txt
-	@$(UV) pip install --quiet --compile-bytecode --require-hashes -p $(RUN) -r requirements-local.txt
+	@$(UV) pip install --quiet --compile-bytecode --require-hashes -p $(RUN) -r requirements-local.txt $(OR_SAY_WHY)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.uv requirements-dev.txt
-	@$(UV) pip install --quiet --compile-bytecode --require-hashes -p $(RUN) -r requirements-dev.txt
+	@$(UV) pip install --quiet --compile-bytecode --require-hashes -p $(RUN) -r requirements-dev.txt $(OR_SAY_WHY)
 	@touch $@ $(VENV)/.local

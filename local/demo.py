@@ -19,7 +19,7 @@ from .page import page_of
 from .sample_pdf import SAMPLE, make_sample
 from .signals import run_until_signalled
 from .stack import LocalStack, local_stack
-from .watch import Display, WatchedDocument, document_ids, watch
+from .watch import Display, WatchedDocument, document_ids, watch_all
 
 
 class Clients:
@@ -109,8 +109,7 @@ async def _watch_all(
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(warm_up())
-        for document in documents:
-            tasks.create_task(watch(document, outputs["websocketUrl"], upload, display))
+        tasks.create_task(watch_all(documents, outputs["websocketUrl"], upload, display))
 
 
 def _errors_logged(emulator: Emulator) -> list[str]:
@@ -120,6 +119,8 @@ def _errors_logged(emulator: Emulator) -> list[str]:
 
 def _unreadable(path: Path) -> str | None:
     try:
+        if path.is_fifo():
+            return f"cannot read {path}: a pipe has no end to upload to, so store it in a file first"
         with path.open("rb"):
             return None
     except OSError as error:

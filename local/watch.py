@@ -19,6 +19,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 SILENCE_SECONDS = 60.0  # a document of which nothing is heard for so long has failed
+# One page can take minutes, of which nothing is told. If its worker dies, the watchdog says so; this is Lambda's
+# longest and the watchdog's next look.
+WORKING_SECONDS = 1020.0
+# The emulator serves one connection at a time, beside the workers of those that are connected: the last of many
+# would wait too long for its answer.
+WATCHED_AT_ONCE = 8
 _DOCUMENT_ID_LENGTH = 200  # the protocol allows 256 characters; an S3 key, where one may take 4 bytes, 1,024 bytes
 
 
@@ -41,6 +47,7 @@ class WatchedDocument:
     completed: bool = False
     failure: str | None = None
     sequence: int = 0
+    is_worked_on: bool = False
 
     def receive(self, message: dict[str, Any]) -> None:
         """Takes one server message; one that is not newer than the last changes nothing but the count."""
@@ -52,6 +59,7 @@ class WatchedDocument:
             self.sequence = sequence
         self.total_pages = message.get("totalPages", self.total_pages)
         self.pages_processed = message.get("pagesProcessed", self.pages_processed)
+        self.is_worked_on = message["status"] in ("processing_started", "progress")
         match message["status"]:
             case "processing_complete":
                 self.completed = True
@@ -75,6 +83,24 @@ class Display(Protocol):
     def update(self, document: WatchedDocument) -> None: ...
 
 
+async def watch_all(
+    documents: Sequence[WatchedDocument],
+    url: str,
+    upload: Callable[[WatchedDocument], Awaitable[None]],
+    display: Display,
+) -> None:
+    """Watches every document over a connection of its own, `WATCHED_AT_ONCE` of them at a time."""
+    places = asyncio.Semaphore(WATCHED_AT_ONCE)
+
+    async def in_turn(document: WatchedDocument) -> None:
+        async with places:
+            await watch(document, url, upload, display)
+
+    async with asyncio.TaskGroup() as tasks:
+        for document in documents:
+            tasks.create_task(in_turn(document))
+
+
 async def watch(
     document: WatchedDocument,
     url: str,
@@ -86,7 +112,8 @@ async def watch(
     """Subscribes to a document, uploads it and follows it to its end; every failure ends up in `document.failure`."""
 
     async def receive(connection: ClientConnection) -> None:
-        document.receive(json.loads(await asyncio.wait_for(connection.recv(), silence_seconds)))
+        patience = WORKING_SECONDS if document.is_worked_on else silence_seconds
+        document.receive(json.loads(await asyncio.wait_for(connection.recv(), patience)))
         display.update(document)
 
     try:

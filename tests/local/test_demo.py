@@ -19,7 +19,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from local.display import documents_display
 from local.sample_pdf import write_sample_pdf
-from local.watch import WatchedDocument, document_ids, watch
+from local.watch import WATCHED_AT_ONCE, WatchedDocument, document_ids, watch, watch_all
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,6 +85,40 @@ def test_a_missing_file_is_told_before_anything_starts(leftovers: Any, tmp_path:
         f"error: cannot read {tmp_path / 'missing.pdf'}: No such file or directory",
         f"error: cannot read {tmp_path}: Is a directory",
     ]
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(leftovers: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pdf")
+    run = demo(leftovers, tmp_path / "pipe.pdf")
+    assert run.returncode == 1
+    assert run.stdout.startswith(f"error: cannot read {tmp_path / 'pipe.pdf'}: a pipe has no end")
+
+
+@pytest.mark.parametrize(
+    ("given", "files"),
+    [
+        ("{}/My report (1).pdf", ["{}/My report (1).pdf"]),
+        ("{}/it's $5 & more.pdf", ["{}/it's $5 & more.pdf"]),
+        ("{}/a.pdf {}/b.pdf", ["{}/a.pdf", "{}/b.pdf"]),
+        ("'{}/My report (1).pdf' {}/a.pdf", ["{}/My report (1).pdf", "{}/a.pdf"]),
+        ("{}/?.pdf", ["{}/a.pdf", "{}/b.pdf"]),
+        ("{}/missing (1).pdf", ["{}/missing (1).pdf"]),
+        ("", []),
+    ],
+)
+def test_make_takes_one_file_of_any_name_and_several_as_the_shell_does(
+    given: str, files: list[str], tmp_path: Path
+) -> None:
+    for name in ("a.pdf", "b.pdf", "My report (1).pdf", "it's $5 & more.pdf"):
+        (tmp_path / name).touch()
+    program = tmp_path / "program"
+    program.write_text("import json, sys\nprint(json.dumps(sys.argv[1:]))")
+    # make reads a $ of its own in what it is given; what comes from the shell's environment it leaves alone.
+    environment = {**os.environ, "PDF": given.replace("{}", str(tmp_path))}
+    command = ["make", "--silent", "--old-file=.venv/.local", "demo", f"RUN={sys.executable} {program}"]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=10, check=False)
+    shown = [file.replace("{}", str(tmp_path)) for file in files]
+    assert (run.stdout, run.stderr) == (json.dumps(["-m", "local", "demo", *shown]) + "\n", "")
 
 
 @pytest.mark.emulator
@@ -210,6 +244,57 @@ def test_a_document_of_which_nothing_is_heard_has_failed() -> None:
     watched, recorder = watched_against(talk)
     assert watched.failure == "nothing was heard of it for 0.3 s"
     assert recorder.seen[-1] == (0, watched.failure)
+
+
+def test_a_page_may_take_longer_than_a_document_may_be_silent_before_its_start() -> None:
+    async def talk(connection: ServerConnection, uploaded: asyncio.Event) -> None:
+        await send(connection, status="pending", docId="some")
+        await uploaded.wait()
+        await send(connection, status="processing_started", docId="some", totalPages=1, sequence=1)
+        await asyncio.sleep(0.6)  # twice the silence that is taken otherwise
+        await send(connection, status="processing_complete", docId="some", sequence=2)
+
+    watched, _ = watched_against(talk)
+    assert watched.completed
+
+
+def test_a_document_whose_worker_was_given_up_and_not_replaced_has_failed() -> None:
+    async def talk(connection: ServerConnection, uploaded: asyncio.Event) -> None:
+        await send(connection, status="pending", docId="some")
+        await send(connection, status="processing_started", docId="some", totalPages=1, sequence=1)
+        stalled = {"errorCode": "PROCESSING_STALLED", "message": "It stopped.", "recoverable": True}
+        await send(connection, status="error", docId="some", sequence=2, **stalled)
+        await connection.wait_closed()
+
+    watched, _ = watched_against(talk)
+    assert watched.failure == "nothing was heard of it for 0.3 s"
+
+
+def test_many_documents_are_watched_a_few_at_a_time() -> None:
+    documents = [WatchedDocument(Path(f"{number}.pdf"), str(number)) for number in range(3 * WATCHED_AT_ONCE)]
+    open_now, most_open = 0, 0
+
+    async def run() -> None:
+        async def upload(_: WatchedDocument) -> None:
+            pass
+
+        async def handle(connection: ServerConnection) -> None:
+            nonlocal open_now, most_open
+            open_now += 1
+            most_open = max(most_open, open_now)
+            document_id = json.loads(await connection.recv())["docId"]
+            await send(connection, status="pending", docId=document_id)
+            await asyncio.sleep(0.05)
+            open_now -= 1
+            await send(connection, status="processing_complete", docId=document_id, sequence=1)
+
+        async with serve(handle, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            await watch_all(documents, f"ws://127.0.0.1:{port}", upload, Recorder())
+
+    asyncio.run(run())
+    assert all(document.completed for document in documents)
+    assert most_open == WATCHED_AT_ONCE, "the emulator keeps the last of many waiting for too long"
 
 
 def test_a_closed_connection_is_told() -> None:
