@@ -624,7 +624,7 @@ def post(url: str, fields: Mapping[str, str], content: bytes) -> tuple[int, str]
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     request = urllib.request.Request(url, body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, ""
     except urllib.error.HTTPError as error:
         with error:

@@ -18,8 +18,8 @@ from local.emulator import REGION
 from local.sample_pdf import write_sample_pdf
 from progress.store import ProgressStore
 
-# A cold Lambda on a busy two-core machine; a message that has not come by then does not come.
-PATIENCE_SECONDS = 30.0
+# A cold Lambda on a machine that others use too; a message that has not come by then does not come.
+PATIENCE_SECONDS = 60.0
 FINAL = ("processing_complete", "error")
 
 Message = dict[str, Any]
@@ -45,6 +45,15 @@ def receive_to_the_end(connection: ClientConnection, timeout: float = PATIENCE_S
     while messages[-1]["status"] not in FINAL:
         messages.append(receive(connection, timeout))
     return messages
+
+
+def as_taken(messages: list[Message]) -> list[Message]:
+    """What a client keeps of them: it drops what is not newer, since each state comes at least once."""
+    taken: list[Message] = []
+    for message in messages:
+        if not taken or message["sequence"] > taken[-1]["sequence"]:
+            taken.append(message)
+    return taken
 
 
 def signed(url: str, credentials: Credentials) -> str:
@@ -89,6 +98,24 @@ def rows(stack: Any, partition: str) -> list[Mapping[str, Any]]:
         ConsistentRead=True,
     )["Items"]
     return found
+
+
+def status(stack: Any, document_id: str) -> str | None:
+    states = [row["status"]["S"] for row in rows(stack, f"DOCUMENT#{document_id}") if "status" in row]
+    return states[0] if states else None
+
+
+def rows_of_watchers(stack: Any, document_id: str) -> list[Mapping[str, Any]]:
+    """The subscriptions of a document, and their connections."""
+    subscriptions = [row for row in rows(stack, f"DOCUMENT#{document_id}") if "connection_id" in row]
+    connections = [rows(stack, f"CONNECTION#{row['connection_id']['S']}") for row in subscriptions]
+    return [*subscriptions, *(row for found in connections for row in found)]
+
+
+def expire(stack: Any, expiring: list[Mapping[str, Any]]) -> None:
+    """As if their time had passed: a wait for it would also be one for everything that must come before."""
+    for row in expiring:
+        stack.client("dynamodb").put_item(TableName=stack.outputs["tableName"], Item={**row, "expires_at": {"N": "1"}})
 
 
 def eventually(is_so: Any, *, within: float = PATIENCE_SECONDS) -> bool:

@@ -217,11 +217,11 @@ def test_a_deployment_can_be_given_up_with_all_that_the_program_started(emulator
     command = f"sleep\0{seconds}\0".encode()
     sleeping = threading.Event()
     with Deployment(emulator.endpoint_url, project_dir=folder, on_log=lambda _: sleeping.set()) as deployment:
-        assert sleeping.wait(30)
+        assert sleeping.wait(60)
         assert eventually(lambda: command in running_commands()), "any line that is logged sets the event"
         asked = time.monotonic()
         deployment.stop()
-        assert time.monotonic() - asked < 5
+        assert time.monotonic() - asked < 30, "it waited for the program"
     assert command not in running_commands()
 
 

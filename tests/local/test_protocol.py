@@ -6,7 +6,9 @@ stage, integration roles, S3's permission to invoke. The graph tests own those.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.local.scenarios import (
+    as_taken,
     ask,
     eventually,
     pdf,
@@ -63,10 +66,11 @@ def test_a_watcher_hears_a_document_from_its_start_to_its_end(stack: Stack, tmp_
     with stack.connect() as connection:
         ask(connection, action="progress", docId="report")
         upload(stack, "report", pdf(tmp_path, pages=60))
-        messages = receive_to_the_end(connection)
+        messages = as_taken(receive_to_the_end(connection))
     assert messages[0] == {"status": "processing_started", "docId": "report", "totalPages": 60, "sequence": 1}
-    assert messages[-1] == {"status": "processing_complete", "docId": "report", "sequence": len(messages)}
-    assert [message["sequence"] for message in messages] == list(range(1, len(messages) + 1))
+    # How many come between depends on the time they take: an update that cannot be posted in time is left out.
+    last = messages[-1]["sequence"]
+    assert messages[-1] == {"status": "processing_complete", "docId": "report", "sequence": last}
     pages = [message["pagesProcessed"] for message in messages[1:-1]]
     assert pages == sorted(pages)
 
@@ -156,16 +160,17 @@ def test_a_silent_document_is_given_up_by_the_watchdog(stack: Stack) -> None:
 
 def test_a_role_without_the_grant_may_not_post(stack: Stack) -> None:
     # The connection handler answers through its route's reply, so it was never given the grant.
-    credentials = _credentials_of(stack, "connection-handler")
-    gateway = _gateway(stack, credentials)
-    with stack.connect() as connection:
+    with (
+        _gateway_of(stack, "connection-handler") as refused_gateway,
+        _gateway_of(stack, "documents-processor") as granted_gateway,
+        stack.connect() as connection,
+    ):
         ask(connection, action="progress", docId="grant")
         connection_id = rows(stack, "DOCUMENT#grant")[0]["connection_id"]["S"]
         with pytest.raises(ClientError) as refused:
-            gateway.post_to_connection(ConnectionId=connection_id, Data=b"{}")
+            refused_gateway.post_to_connection(ConnectionId=connection_id, Data=b"{}")
         assert refused.value.response["Error"]["Code"] in ("AccessDeniedException", "AccessDenied")
-        granted = _gateway(stack, _credentials_of(stack, "documents-processor"))
-        granted.post_to_connection(ConnectionId=connection_id, Data=b'{"hello":1}')
+        granted_gateway.post_to_connection(ConnectionId=connection_id, Data=b'{"hello":1}')
         assert receive(connection) == {"hello": 1}
 
 
@@ -180,22 +185,19 @@ def test_a_flood_of_subscriptions_is_stopped(stack: Stack) -> None:
         assert rows(stack, "DOCUMENT#one more") == []
 
 
-def _credentials_of(stack: Stack, function: str) -> dict[str, str]:
-    """A session of a function's role, as the root user may assume any."""
+@contextlib.contextmanager
+def _gateway_of(stack: Stack, function: str) -> Iterator[Any]:
+    """A client of @connections with a session of a function's role, as the root user may assume any."""
     roles = stack.client("iam").list_roles()["Roles"]
     (arn,) = [role["Arn"] for role in roles if f"{function}-role" in role["RoleName"]]
     session = stack.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
-    return {
-        "aws_access_key_id": session["AccessKeyId"],
-        "aws_secret_access_key": session["SecretAccessKey"],
-        "aws_session_token": session["SessionToken"],
-    }
-
-
-def _gateway(stack: Stack, credentials: dict[str, str]) -> Any:
-    return boto3.client(
+    client: Any = boto3.client(
         "apigatewaymanagementapi",
         endpoint_url=stack.outputs["callbackUrl"],
         region_name="us-east-1",
-        **credentials,
+        aws_access_key_id=session["AccessKeyId"],
+        aws_secret_access_key=session["SecretAccessKey"],
+        aws_session_token=session["SessionToken"],
     )
+    with contextlib.closing(client):
+        yield client

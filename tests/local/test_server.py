@@ -63,7 +63,7 @@ def host_of(server: PageServer) -> str:
 def ask(
     server: PageServer, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection(host_of(server), timeout=10)
+    connection = http.client.HTTPConnection(host_of(server), timeout=60)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
@@ -79,7 +79,7 @@ def ask(
 def converse(server: PageServer, request: bytes) -> bytes:
     """Send bytes as they are, and return all that comes back."""
     host, port = host_of(server).split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(request)
         with connection.makefile("rb") as answer:
             return answer.read()
@@ -204,10 +204,10 @@ def test_a_sender_still_sending_hears_why_it_was_refused(server: PageServer) -> 
 
 def test_a_document_is_passed_on_while_it_still_arrives(server: PageServer, s3: FakeS3) -> None:
     host, port = host_of(server).split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as sender:
+    with socket.create_connection((host, int(port)), timeout=60) as sender:
         head = f"POST /upload HTTP/1.1\r\nHost: {host_of(server)}\r\nContent-Length: {2 * len(PDF)}\r\n\r\n"
         sender.sendall(head.encode() + PDF)
-        assert s3.first_part.wait(5), "nothing reached the bucket before the document was complete"
+        assert s3.first_part.wait(60), "nothing reached the bucket before the document was complete"
         sender.sendall(PDF)
         assert sender.recv(100).startswith(b"HTTP/1.1 200")
     assert list(s3.objects.values()) == [PDF + PDF]
@@ -215,7 +215,7 @@ def test_a_document_is_passed_on_while_it_still_arrives(server: PageServer, s3: 
 
 def test_half_a_document_is_never_stored(server: PageServer, s3: FakeS3) -> None:
     host, port = host_of(server).split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as sender:
+    with socket.create_connection((host, int(port)), timeout=60) as sender:
         head = f"POST /upload HTTP/1.1\r\nHost: {host_of(server)}\r\nContent-Length: {2 * len(PDF)}\r\n\r\n"
         sender.sendall(head.encode() + PDF)
         sender.shutdown(socket.SHUT_WR)
@@ -305,4 +305,4 @@ def test_the_server_leaves_no_thread_and_frees_its_port(s3: FakeS3) -> None:
         port = int(host_of(server).split(":")[1])
     assert not [thread for thread in threading.enumerate() if thread.name == "page-server"]
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=60)

@@ -16,7 +16,11 @@ import boto3
 import pytest
 from websockets.sync.client import connect
 
+from tests.local.scenarios import PATIENCE_SECONDS, ask
+
 ROOT = Path(__file__).resolve().parents[2]
+# A stack without a connection can be gone in half a second, one that waits for its emulator to end well in 26 s.
+END_SECONDS = 20.0
 
 pytestmark = pytest.mark.emulator
 
@@ -36,7 +40,7 @@ def test_up_prints_one_line_of_json_serves_any_client_and_leaves_nothing(leftove
     with up(leftovers, "--port", "0", "-c", "connectionMaxAgeSeconds=3600") as process:
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line, process.communicate(timeout=10)[1]
+        assert line, process.communicate(timeout=60)[1]
         outputs = json.loads(line)
         assert set(outputs) == {
             "websocketUrl",
@@ -49,9 +53,8 @@ def test_up_prints_one_line_of_json_serves_any_client_and_leaves_nothing(leftove
             "documentProcessorName",
             "awsEndpointUrl",
         }
-        with connect(outputs["websocketUrl"]) as connection:
-            connection.send('{"action":"ping"}')
-            assert json.loads(connection.recv(timeout=10)) == {"status": "pong"}
+        with connect(outputs["websocketUrl"], open_timeout=PATIENCE_SECONDS, ping_interval=None) as connection:
+            assert ask(connection, action="ping") == {"status": "pong"}
         session: Any = boto3.Session("test", "test", region_name="us-east-1")
         client = session.client("lambda", endpoint_url=outputs["awsEndpointUrl"])
         handler = client.get_function_configuration(FunctionName=outputs["connectionHandlerName"])
@@ -60,8 +63,8 @@ def test_up_prints_one_line_of_json_serves_any_client_and_leaves_nothing(leftove
 
         process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
-        rest, log = process.communicate(timeout=10)
-        assert time.monotonic() - asked < 5
+        rest, log = process.communicate(timeout=60)
+        assert time.monotonic() - asked < END_SECONDS
         assert rest == "", "standard output holds one line and no more"
         assert "AWS_ENDPOINT_URL=" + outputs["awsEndpointUrl"] in log
         assert "Traceback" not in log
@@ -76,8 +79,8 @@ def test_up_can_be_ended_while_it_deploys(leftovers: Any, signal_number: signal.
         assert process.stderr.readline(), "the emulator or the engine tells of the first resource"
         process.send_signal(signal_number)
         asked = time.monotonic()
-        out, log = process.communicate(timeout=10)
-        assert time.monotonic() - asked < 5
+        out, log = process.communicate(timeout=60)
+        assert time.monotonic() - asked < END_SECONDS
         assert out == ""
         assert "Traceback" not in log
         assert process.returncode == 130
@@ -90,7 +93,7 @@ def test_a_busy_port_ends_up_with_one_message(leftovers: Any) -> None:
         other.listen()
         port = other.getsockname()[1]
         with up(leftovers, "--port", str(port)) as process:
-            out, log = process.communicate(timeout=10)
+            out, log = process.communicate(timeout=60)
     expected = f"error: port {port} on 127.0.0.1 is busy; choose another with --port N, or a free one with --port 0\n"
     assert (process.returncode, out, log) == (1, "", expected)
     leftovers.assert_none()
@@ -98,7 +101,7 @@ def test_a_busy_port_ends_up_with_one_message(leftovers: Any) -> None:
 
 def test_config_that_the_program_refuses_ends_up_with_one_message(leftovers: Any) -> None:
     with up(leftovers, "--port", "0", "-c", "apiThrottleRate=fast") as process:
-        out, log = process.communicate(timeout=20)
+        out, log = process.communicate(timeout=60)
     message = (
         "error: config key 'docprogress:apiThrottleRate' of stack 'local' must be of type integer, not 'fast'\n"
         "  pulumi config set docprogress:apiThrottleRate 1000 --stack local\n"
@@ -111,7 +114,7 @@ def test_config_that_the_program_refuses_ends_up_with_one_message(leftovers: Any
 
 def test_missing_packages_are_named(leftovers: Any) -> None:
     command = [sys.executable, "-S", "-m", "local", "up"]  # -S: without site-packages
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr == (
         "error: missing Python packages: boto3, ministack, pulumi, pulumi_aws, pypdf, rich, websockets, yaml; "
@@ -122,6 +125,6 @@ def test_missing_packages_are_named(leftovers: Any) -> None:
 @pytest.mark.parametrize("arguments", [["--port", "66000"], ["--port", "x"], ["-c", "novalue"]])
 def test_a_wrong_argument_is_told_with_the_usage(leftovers: Any, arguments: list[str]) -> None:
     with up(leftovers, *arguments) as process:
-        _, log = process.communicate(timeout=10)
+        _, log = process.communicate(timeout=60)
     assert process.returncode == 2
     assert repr(arguments[1]) in log
