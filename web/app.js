@@ -427,6 +427,7 @@ async function start() {
     }
     page.byId.reset();
   });
+  page.byId.hidden = false; // not before: without its listener, the browser would send the id off and load the page anew
   if (directUploadUrl) {
     takeFiles({ directUploadUrl: new URL(directUploadUrl, document.baseURI) });
   } else if (uploadUrl) {

@@ -18,7 +18,7 @@ from scripted_backend import MemoryBucket, ScriptedBackend
 
 from local.server import PageServer
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 DROP = """
 ([files]) => {
@@ -77,19 +77,17 @@ def test_two_dropped_pdfs_are_stored_and_both_bars_reach_the_end(
 
 
 def test_rate_and_time_left_follow_from_what_was_seen(
-    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
 ) -> None:
+    # Playwright's clock also runs by itself, so the rate would be the machine's.
+    context.add_init_script("window.nowMs = 0; performance.now = () => window.nowMs;")
     page = open_page(site.url, "#doc=a")
-    page.clock.install()
     backend.start("a", 100)
     shown = card(page, "a")
     expect_phase(shown, "Processing", 0)
-    page.clock.run_for(4000)
+    page.evaluate("window.nowMs = 4000")
     backend.reach("a", 20, 100)
-    # The installed clock also runs by itself, so a loaded machine sees a little less than 5 pages/s.
-    expect(shown.locator(".facts")).to_have_text(
-        re.compile(r"^20\sof\s100\spages · (5|4\.\d)\spages/s · about\s1\d\ss\sleft$")
-    )
+    expect(shown.locator(".facts")).to_have_text("20 of 100 pages · 5 pages/s · about 16 s left")
 
 
 def test_a_reload_in_the_middle_shows_the_snapshot_and_goes_on(
@@ -145,7 +143,7 @@ def test_two_tabs_with_the_same_link_agree(site: PageServer, open_page: OpenPage
     first = open_page(site.url)
     drop(first, "a.pdf", "b.pdf")
     ids = {name: document_id(card(first, name)) for name in ("a.pdf", "b.pdf")}
-    second = open_page(site.url, "#" + first.url.split("#")[1])
+    second = open_page(site.url, first.evaluate("location.hash"))
     for name, stored in ids.items():
         backend.start(stored, 4)
         backend.reach(stored, 3, 4)
@@ -179,11 +177,11 @@ def test_a_document_is_watched_by_its_id_and_let_go_again(
         expect(field).to_have_value("")
     expect(page.get_by_role("listitem")).to_have_count(1)
     expect_phase(card(page, "report-7"), "Processing", 50)
-    assert page.url.endswith("#doc=report-7")
+    expect(page).to_have_url(f"{site.url}#doc=report-7")
     page.get_by_role("button", name="Stop watching report-7").click()
     expect(page.get_by_role("listitem")).to_have_count(0)
     expect(page.get_by_text("Nothing is being watched yet.")).to_be_visible()
-    assert "#" not in page.url
+    expect(page).to_have_url(site.url)
 
 
 def test_an_id_that_no_document_can_have_is_refused_by_its_field(site: PageServer, open_page: OpenPage) -> None:
@@ -576,7 +574,7 @@ def test_who_is_refused_again_and_again_is_told_what_to_do(
     page = open_page(site.url)
     notice = page.locator("#notice")
     notices = [""]
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while "no longer tries" not in notices[-1] and time.monotonic() < deadline:
         context.clock.run_for(10_000)
         # The page's clock outruns the network, and an attempt that hears nothing for its 30 seconds is not a refusal.
@@ -608,3 +606,4 @@ def test_a_page_without_settings_says_what_is_missing(
     context.route("**/config.json", lambda route: route.fulfill(status=404))
     page = open_page(site.url)
     expect(page.get_by_role("alert")).to_contain_text("config.json")
+    expect(page.get_by_label("Already uploaded? Watch it by its id")).to_be_hidden()
