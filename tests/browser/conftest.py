@@ -16,7 +16,8 @@ from scripted_backend import MemoryBucket, ScriptedBackend
 from local.server import PageServer
 
 # A loaded machine takes its time; a page that is right is not made to wait.
-expect.set_options(timeout=15_000)
+PATIENCE_MILLISECONDS = 60_000
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,
+            timeout=PATIENCE_MILLISECONDS,
             args=[
                 # Containers give root no user namespaces, and a small /dev/shm.
                 "--no-sandbox",
@@ -52,7 +54,7 @@ def context_options() -> dict[str, Any]:
 @pytest.fixture
 def context(browser: Browser, context_options: dict[str, Any]) -> Iterator[BrowserContext]:
     context = browser.new_context(**context_options)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MILLISECONDS)
     yield context
     context.close()
 

@@ -43,9 +43,10 @@ class Relay:
         with suppress(OSError):  # the listener was shut down
             while True:
                 near, _ = self._listener.accept()
+                self._sockets.append(near)  # at once, so that it is closed whatever comes
                 self.accepted += 1
                 far = socket.create_connection(self._target)
-                self._sockets += [near, far]
+                self._sockets.append(far)
                 self._start(self._pass_on, near, far)
                 self._start(self._pass_on, far, near)
 

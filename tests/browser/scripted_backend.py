@@ -63,7 +63,7 @@ class ScriptedBackend:
     def wait_until_watched(self, document_id: str) -> None:
         """For tests of what lies before the newest state: who asks later is told of the newest only."""
         with self._lock:
-            assert self._lock.wait_for(lambda: self._watchers.get(document_id), timeout=15), "nobody asked for it"
+            assert self._lock.wait_for(lambda: self._watchers.get(document_id), timeout=60), "nobody asked for it"
 
     def start(self, document_id: str, total_pages: int, sequence: int = 1) -> None:
         self.publish(

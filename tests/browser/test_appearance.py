@@ -18,7 +18,7 @@ from scripted_backend import ScriptedBackend
 
 from local.server import PageServer
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 # The colours along the middle of a picture, from left to right, without repetitions: [[r, g, b], width] each.
 RUNS_OF_COLOUR = """
@@ -57,7 +57,6 @@ def test_a_bar_has_a_cell_for_each_page_and_is_filled_as_far_as_pages_are_done(
 
 def show_stages(page: Page, backend: ScriptedBackend, shoot: Any) -> None:
     """Start, middle, end and error, with a call of `shoot` at each."""
-    page.clock.install()  # so that the rates in the pictures are those of real documents
     expect(page.locator("#connection")).to_have_text("Live")
     expect_ready_for_files(page)
     shoot("start")
@@ -102,6 +101,7 @@ def test_every_stage_fits_its_window(
         reduced_motion="reduce",
     )
     page = context.new_page()
+    page.clock.install()  # so that the rates in the pictures are those of real documents
     page.goto(site.url)
 
     def shoot(stage: str) -> None:

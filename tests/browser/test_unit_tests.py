@@ -23,7 +23,7 @@ RUN = """async (file) => {
     return await (await import("node:test")).run();
 }"""
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 def serve(route: Route) -> None:
