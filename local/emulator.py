@@ -24,7 +24,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 # Nobody's AWS profile may have a say in what runs here: a default profile alone can redirect a client.
 NO_PROFILE = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 _HOST = "127.0.0.1"
-_READY_SECONDS = 30.0
+_READY_SECONDS = 60.0
 _STOP_SECONDS = 3.0
 _LOG_LINES_SHOWN = 15
 
@@ -49,7 +49,7 @@ class Emulator:
 
     Raises:
         EmulatorError: From `start()` when the port is busy, from `wait_until_ready()` when the child ends or is
-            not ready within 30 s.
+            not ready within 60 s.
     """
 
     def __init__(self, port: int = 0, *, log: IO[str] | None = None) -> None:

@@ -111,9 +111,11 @@ async def watch(
 ) -> None:
     """Subscribes to a document, uploads it and follows it to its end; every failure ends up in `document.failure`."""
 
+    def patience_seconds() -> float:
+        return WORKING_SECONDS if document.is_worked_on else silence_seconds
+
     async def receive(connection: ClientConnection) -> None:
-        patience = WORKING_SECONDS if document.is_worked_on else silence_seconds
-        document.receive(json.loads(await asyncio.wait_for(connection.recv(), patience)))
+        document.receive(json.loads(await asyncio.wait_for(connection.recv(), patience_seconds())))
         display.update(document)
 
     try:
@@ -127,7 +129,7 @@ async def watch(
                 await receive(connection)
                 document.first_push_at = document.first_push_at or time.monotonic()
     except TimeoutError:
-        document.failure = f"nothing was heard of it for {silence_seconds:g} s"
+        document.failure = f"nothing was heard of it for {patience_seconds():g} s"
     except ConnectionClosed as error:
         document.failure = f"the connection was closed: {error}"
     except (OSError, WebSocketException, Boto3Error, BotoCoreError, ClientError) as error:

@@ -254,10 +254,10 @@ def test_a_page_may_take_longer_than_a_document_may_be_silent_before_its_start()
         await send(connection, status="pending", docId="some")
         await uploaded.wait()
         await send(connection, status="processing_started", docId="some", totalPages=1, sequence=1)
-        await asyncio.sleep(0.6)  # twice the silence that is taken otherwise
+        await asyncio.sleep(4)  # more than the silence that is taken otherwise
         await send(connection, status="processing_complete", docId="some", sequence=2)
 
-    watched, _ = watched_against(talk)
+    watched, _ = watched_against(talk, silence_seconds=3)
     assert watched.completed
 
 
@@ -269,7 +269,7 @@ def test_a_document_whose_worker_was_given_up_and_not_replaced_has_failed() -> N
         await send(connection, status="error", docId="some", sequence=2, **stalled)
         await connection.wait_closed()
 
-    watched, _ = watched_against(talk)
+    watched, _ = watched_against(talk, silence_seconds=0.3)
     assert watched.failure == "nothing was heard of it for 0.3 s"
 
 
