@@ -118,7 +118,7 @@ class AwsCrt:
             http.HttpClientConnection.new(parts.hostname, parts.port, bootstrap, tls_connection_options=tls)
             for _ in range(IN_FLIGHT)
         ]
-        self._connections = [future.result(10) for future in opening]
+        self._connections = [future.result(60) for future in opening]
         self._credentials = auth.AwsCredentialsProvider.new_static(
             CREDENTIALS.access_key, CREDENTIALS.secret_key, CREDENTIALS.token
         )

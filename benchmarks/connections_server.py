@@ -19,7 +19,7 @@ from enum import Enum, auto
 from types import TracebackType
 from urllib.parse import unquote
 
-DRIP_SECONDS = 0.05
+DRIP_SECONDS = 1.0
 
 
 class Behaviour(Enum):
@@ -114,8 +114,8 @@ class ConnectionsServer:
 
     def __enter__(self) -> ConnectionsServer:
         self._thread.start()
-        if not self._ready.wait(10):
-            raise TimeoutError("the @connections server did not start within 10 s")
+        if not self._ready.wait(60):
+            raise TimeoutError("the @connections server did not start within 60 s")
         return self
 
     def __exit__(
@@ -131,7 +131,7 @@ class ConnectionsServer:
             for writer in list(self._writers):
                 writer.close()
 
-        asyncio.run_coroutine_threadsafe(drop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(drop(), self._loop).result(60)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -57,7 +57,7 @@ def child(arguments: list[str], core: int | None) -> Iterator[subprocess.Popen[s
         yield process
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(30)
+        process.wait(60)
     finally:
         process.kill()
         process.wait()

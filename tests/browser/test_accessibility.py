@@ -16,7 +16,7 @@ from scripted_backend import ScriptedBackend
 
 from local.server import PageServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 ShowAll = Callable[[], Page]
 

@@ -18,7 +18,7 @@ from scripted_backend import ScriptedBackend
 
 from local.server import PageServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 # The colours along the middle of a picture, from left to right, without repetitions: [[r, g, b], width] each.
 RUNS_OF_COLOUR = """

@@ -26,7 +26,7 @@ from local.sample_pdf import write_sample_pdf
 from local.server import PageServer
 from local.stack import LocalStack, local_stack
 
-pytestmark = [pytest.mark.browser, pytest.mark.emulator, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.emulator]
 
 ROOT = Path(__file__).parents[2]
 # A page now and then, so that an update which comes too late has a successor; the end comes with the input's.

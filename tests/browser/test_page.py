@@ -18,7 +18,7 @@ from scripted_backend import MemoryBucket, ScriptedBackend
 
 from local.server import PageServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 DROP = """
 ([files]) => {

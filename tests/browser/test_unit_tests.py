@@ -23,7 +23,7 @@ RUN = """async (file) => {
     return await (await import("node:test")).run();
 }"""
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 
 def serve(route: Route) -> None:

@@ -110,7 +110,7 @@ def test_importing_the_handler_needs_no_environment() -> None:
         cwd=FUNCTIONS,
         env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         check=True,
-        timeout=60,
+        timeout=100,
     )
 
 

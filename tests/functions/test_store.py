@@ -29,7 +29,6 @@ from progress.store import (
     DocumentExists,
     ProgressStore,
     SilentDocument,
-    dynamodb_client,
 )
 from progress.tracker import AlreadyProcessed, BeingProcessed, StoreUnavailable, Superseded
 from tests.functions.fakes import InMemoryStore
@@ -55,7 +54,8 @@ def client() -> Iterator[DynamoDBClient]:
         for name, value in CREDENTIALS.items():
             environment.setenv(name, value)
         environment.setenv("AWS_ENDPOINT_URL_DYNAMODB", emulator.endpoint_url)
-        client = dynamodb_client(boto3.Session(region_name=REGION))
+        # Without the package's own time-outs of seconds, which a busy machine may take for an answer.
+        client = boto3.Session(region_name=REGION).client("dynamodb")
         yield client
         client.close()
 

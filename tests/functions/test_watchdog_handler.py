@@ -16,7 +16,7 @@ from progress.delivery import DeliveryRefused, DeliveryReport
 from progress.document import DocumentState, ErrorCode, Failure, Status
 from progress.store import SilentDocument
 from progress.tracker import StoreUnavailable
-from tests.functions.fakes import eventually
+from tests.functions.fakes import PATIENCE_SECONDS, eventually
 
 
 @dataclass
@@ -96,14 +96,14 @@ def test_a_document_that_cannot_be_ended_keeps_no_other_from_its_end() -> None:
 
 def test_no_document_is_ended_long_before_its_watchers_are_told() -> None:
     released = threading.Event()
-    reporter = Reporter([str(number) for number in range(100)], during=lambda: released.wait(10))
+    reporter = Reporter([str(number) for number in range(100)], during=lambda: released.wait(2 * PATIENCE_SECONDS))
     with ThreadPoolExecutor(1) as pool:
         stalled = pool.submit(end_stalled, reporter)
         assert eventually(lambda: len(reporter.ended) == 16)
         time.sleep(0.05)
         assert len(reporter.ended) == 16, "the time-out may come before the others are told"
         released.set()
-        assert len(stalled.result(10)) == 100
+        assert len(stalled.result(PATIENCE_SECONDS)) == 100
     assert len(reporter.told) == 100
 
 

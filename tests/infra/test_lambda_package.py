@@ -272,7 +272,7 @@ def test_a_handler_imports_from_its_archive_alone_and_without_an_environment(
         text=True,
         env={},
         cwd=tmp_path,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr

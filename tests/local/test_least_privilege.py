@@ -204,7 +204,6 @@ def _without(stack: DeployedStack, removal: Removal) -> Iterator[None]:
         iam.put_role_policy(**name, PolicyDocument=json.dumps(removal.document))
 
 
-@pytest.mark.timeout(300)
 def test_a_caller_needs_the_grant_to_connect_to_this_very_stage(iam_stack: DeployedStack) -> None:
     iam = iam_stack.client("iam")
     role = iam.create_role(RoleName="caller", AssumeRolePolicyDocument=_TRUST)["Role"]
