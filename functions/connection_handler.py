@@ -53,28 +53,28 @@ class ConnectionService:
         # A browser sends any page's WebSocket with the user's cookies and says so only here (RFC 6455, 10.2).
         if self._settings.allowed_origins and origin not in self._settings.allowed_origins:
             raise OriginRefused(origin)
-        authorizer = context.get("authorizer") or {}
-        # connectedAt is in milliseconds, TTL in seconds.
-        expires_at = int(context["connectedAt"]) // 1000 + self._settings.connection_max_age_seconds
-        if "expires_at" in authorizer:
-            expires_at = min(expires_at, int(authorizer["expires_at"]))
         # A token's subject, or the caller of a signed request.
-        principal_id = authorizer.get("principalId") or context.get("identity", {}).get("userArn")
-        self._store.add_connection(
-            Connection(context["connectionId"], expires_at, principal_id), connected_at=int(context["connectedAt"])
-        )
+        principal_id = _authorizer(context).get("principalId") or context.get("identity", {}).get("userArn")
+        connection = Connection(context["connectionId"], self._expires_at(context), principal_id)
+        self._store.add_connection(connection, connected_at=int(context["connectedAt"]))
 
     def disconnect(self, context: Mapping[str, Any]) -> None:
         self._store.remove_connection(context["connectionId"])
+
+    def pong(self, context: Mapping[str, Any]) -> Message:
+        """Raises RequestRefused."""
+        # From the event alone, which has what the authorizer said on $connect: a ping costs no read.
+        asked_at = context.get("requestTimeEpoch")
+        if asked_at is not None and self._expires_at(context) * 1000 <= int(asked_at):
+            raise _expired(None)
+        return PONG
 
     def answer(self, context: Mapping[str, Any], request: ProgressRequest) -> Message:
         """Raises RequestRefused."""
         document_id = request.document_id
         connection = self._store.connection(context["connectionId"])
         if connection is None:
-            raise RequestRefused(
-                ErrorCode.FORBIDDEN, "The connection has expired. Connect again.", document_id, recoverable=True
-            )
+            raise _expired(document_id)
         if not request.subscribe:
             # First, since it may have become somebody else's, and would count towards the limit for ever.
             self._store.unsubscribe(document_id, connection.connection_id)
@@ -95,12 +95,27 @@ class ConnectionService:
             self._store.unsubscribe(document_id, connection.connection_id)
             raise
 
+    def _expires_at(self, context: Mapping[str, Any]) -> int:
+        """In epoch seconds; API Gateway's times are in milliseconds."""
+        expires_at = int(context["connectedAt"]) // 1000 + self._settings.connection_max_age_seconds
+        return min(expires_at, int(_authorizer(context).get("expires_at", expires_at)))
+
     def _read(self, document_id: str, connection: Connection) -> DocumentState | None:
         """Raises RequestRefused, in the same words whether the document is there or not."""
         document = self._store.read(document_id)
         if not may_watch(connection.principal_id, document):
             raise RequestRefused(ErrorCode.FORBIDDEN, "You may not watch this document.", document_id)
         return document
+
+
+def _authorizer(context: Mapping[str, Any]) -> Mapping[str, Any]:
+    return context.get("authorizer") or {}
+
+
+def _expired(document_id: str | None) -> RequestRefused:
+    return RequestRefused(
+        ErrorCode.FORBIDDEN, "The connection has expired. Connect again.", document_id, recoverable=True
+    )
 
 
 @cache
@@ -125,7 +140,7 @@ def handler(event: Event, _context: object) -> Reply:
             case _:
                 request = parse_request(event.get("body"))
                 if isinstance(request, Ping):
-                    return _reply(PONG)
+                    return _reply(_service().pong(context))
                 document_id = request.document_id
                 if context["routeKey"] != "progress":
                     # A key given twice can mean one action to API Gateway and another to us, past the throttle.

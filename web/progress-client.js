@@ -59,7 +59,7 @@
  * @property {number} [connectTimeoutMs] from asking for the address and the token to the open socket; 30,000
  * @property {number} [replyTimeoutMs] for the answer to a ping or to a question; 10,000
  * @property {number} [pingIntervalMs] longest silence before the client asks for a sign of life; 60,000. API Gateway closes a
- *   connection that was idle for 10 minutes
+ *   connection that was idle for 10 minutes; the answer also tells of one that has expired
  * @property {number} [replaceAfterMs] age at which a connection is replaced, less up to a tenth at random so that clients do
  *   not all come at once; 6,600,000 (110 minutes). API Gateway closes every connection after 2 hours
  * @property {Partial<Platform>} [platform] the surroundings, replaced by tests
@@ -959,7 +959,7 @@ function parseMessage(data) {
     case "processing_complete":
       return isDocument && isCount(message.sequence) ? message : null;
     case "error":
-      return isDocument &&
+      return (isDocument || message.docId === undefined) && // none where the answer is to a ping
         (message.sequence === undefined || isCount(message.sequence)) &&
         typeof message.errorCode === "string" &&
         typeof message.message === "string" &&

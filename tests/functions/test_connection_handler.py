@@ -356,6 +356,31 @@ def test_a_ping_is_answered_with_a_pong_and_costs_no_read(connected: Sandbox, ro
 
 
 @pytest.mark.parametrize(
+    ("seconds", "authorizer", "has_expired"),
+    [
+        (7199, {}, False),
+        (7200, {}, True),
+        (99, {"expires_at": str(CONNECTED_AT // 1000 + 100)}, False),
+        (100, {"expires_at": str(CONNECTED_AT // 1000 + 100)}, True),
+        (7200, {"expires_at": str(CONNECTED_AT // 1000 + 9000)}, True),
+    ],
+)
+def test_a_ping_over_an_expired_connection_is_told_so_and_costs_no_read_either(
+    connected: Sandbox, seconds: int, authorizer: dict[str, str], has_expired: bool
+) -> None:
+    asked_at = (CONNECTED_AT // 1000 + seconds) * 1000
+    answer = connected.say('{"action":"ping"}', "$default", requestTimeEpoch=asked_at, authorizer=authorizer)
+    expired = {
+        "status": "error",
+        "errorCode": "FORBIDDEN",
+        "message": "The connection has expired. Connect again.",
+        "recoverable": True,
+    }
+    assert answer == (expired if has_expired else {"status": "pong"})
+    assert connected.store.calls == []
+
+
+@pytest.mark.parametrize(
     ("body", "code"),
     [
         ("hello", "INVALID_MESSAGE"),

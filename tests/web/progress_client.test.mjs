@@ -500,6 +500,19 @@ test("a connection that has expired gives way to one with a new token, and no wa
   assert.deepEqual(states, ["open", "reconnecting CONNECTION_LOST", "open"]);
 });
 
+test("a connection that has expired is noticed by its ping, whatever is watched", async () => {
+  await connected();
+  watched("a");
+  platform.socket.push(complete("a", 9));
+  await platform.advance(60_000);
+  assert.equal(platform.socket.pings, 1);
+  platform.socket.push(expired(undefined));
+  assert(platform.socket.isClosedByClient);
+  await platform.advance(500);
+  platform.socket.accept();
+  assert.deepEqual(states, ["open", "reconnecting CONNECTION_LOST", "open"]);
+});
+
 test("an expired connection is also noticed when the last watch is stopped", async () => {
   await connected();
   watched("a").watch.stop();
