@@ -104,7 +104,8 @@ class FanOut:
         """Post `message` to all `watchers`, page by page; return when each is served or the deadline is past.
 
         Args:
-            watchers: read on the calling thread, a page while the one before is posted; at most two are held.
+            watchers: read on the calling thread, a page while the one before is posted; at most two are held. A
+                read that blocks is waited for, past the deadline too, as is `forget`.
             message: at most 128 KB.
             deadline_seconds: from now. Past it nobody is tried again and no further page is read; a page that
                 was read counts, so that a delivery cut short always has some `failed` or `throttled`.
