@@ -233,7 +233,7 @@ class _Engine:
         self._context = ssl.create_default_context() if endpoint.scheme == "https" else None
         self._deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
         self._backlog: deque[Delivery] = deque()  # those with something to send, each once
-        self._most_connections = max_in_flight  # more while some are slow
+        self._most_in_flight = max_in_flight  # more while some are slow
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []  # the last used is used first, so that the others can be let go
         self._opening: set[asyncio.Task[None]] = set()
@@ -290,11 +290,13 @@ class _Engine:
         delivery = post.delivery
         if delivery.answered(post, response) and delivery not in self._backlog:
             self._backlog.append(delivery)
-        if response.keep_alive and len(self._connections) <= self._most_connections:
-            self._use(connection)
-        else:
+        if not response.keep_alive:
             self._discard(connection)
             self._send_or_open()
+        elif self._count_busy() <= self._most_in_flight:
+            self._use(connection)
+        else:
+            self._keep(connection)
 
     def lost(self, connection: Connection, error: OSError) -> None:
         post: Post | None = connection.request
@@ -326,15 +328,21 @@ class _Engine:
     def _use(self, connection: Connection) -> None:
         post = self._next_post()
         if post is None:
-            connection.request = None
-            # By the wall clock: the loop's stands still while a sandbox is frozen.
-            connection.idle_since = time.time()
-            self._idle.append(connection)
+            self._keep(connection)
         else:
             connection.send(post, post.signer.sign(post.subscription.connection_id, post.delivery.payload))
 
+    def _keep(self, connection: Connection) -> None:
+        connection.request = None
+        # By the wall clock: the loop's stands still while a sandbox is frozen.
+        connection.idle_since = time.time()
+        self._idle.append(connection)
+
+    def _count_busy(self) -> int:
+        return len(self._connections) - len(self._idle)
+
     def _send_or_open(self) -> None:
-        while self._idle and self._count_backlog():
+        while self._idle and self._count_backlog() and self._count_busy() < self._most_in_flight:
             connection = self._idle.pop()
             if abs(time.time() - connection.idle_since) > _MAX_IDLE_SECONDS:
                 self._discard(connection)
@@ -346,7 +354,7 @@ class _Engine:
         most_opening = 0 if paused else 1 if self._opening_failures else _MAX_OPENING
         wanted = min(
             self._count_backlog() - len(self._opening),
-            self._most_connections - len(self._connections) - len(self._opening),
+            self._most_in_flight - len(self._connections) - len(self._opening),
             most_opening - len(self._opening),
         )
         for _ in range(wanted):
@@ -410,8 +418,11 @@ class _Engine:
                 self.lost(connection, TimeoutError("no answer in time"))
             elif waited_seconds >= _SLOW_SECONDS:
                 slow += 1
-        self._most_connections = self._max_in_flight + min(slow, _MAX_SLOW * self._max_in_flight)
+        self._most_in_flight = self._max_in_flight + min(slow, _MAX_SLOW * self._max_in_flight)
         watching = busy or self._opening or self._count_backlog()
+        # Not before all is quiet: how many are slow goes up and down, and those opened for them would with it.
+        while not watching and len(self._idle) > self._max_in_flight:
+            self._discard(self._idle[0])
         interval = min(0.25, self._request_timeout_seconds / 8)
         self._watchdog = self._loop.call_later(interval, self._watch) if watching else None
         if slow:

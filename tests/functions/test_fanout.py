@@ -565,6 +565,37 @@ def test_what_hangs_is_given_a_bounded_number_of_places(
         assert server.accepted == 4
 
 
+def test_those_that_are_slow_by_turns_keep_their_connections_until_all_is_quiet(
+    make_fan_out: MakeFanOut, clock: Clock
+) -> None:
+    asked: list[str] = []
+    gates = {1: threading.Event(), 40: threading.Event(), 80: threading.Event()}
+
+    def plan(connection_id: str, attempt: int) -> Behaviour:
+        asked.append(connection_id)
+        if len(asked) in gates:
+            gates[len(asked)].wait(AMPLE)  # and with it all the others: the server has one thread
+        return Behaviour.DELIVER
+
+    with ConnectionsServer(plan) as server, ThreadPoolExecutor(1) as pool:
+        fan_out = make_fan_out(server.callback_url, max_in_flight=2)
+        posting = pool.submit(fan_out.post, [watchers(120)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        assert eventually(lambda: len(asked) == 1)
+        engine = fan_out._engine
+        assert engine is not None
+        for number, gate in gates.items():
+            assert eventually(lambda number=number: len(asked) == number)
+            if number == 40:
+                time.sleep(0.4)  # long enough for a look at them, and too short to be slow
+            else:
+                clock.ahead += 0.6
+                assert eventually(lambda: engine._count_busy() == 4)
+            gate.set()
+        assert posting.result(AMPLE) == DeliveryReport(delivered=120)
+        assert server.accepted == 4, "none was closed and opened anew, which costs a TLS handshake"
+        assert eventually(lambda: len(engine._connections) == 2)
+
+
 def test_connections_closed_after_a_few_requests_are_replaced(make_fan_out: MakeFanOut) -> None:
     with ConnectionsServer(close_after=3) as server:
         report = make_fan_out(server.callback_url, max_in_flight=4).post(
