@@ -215,6 +215,7 @@ function addEntry(name, fields) {
   card.onDismiss = () => {
     const neighbour = card.element.nextElementSibling ?? card.element.previousElementSibling;
     removeEntry(entry);
+    watchNext();
     // Focus would fall back to the top of the page.
     const next = neighbour?.querySelector(".dismiss") ?? (page.drop.hidden ? page.documentId : page.files);
     /** @type {HTMLElement} */ (next).focus();
@@ -237,7 +238,6 @@ function removeEntry(entry) {
   entries.delete(entry);
   writeAddressSoon();
   showTally();
-  watchNext();
 }
 
 /**
@@ -363,6 +363,7 @@ function followAddress() {
     page.cards.append(entry.card.element);
     watchDocument(entry, id);
   }
+  watchNext(); // not before: of those that wait, some might have been watched and left at once
 }
 
 // --- start ----------------------------------------------------------------------------------------------------------------

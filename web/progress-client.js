@@ -129,6 +129,8 @@ const SUBPROTOCOL = "docprogress";
 /** In a query: a token as `tokenTransport` sends it, or AWS's signature. Not sent anew, they are refused for ever. */
 const CREDENTIALS = /[?&](token|X-Amz-Signature)=/;
 const FINAL_CODES = new Set(["TOKEN_MISSING", "ADDRESS_INVALID"]);
+/** Unsubscriptions under way while new documents are asked for; the server counts them until it has heard of them. */
+const MOST_LEAVING = 8;
 /** Browsers keep a delay in 32 bits: a longer one would be over at once. */
 const LONGEST_DELAY_MS = 2 ** 31 - 1;
 
@@ -501,12 +503,12 @@ export class ProgressClient {
     if (message.status === "pong") {
       return;
     }
+    if (isRefusal(message) && message.recoverable) {
+      return; // unanswered, so the connection asks again
+    }
     const topic = this.#topics.get(message.docId);
     if (connection.hasLeft(message.docId) || topic === undefined) {
       return;
-    }
-    if (isRefusal(message) && message.recoverable) {
-      return; // unanswered, so the connection asks again
     }
     const sequenceWhenAsked = connection.unanswered.get(message.docId);
     connection.answered(message.docId);
@@ -680,6 +682,8 @@ class Connection {
   unanswered = new Map();
   /** @type {Map<string, number>} documents whose unsubscription is not yet answered, with the answers due until it is */
   #leaving = new Map();
+  /** @type {Set<string>} documents to be asked for when others have left */
+  #held = new Set();
   #ended = false;
   /** @type {WebSocket | null} */
   #socket = null;
@@ -721,19 +725,35 @@ class Connection {
    */
   ask(documentId, sequence) {
     this.unanswered.set(documentId, sequence);
-    // Requests run in parallel on the server: sent now, this one could be overtaken by the unsubscription before it.
-    if (!this.#leaving.has(documentId)) {
-      this.#send({ action: "progress", docId: documentId });
-    }
+    this.#held.add(documentId);
+    this.#sendHeld();
     if (!this.#timers.has("ask")) {
       this.#askAgainLater();
+    }
+  }
+
+  /**
+   * Requests run in parallel on the server: sent too early, one could be overtaken by the unsubscription before it, or find
+   * no room because the server has not heard yet of those that left.
+   */
+  #sendHeld() {
+    for (const documentId of this.#held) {
+      if (!this.#leaving.has(documentId) && this.#leaving.size <= MOST_LEAVING) {
+        this.#held.delete(documentId);
+        this.#send({ action: "progress", docId: documentId });
+      }
     }
   }
 
   /** @param {string} documentId */
   answered(documentId) {
     this.unanswered.delete(documentId);
-    if (this.unanswered.size === 0) {
+    this.#held.delete(documentId);
+    this.#restIfDone();
+  }
+
+  #restIfDone() {
+    if (this.unanswered.size === 0 && this.#leaving.size === 0) {
       this.#clearTimer("ask");
       this.#askAttempts = 0;
     }
@@ -741,9 +761,13 @@ class Connection {
 
   /** @param {string} documentId */
   leave(documentId) {
-    this.#leaving.set(documentId, this.unanswered.has(documentId) ? 2 : 1);
+    const isAsked = this.unanswered.has(documentId) && !this.#held.has(documentId);
+    this.#leaving.set(documentId, (this.#leaving.get(documentId) ?? Number(isAsked)) + 1);
     this.answered(documentId);
     this.#send({ action: "progress", docId: documentId, subscribe: false });
+    if (!this.#timers.has("ask")) {
+      this.#askAgainLater();
+    }
   }
 
   /**
@@ -762,9 +786,8 @@ class Connection {
       return true;
     }
     this.#leaving.delete(documentId);
-    if (this.unanswered.has(documentId)) {
-      this.#send({ action: "progress", docId: documentId });
-    }
+    this.#sendHeld();
+    this.#restIfDone();
     return true;
   }
 
@@ -832,9 +855,14 @@ class Connection {
     const { replyTimeoutMs, reconnectCapMs } = this.#options;
     const extra = Math.min(reconnectCapMs, replyTimeoutMs * (2 ** this.#askAttempts++ - 1)) * this.#platform.random();
     this.#setTimer("ask", replyTimeoutMs + extra, () => {
-      this.#leaving.clear();
+      for (const documentId of this.#leaving.keys()) {
+        this.#leaving.set(documentId, 1);
+        this.#send({ action: "progress", docId: documentId, subscribe: false });
+      }
       for (const documentId of this.unanswered.keys()) {
-        this.#send({ action: "progress", docId: documentId });
+        if (!this.#held.has(documentId)) {
+          this.#send({ action: "progress", docId: documentId });
+        }
       }
       this.#askAgainLater();
     });

@@ -391,6 +391,25 @@ def test_of_more_documents_than_a_connection_may_watch_those_that_ended_make_roo
     expect(page.get_by_text("130 of 130 complete")).to_be_visible()
 
 
+def test_documents_that_leave_together_are_not_watched_on_their_way_out(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    sent: list[str | bytes] = []
+
+    def listen(socket: WebSocket) -> None:
+        socket.on("framesent", lambda frame: sent.append(frame))
+
+    context.on("page", lambda page: page.on("websocket", listen))
+    ids = [f"d{number}" for number in range(130)]
+    for stored in [*ids, "other"]:
+        backend.start(stored, 10)
+    page = open_page(site.url, "#" + "&".join(f"doc={stored}" for stored in ids))
+    expect(page.locator('[data-phase="processing"]')).to_have_count(90)
+    page.evaluate("location.hash = 'doc=other'")
+    expect_phase(card(page, "other"), "Processing")
+    assert len(sent) == 90 + 90 + 1
+
+
 def test_what_is_said_aloud_is_a_summary_and_not_each_page(
     site: PageServer, open_page: OpenPage, backend: ScriptedBackend
 ) -> None:

@@ -244,6 +244,55 @@ test("stopping and watching again never lets the unsubscription overtake the sub
   assert.deepEqual(updates, [pages("a", 2, 5)]);
 });
 
+test("an unsubscription that nobody answers or that fails is repeated, or the server would count it for hours", async () => {
+  await connected();
+  const { watch } = watched("a");
+  platform.socket.push(started("a", 1));
+  watch.stop();
+  const left = () => platform.socket.sent.filter((message) => message.subscribe === false).length;
+  assert.equal(left(), 1);
+  await platform.advance(20_000);
+  assert.equal(left(), 2, "throttled, a message is answered with what has no docId");
+  platform.socket.push(failed("a", { errorCode: "INTERNAL_ERROR", recoverable: true }));
+  await platform.advance(30_000);
+  assert(left() > 2, "so is one that the server could not do");
+});
+
+test("documents that take the places of many others wait until the server has heard of those", async () => {
+  await connected();
+  const names = Array.from({ length: 20 }, (_, number) => `old${number}`);
+  const old = names.map((name) => watched(name).watch);
+  for (const name of names) {
+    platform.socket.push(started(name, 1));
+  }
+  for (const watch of old) {
+    watch.stop();
+  }
+  const { updates } = watched("new");
+  assert(!platform.socket.asked.includes("new"));
+  for (const name of names.slice(0, 12)) {
+    assert(!platform.socket.asked.includes("new"));
+    platform.socket.push(started(name, 1));
+  }
+  assert.equal(platform.socket.asked.filter((name) => name === "new").length, 1);
+  platform.socket.push(started("new", 1));
+  assert.deepEqual(updates, [started("new", 1)]);
+});
+
+test("a document that is let go while it is held back is asked for by nobody", async () => {
+  await connected();
+  for (let number = 0; number < 9; number++) {
+    watched(`old${number}`).watch.stop();
+  }
+  watched("new").watch.stop();
+  for (let number = 0; number < 9; number++) {
+    platform.socket.push({ status: "pending", docId: `old${number}` });
+    platform.socket.push({ status: "pending", docId: `old${number}` });
+  }
+  platform.socket.push({ status: "pending", docId: "new" });
+  assert(!platform.socket.asked.includes("new"));
+});
+
 test("stop rejects done with an AbortError and a signal with its own reason", async () => {
   await connected();
   const { watch } = watched("a");
