@@ -272,7 +272,7 @@ def _unknown_key(key: str) -> str:
     )
     return (
         f"{NAMESPACE}:{key} is not a configuration key of this program; {hint}\n"
-        f"  pulumi config rm {NAMESPACE}:{key} --stack {pulumi.get_stack()}"
+        f"  pulumi config rm {shlex.quote(f'{NAMESPACE}:{key}')} --stack {pulumi.get_stack()}"
     )
 
 

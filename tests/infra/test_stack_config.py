@@ -271,6 +271,12 @@ def test_an_unknown_key_is_told_the_nearest_known_one(key: str, nearest: str) ->
     )
 
 
+def test_an_entry_that_was_set_without_path_is_told_in_quotes() -> None:
+    # zsh takes the brackets of others for a pattern.
+    told = refusal({"docprogress:allowedOrigins[0]": "https://app.example.com"}, stack="acme")
+    assert told.endswith("pulumi config rm 'docprogress:allowedOrigins[0]' --stack acme")
+
+
 def test_a_key_like_no_other_is_told_all_that_there_are() -> None:
     told = refusal({"docprogress:zzz": "1"})
     assert "docprogress:zzz is not a configuration key of this program; the known keys are " in told
