@@ -20,10 +20,12 @@ help: ## list the verbs
 # A make that is killed outright cannot end what it started: then the stack ends itself.
 demo up: export DOCPROGRESS_END_WITH_PARENT = 1
 
-# As the shell reads them; but one file, such as "My report (1).pdf", and what is no shell's syntax, as it is.
+# As the shell reads them, a name on each line too; but one file, such as "My report (1).pdf", and what is no shell's
+# syntax, as it is.
 demo: $(VENV)/.local ## deploy on the embedded emulator and watch a PDF go by: make demo PDF="a.pdf b.pdf"
-	@if [ ! -e "$$PDF" ] && (eval "set -- $$PDF") 2>/dev/null; then eval "set -- $$PDF"; else set -- "$$PDF"; fi; \
-	exec $(RUN) -m local demo $(ARGS) "$$@"
+	@list=$$(printf %s "$$PDF" | tr '\n' ' '); \
+	if [ ! -e "$$PDF" ] && (eval "set -- $$list") 2>/dev/null; then eval "set -- $$list"; else set -- "$$PDF"; fi; \
+	exec $(RUN) -m local demo $(ARGS) -- "$$@"
 
 up: $(VENV)/.local ## the same stack, kept up until Ctrl-C: make up ARGS="--port 4566"
 	@exec $(RUN) -m local up $(ARGS)

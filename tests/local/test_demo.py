@@ -101,6 +101,8 @@ def test_a_pipe_is_refused_instead_of_waited_for(leftovers: Any, tmp_path: Path)
         ("{}/it's $5 & more.pdf", ["{}/it's $5 & more.pdf"]),
         ("{}/a.pdf {}/b.pdf", ["{}/a.pdf", "{}/b.pdf"]),
         ("'{}/My report (1).pdf' {}/a.pdf", ["{}/My report (1).pdf", "{}/a.pdf"]),
+        ("{}/a.pdf\n{}/b.pdf\n", ["{}/a.pdf", "{}/b.pdf"]),
+        ("-a.pdf", ["-a.pdf"]),
         ("{}/?.pdf", ["{}/a.pdf", "{}/b.pdf"]),
         ("{}/missing (1).pdf", ["{}/missing (1).pdf"]),
         ("", []),
@@ -118,7 +120,7 @@ def test_make_takes_one_file_of_any_name_and_several_as_the_shell_does(
     command = ["make", "--silent", "--old-file=.venv/.local", "demo", f"RUN={sys.executable} {program}"]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=10, check=False)
     shown = [file.replace("{}", str(tmp_path)) for file in files]
-    assert (run.stdout, run.stderr) == (json.dumps(["-m", "local", "demo", *shown]) + "\n", "")
+    assert (run.stdout, run.stderr) == (json.dumps(["-m", "local", "demo", "--", *shown]) + "\n", "")
 
 
 @pytest.mark.emulator
