@@ -78,17 +78,18 @@ def matching(allowed: str, pattern: str, example: str) -> Rule:
 
 
 def list_of(each: Rule) -> Rule:
-    def parse(text: str) -> tuple[str, ...]:
+    def parse(text: str) -> tuple[object, ...]:
         items = json.loads(text)
         if not isinstance(items, list):
             raise ValueError(text)
+        entries = []
         for index, item in enumerate(items):
             try:
                 if not isinstance(item, str) or not item:
                     raise ValueError(text)
-                each.parse(item)
+                entries.append(each.parse(item))
             except ValueError:
                 raise BadEntry(text, index) from None
-        return tuple(items)
+        return tuple(entries)
 
     return Rule(f"a JSON list of {each.allowed}, such as {json.dumps([each.example])}", parse, each.example)
