@@ -59,7 +59,7 @@ lock: $(VENV)/.uv ## pin every requirements file anew from pyproject.toml: make 
 	$(COMPILE) pyproject.toml -c requirements-dev.txt -o requirements.txt
 	$(COMPILE) --group functions -c requirements-dev.txt -o functions/requirements.txt
 	$(COMPILE) --group document_processor -c requirements-dev.txt -o functions/document_processor.requirements.txt
-	$(COMPILE) --group connect_authorizer -c requirements-dev.txt -o functions/connect_authorizer.requirements.txt
+	$(COMPILE) --group token_authorizer -c requirements-dev.txt -o functions/token_authorizer.requirements.txt
 
 clean: ## remove what the verbs made
 	rm -rf $(VENV) .build .mypy_cache .pytest_cache .ruff_cache .hypothesis

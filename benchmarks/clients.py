@@ -43,14 +43,14 @@ def connection_ids(count: int) -> Iterator[str]:
 
 class ThisEngine:
     def __init__(self, url: str, certificate: str | None) -> None:
-        from progress.fanout import FanOut
+        from docprogress.posting.fan_out import FanOut
 
         if certificate:
             os.environ["SSL_CERT_FILE"] = certificate  # how OpenSSL is told its authorities
         self._fan_out = FanOut(url, region=REGION, credentials=lambda: CREDENTIALS, max_in_flight=IN_FLIGHT)
 
     def post(self, count: int) -> None:
-        from progress.document import Subscription
+        from docprogress.document import Subscription
 
         def pages() -> Iterator[Sequence[Subscription]]:
             ids = connection_ids(count)

@@ -52,7 +52,7 @@ def main(documents: int) -> None:
 async def _watch(documents: int, url: str) -> list[float]:
     from websockets.asyncio.client import connect
 
-    from progress.aws import publisher
+    from docprogress.publisher import publisher
 
     latencies = []
     async with connect(url) as connection:

@@ -1,7 +1,7 @@
 """`python -m benchmarks.scaling_model`: what a load costs on AWS, and how long until the last watcher hears.
 
 A model, not a measurement: list prices, counted requests, and a fan-out that shares API Gateway's quota. How many
-requests there are follows functions/progress (store.py, tracker.py); where prices and quotas are from, and when, is
+requests there are follows library/docprogress (store.py, tracker.py); where prices and quotas are from, and when, is
 said in docs/scaling.md.
 """
 
@@ -21,7 +21,7 @@ DOLLARS_PER_GB_SECOND = 0.0000133334  # arm64
 DOLLARS_PER_WRITE_UNIT = 0.625e-6
 DOLLARS_PER_READ_UNIT = 0.125e-6
 
-# The rules of progress.tracker and progress.store, repeated so that this runs without boto3; a test compares them.
+# The rules of the tracker and the table, repeated so that this runs without boto3; a test compares them.
 PROGRESS_DELIVERY_SECONDS = 2.0
 FINAL_DELIVERY_SECONDS = 10.0
 HEARTBEAT_SECONDS = 20.0

@@ -29,7 +29,9 @@ class Speed:
 def child_environment() -> dict[str, str]:
     """No settings or credentials of whoever runs this; the handlers' code importable."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    return kept | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'functions'}"}
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "functions", REPOSITORY / "library")))
+    }
 
 
 def cores() -> tuple[int, int] | None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from progress.access import may_watch
-from progress.document import Connection, DocumentState, ErrorCode, Failure
-from progress.messages import (
+from docprogress.access import may_watch
+from docprogress.document import Connection, DocumentState, ErrorCode, Failure
+from docprogress.messages import (
     PONG,
     Message,
     Ping,
@@ -24,8 +24,8 @@ from progress.messages import (
     parse_request,
     snapshot_message,
 )
-from progress.settings import ConnectionSettings
-from progress.store import ProgressStore, dynamodb_client
+from docprogress.settings import ConnectionSettings
+from docprogress.table.store import ProgressStore, dynamodb_client
 
 logger = Logger(use_rfc3339=True)
 

@@ -26,10 +26,10 @@ from botocore.exceptions import ClientError
 from pypdf import PdfReader
 from pypdf.errors import EmptyFileError
 
-from progress.aws import Publisher, publisher
-from progress.document import Failure, is_document_id
-from progress.telemetry import NAMESPACE, add_announcements, flush
-from progress.tracker import AlreadyProcessed, BeingProcessed, ProgressTracker, Superseded
+from docprogress.document import Failure, is_document_id
+from docprogress.publisher import Publisher, publisher
+from docprogress.telemetry import NAMESPACE, add_announcements, flush
+from docprogress.tracker import AlreadyProcessed, BeingProcessed, ProgressTracker, Superseded
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -39,7 +39,7 @@ logger = Logger(use_rfc3339=True)
 metrics = Metrics(namespace=NAMESPACE)
 # A damaged file makes pypdf warn once per object.
 logging.getLogger("pypdf").setLevel(logging.ERROR)
-copy_config_to_registered_loggers(logger, include={"progress"})
+copy_config_to_registered_loggers(logger, include={"docprogress"})
 
 MAX_DOCUMENT_BYTES = 100 * 1024 * 1024
 # S3's limit; the result's key is a little longer than the document's.

@@ -13,16 +13,16 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 
-from progress.aws import Publisher, publisher
-from progress.document import ErrorCode, Failure
-from progress.settings import WatchdogSettings
-from progress.store import SilentDocument
-from progress.telemetry import NAMESPACE, add_announcements, flush
-from progress.tracker import FINAL_DELIVERY_SECONDS
+from docprogress.document import ErrorCode, Failure
+from docprogress.publisher import Publisher, publisher
+from docprogress.settings import WatchdogSettings
+from docprogress.table.store import SilentDocument
+from docprogress.telemetry import NAMESPACE, add_announcements, flush
+from docprogress.tracker import FINAL_DELIVERY_SECONDS
 
 logger = Logger(use_rfc3339=True)
 metrics = Metrics(namespace=NAMESPACE)
-copy_config_to_registered_loggers(logger, include={"progress"})
+copy_config_to_registered_loggers(logger, include={"docprogress"})
 
 # What kills one worker often kills many; their watchers must not wait for one another.
 _ENDED_AT_ONCE = 16

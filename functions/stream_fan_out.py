@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from progress.announcer import Announcer
-from progress.aws import publisher
-from progress.document import DocumentState
-from progress.store import state_of
-from progress.telemetry import NAMESPACE, add_announcements, flush
-from progress.tracker import FINAL_DELIVERY_SECONDS, PROGRESS_DELIVERY_SECONDS
+from docprogress.announcer import Announcer
+from docprogress.document import DocumentState
+from docprogress.publisher import publisher
+from docprogress.table.store import state_of
+from docprogress.telemetry import NAMESPACE, add_announcements, flush
+from docprogress.tracker import FINAL_DELIVERY_SECONDS, PROGRESS_DELIVERY_SECONDS
 
 logger = Logger(use_rfc3339=True)
 metrics = Metrics(namespace=NAMESPACE)
-copy_config_to_registered_loggers(logger, include={"progress"})
+copy_config_to_registered_loggers(logger, include={"docprogress"})
 
 # Documents of one batch announced at once; a slow client of one must not keep the others waiting.
 _ANNOUNCED_AT_ONCE = 16

@@ -27,9 +27,9 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 
-from progress.document import ErrorCode
-from progress.settings import UploadSettings
-from progress.store import DocumentExists, ProgressStore, dynamodb_client
+from docprogress.document import ErrorCode
+from docprogress.settings import UploadSettings
+from docprogress.table.store import DocumentExists, ProgressStore, dynamodb_client
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -1,4 +1,4 @@
-"""Builds the archive of a function: its handler, the `progress` package and pinned wheels for Lambda.
+"""Builds the archive of a function: its handler, this project's packages that it imports, and pinned wheels for Lambda.
 
 An archive is named after its content, so the same input is built once and gives the same file.
 """
@@ -30,6 +30,8 @@ _LAMBDA_PLATFORM = "aarch64-manylinux_2_28"
 
 _PROJECT = Path(__file__).parent.parent
 _FUNCTIONS = _PROJECT / "functions"
+# Where the packages that a handler imports are looked for.
+_SOURCES = (_FUNCTIONS, _PROJECT / "library")
 _BUILD = _PROJECT / ".build"
 
 # What installers leave beside a package: they differ from run to run, and nothing at run time reads them.
@@ -48,7 +50,7 @@ class PackagingError(Exception):
 def lambda_package(handler_module: str, *, target: Packaging = "lambda") -> Path:
     """Build `functions/{handler_module}.py` with all it imports, and return the archive's path.
 
-    Of this project it holds the packages in `functions/` that the handler imports, directly or not; its
+    Of this project it holds the packages in `functions/` and `library/` that the handler imports, directly or not; its
     wheels, each pinned by hash, are those of `functions/{handler_module}.requirements.txt` or, for a handler
     that has no such file, of `functions/requirements.txt`.
 
@@ -70,15 +72,15 @@ def lambda_package(handler_module: str, *, target: Packaging = "lambda") -> Path
 
 
 def _imported_packages(handler: Path) -> set[Path]:
-    """The packages of `functions/` that a handler needs; a change to another one does not redeploy it."""
+    """This project's packages that a handler needs; a change to another one does not redeploy it."""
     found: set[Path] = set()
     unread = [handler]
     while unread:
         for name in _imported_names(unread.pop()):
-            package = _FUNCTIONS / name
-            if package.is_dir() and package not in found:
-                found.add(package)
-                unread += package.rglob("*.py")
+            for package in (source / name for source in _SOURCES):
+                if package.is_dir() and package not in found:
+                    found.add(package)
+                    unread += package.rglob("*.py")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The table of connections, subscriptions and document states; functions/progress/store.py describes its rows."""
+"""The table of connections, subscriptions and document states; `docprogress.table` in `library/` describes its rows."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class TokenAuthorizer(pulumi.ComponentResource):
         function = LambdaFunction(
             name,
             LambdaFunctionArgs(
-                handler_module="connect_authorizer",
+                handler_module="token_authorizer",
                 environment={
                     "JWT_ISSUER": args.issuer,
                     "JWT_AUDIENCE": args.audience,

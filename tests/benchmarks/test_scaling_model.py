@@ -29,7 +29,8 @@ from benchmarks.scaling_model import (
     watcher_query_units,
     watchers_table,
 )
-from progress import store, tracker
+from docprogress import tracker
+from docprogress.table import store
 
 ONE = Scenario(documents=1, pages=100, seconds=60, watchers=3)
 

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 # A page now and then, so that an update which comes too late has a successor; the end comes with the input's.
 WORKER = """
 import select, sys
-from progress.aws import publisher
+from docprogress.publisher import publisher
 with publisher().tracker(sys.argv[1]) as tracker:
     tracker.start(total_pages=999)
     while not select.select([sys.stdin], [], [], 0.3)[0]:
@@ -72,7 +72,7 @@ def in_the_middle(stack: LocalStack, document_id: str) -> Iterator[None]:
     """The document is being processed until the block ends, and complete after it."""
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT / "functions"),
+        "PYTHONPATH": os.pathsep.join((str(ROOT / "functions"), str(ROOT / "library"))),
         "AWS_REGION": REGION,
         "AWS_ENDPOINT_URL": stack.emulator.endpoint_url,
         "TABLE_NAME": stack.outputs["tableName"],

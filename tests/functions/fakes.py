@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from progress.delivery import DeliveryReport
-from progress.document import Connection, DocumentState, Failure, Status, Subscription, Tally
-from progress.tracker import AlreadyProcessed, BeingProcessed, Superseded
+from docprogress.document import Connection, DocumentState, Failure, Status, Subscription, Tally
+from docprogress.posting.delivery import DeliveryReport
+from docprogress.tracker import AlreadyProcessed, BeingProcessed, Superseded
 
 # Only a test that fails waits so long: on a machine that others use too, any step may take many seconds.
 PATIENCE_SECONDS = 60.0

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from progress.document import Failure
+from docprogress.document import Failure
 from tests.functions.fakes import InMemoryStore
 
 EVENTS = Path(__file__).with_name("events")
@@ -108,7 +108,8 @@ def test_importing_the_handler_needs_no_environment() -> None:
     subprocess.run(
         [sys.executable, "-c", "import connection_handler, document_processor"],
         cwd=FUNCTIONS,
-        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        | {"PYTHONPATH": str(FUNCTIONS.parent / "library")},
         check=True,
         timeout=100,
     )

@@ -32,9 +32,9 @@ from pypdf.generic import (
     NameObject,
 )
 
-from progress.announcer import Announcer
-from progress.document import Connection, DocumentState, ErrorCode, Failure, Status
-from progress.tracker import BeingProcessed, ProgressTracker
+from docprogress.announcer import Announcer
+from docprogress.document import Connection, DocumentState, ErrorCode, Failure, Status
+from docprogress.tracker import BeingProcessed, ProgressTracker
 from tests.functions.fakes import InMemoryStore, RecordingPoster
 
 EVENTS = Path(__file__).with_name("events")
@@ -104,7 +104,7 @@ class Bucket:
 
 
 class FakePublisher:
-    """progress.aws.Publisher over a table in memory and a poster that records."""
+    """docprogress.publisher.Publisher over a table in memory and a poster that records."""
 
     def __init__(self, store: InMemoryStore, poster: RecordingPoster, bucket: Bucket) -> None:
         self.store = store

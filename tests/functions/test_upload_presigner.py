@@ -26,10 +26,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import upload_presigner
+from docprogress.document import Status, is_document_id
+from docprogress.settings import SettingsError
+from docprogress.table.store import DocumentExists, ProgressStore
 from local.emulator import CREDENTIALS, REGION, Emulator
-from progress.document import Status, is_document_id
-from progress.settings import SettingsError
-from progress.store import DocumentExists, ProgressStore
 from upload_presigner import (
     EXPIRY_SECONDS,
     MAX_OWNER_BYTES,
@@ -151,7 +151,7 @@ def upload_event(
     }
 
 
-def jwt_authorizer(subject: object) -> dict[str, Any]:
+def tokens(subject: object) -> dict[str, Any]:
     claims = {"sub": subject, "iss": "https://issuer.example.com/", "client_id": "web", "exp": "1800000300"}
     return {"jwt": {"claims": claims, "scopes": None}}
 
@@ -209,7 +209,7 @@ def test_a_form_takes_one_pdf_under_one_key(service: Service) -> None:
 
 
 def test_a_form_with_an_owner_takes_no_other_owner(service: Service) -> None:
-    upload = service.upload(authorizer=jwt_authorizer("alice"))
+    upload = service.upload(authorizer=tokens("alice"))
     assert upload["fields"]["x-amz-meta-owner"] == "alice"
     conditions = policy_of(upload)["conditions"]
     assert [each for each in conditions if "owner" in str(each)] == [{"x-amz-meta-owner": "alice"}]
@@ -304,8 +304,8 @@ def test_every_file_name_gives_a_plain_id(file_name: str) -> None:
 @pytest.mark.parametrize(
     ("authorizer", "owner"),
     [
-        (jwt_authorizer("248289761001"), "248289761001"),
-        (jwt_authorizer("auth0|6507f1f77bcf86cd799439011"), "auth0|6507f1f77bcf86cd799439011"),
+        (tokens("248289761001"), "248289761001"),
+        (tokens("auth0|6507f1f77bcf86cd799439011"), "auth0|6507f1f77bcf86cd799439011"),
         (iam_authorizer(ROLE_ARN), ROLE_ARN),
     ],
     ids=["JWT", "JWT with a bar", "AWS_IAM"],
@@ -328,10 +328,10 @@ def test_where_nobody_is_known_a_document_has_no_owner(service: Service) -> None
         {},
         {"jwt": {"claims": {}, "scopes": None}},
         {"jwt": {"claims": None}},
-        jwt_authorizer(""),
-        jwt_authorizer(17),
-        jwt_authorizer("a" * (MAX_OWNER_BYTES + 1)),
-        jwt_authorizer("ü" * (MAX_OWNER_BYTES // 6 + 1)),
+        tokens(""),
+        tokens(17),
+        tokens("a" * (MAX_OWNER_BYTES + 1)),
+        tokens("ü" * (MAX_OWNER_BYTES // 6 + 1)),
         iam_authorizer(None),
         iam_authorizer(""),
         {"lambda": {"principalId": "alice"}},
@@ -371,7 +371,7 @@ def test_the_owner_may_watch_before_the_form_is_handed_out() -> None:
 
 def test_a_document_that_exists_is_left_alone(service: Service) -> None:
     service.documents.taken = {"report-00000001", "report-00000002"}
-    upload = service.upload(authorizer=jwt_authorizer("alice"))
+    upload = service.upload(authorizer=tokens("alice"))
     assert upload["docId"] == "report-00000003"
     assert upload["fields"]["key"] == "report-00000003.pdf"
     assert service.documents.owners == {"report-00000003": "alice"}
@@ -379,7 +379,7 @@ def test_a_document_that_exists_is_left_alone(service: Service) -> None:
 
 def test_somebody_who_never_finds_a_free_id_is_told_to_try_again(service: Service) -> None:
     service.documents.taken = {f"report-{number:08x}" for number in range(10)}
-    assert service.refusal(authorizer=jwt_authorizer("alice"))[0] == 500
+    assert service.refusal(authorizer=tokens("alice"))[0] == 500
     assert len(service.suffixes) == 4, "five were tried"
 
 
@@ -412,7 +412,7 @@ def test_somebody_who_never_finds_a_free_id_is_told_to_try_again(service: Servic
     ids=lambda body: str(body)[:40] or "empty",
 )
 def test_what_is_no_request_is_refused_with_a_sentence(service: Service, raw_body: str) -> None:
-    status, body = service.refusal(raw_body=raw_body, authorizer=jwt_authorizer("alice"))
+    status, body = service.refusal(raw_body=raw_body, authorizer=tokens("alice"))
     assert status == 400
     assert body == {"errorCode": "INVALID_MESSAGE", "message": body["message"]}
     assert body["message"].endswith(".")
@@ -448,7 +448,7 @@ def test_a_file_of_the_largest_size_is_taken(service: Service) -> None:
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_sent(service: Service) -> None:
     body = {"fileName": "report.pdf", "size": MAX_BYTES + 1}
-    assert service.refusal(body, authorizer=jwt_authorizer("alice")) == (
+    assert service.refusal(body, authorizer=tokens("alice")) == (
         413,
         {"errorCode": "INVALID_MESSAGE", "message": "The file is larger than 100 MB."},
     )
@@ -457,7 +457,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_sent(service: Service)
 
 def test_a_failure_is_answered_without_its_reason(service: Service) -> None:
     service.documents.failure = RuntimeError("AccessDenied for arn:aws:iam::123456789012:role/secret")
-    answer = service.answer(authorizer=jwt_authorizer("alice"))
+    answer = service.answer(authorizer=tokens("alice"))
     assert answer == {
         "statusCode": 500,
         "headers": {"Content-Type": "application/json", "Cache-Control": "no-store"},
@@ -469,7 +469,7 @@ def test_a_failure_is_answered_without_its_reason(service: Service) -> None:
 
 
 def test_the_log_names_the_document_and_nothing_that_would_let_anybody_upload(service: Service) -> None:
-    upload = service.upload({"fileName": "report.pdf", "size": 1_000}, authorizer=jwt_authorizer("alice"))
+    upload = service.upload({"fileName": "report.pdf", "size": 1_000}, authorizer=tokens("alice"))
     [line] = service.log_lines()
     assert (line["message"], line["document_id"], line["size"]) == ("Upload presigned", upload["docId"], 1_000)
     for name in ("policy", "x-amz-signature", "x-amz-credential", "x-amz-security-token"):

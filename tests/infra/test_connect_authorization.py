@@ -80,7 +80,7 @@ def test_the_authorizer_s_function_may_do_nothing_but_log(graph: Graph) -> None:
 
 def test_the_authorizer_s_function_knows_whom_to_believe(graph: Graph) -> None:
     function = graph.one("Function", "tokens-function").inputs
-    assert function["handler"] == "connect_authorizer.handler"
+    assert function["handler"] == "token_authorizer.handler"
     assert function["environment"]["variables"] == {
         "POWERTOOLS_SERVICE_NAME": "docprogress-test-tokens",
         "JWT_ISSUER": "https://issuer.example",

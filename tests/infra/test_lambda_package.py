@@ -60,6 +60,7 @@ def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
     monkeypatch.setattr(module, "_FUNCTIONS", folder)
+    monkeypatch.setattr(module, "_SOURCES", (folder,))
     monkeypatch.setattr(module, "_BUILD", tmp_path / "build")
     return folder
 
@@ -285,7 +286,7 @@ def test_for_this_machine_an_archive_holds_our_own_code_and_the_wheels_are_insta
 ) -> None:
     ours = set(names(lambda_package(handler, target="host")))
     assert f"{handler}.py" in ours
-    assert all((FUNCTIONS / name).is_file() for name in ours)
+    assert all(any((folder / name).is_file() for folder in (FUNCTIONS, PROJECT_ROOT / "library")) for name in ours)
     wheels = {name.split("/")[0] for name in set(names(archives[handler])) - ours if name.endswith("/__init__.py")}
     assert wheels
     assert [package for package in wheels if find_spec(package) is None] == []

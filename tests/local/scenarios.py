@@ -14,9 +14,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from websockets.sync.client import ClientConnection
 
+from docprogress.table.store import ProgressStore
 from local.emulator import REGION
 from local.sample_pdf import write_sample_pdf
-from progress.store import ProgressStore
 
 # A cold Lambda on a machine that others use too; a message that has not come by then does not come.
 PATIENCE_SECONDS = 60.0

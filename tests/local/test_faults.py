@@ -27,7 +27,7 @@ Message = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 WORKER = """
 import sys, time
-from progress.aws import publisher
+from docprogress.publisher import publisher
 with publisher().tracker("killed") as tracker:
     tracker.start(total_pages=100)
     for page in range(99):
@@ -127,7 +127,7 @@ def _worker_environment(stack: Stack) -> dict[str, str]:
     return {
         **CREDENTIALS,
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT / "functions"),
+        "PYTHONPATH": os.pathsep.join((str(ROOT / "functions"), str(ROOT / "library"))),
         "AWS_ENDPOINT_URL": stack.emulator.endpoint_url,
         "AWS_REGION": REGION,
         "TABLE_NAME": stack.outputs["tableName"],

@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 
 from benchmarks.certificate import server_context, write_certificate
 from benchmarks.connections_server import Behaviour, ConnectionsServer, Plan
-from progress.delivery import Delivery, Post, Verdict, classify
-from progress.document import Subscription
-from progress.fanout import DeliveryRefused, DeliveryReport, FanOut, _Engine, _forget_the_rest
-from progress.http1 import MalformedResponse, Response, parse_response
-from progress.sigv4 import Endpoint, Payload, RequestSigner
+from docprogress.document import Subscription
+from docprogress.posting.delivery import Delivery, Post, Verdict, classify
+from docprogress.posting.fan_out import DeliveryRefused, DeliveryReport, FanOut, _Engine, _forget_the_rest
+from docprogress.posting.http1 import MalformedResponse, Response, parse_response
+from docprogress.posting.sigv4 import Endpoint, Payload, RequestSigner
 from tests.functions.fakes import PATIENCE_SECONDS, eventually
 
 KEYS = ReadOnlyCredentials("AKIDEXAMPLE", "secret", "token", None)
@@ -373,7 +373,7 @@ def test_those_left_are_forgotten_while_there_is_time_and_a_batch_past_it(
 
 
 def test_no_more_stale_ones_are_held_than_a_page(loop: SteppedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("progress.delivery._MAX_STALE", 3)
+    monkeypatch.setattr("docprogress.posting.delivery._MAX_STALE", 3)
     delivery = make_delivery(loop)
     delivery.add(watchers(5))
     for post in take_all(delivery):
@@ -727,7 +727,7 @@ def test_a_connection_idle_for_long_is_not_trusted(make_fan_out: MakeFanOut, mon
     with ConnectionsServer() as server:
         fan_out = make_fan_out(server.callback_url, max_in_flight=1)
         for wait in (50.0, 50.0, 0.0, 0.0):
-            monkeypatch.setattr("progress.fanout._MAX_IDLE_SECONDS", wait)
+            monkeypatch.setattr("docprogress.posting.fan_out._MAX_IDLE_SECONDS", wait)
             assert fan_out.post([watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget).delivered
     assert server.accepted == 3
 
@@ -975,8 +975,8 @@ import os, sys
 sys.path[:0] = {[path for path in sys.path if path]!r}
 from botocore.credentials import ReadOnlyCredentials
 from benchmarks.connections_server import ConnectionsServer
-from progress.document import Subscription
-from progress.fanout import FanOut
+from docprogress.document import Subscription
+from docprogress.posting.fan_out import FanOut
 
 def post():
     return fan_out.post([[Subscription("a", 0, 0)]], b"{{}}", deadline_seconds=60, forget=print).delivered
@@ -1003,7 +1003,7 @@ def test_importing_the_engine_imports_no_boto3() -> None:
     script = f"""
 import sys
 sys.path[:0] = {[path for path in sys.path if path]!r}
-import progress.fanout
+import docprogress.posting.fan_out
 assert not {{"boto3", "botocore"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=100)

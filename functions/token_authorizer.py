@@ -1,7 +1,7 @@
 """The `$connect` authorizer: lets in who brings a good JWT, until that token expires.
 
 A Lambda authorizer of type REQUEST, since a WebSocket API has no JWT authorizer of its own. It finds
-the token in the event and answers; whether it is good, `jwt_authorizer` decides. Its role needs only logs.
+the token in the event and answers; whether it is good, `tokens` decides. Its role needs only logs.
 https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html
 """
 
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger
 
-from jwt_authorizer.settings import TokenSource, settings_from
-from jwt_authorizer.signing_keys import KeysUnavailable, SigningKeys, load_issuer_keys
-from jwt_authorizer.verification import Principal, Refusal, TokenRefused, verify
+from tokens.settings import TokenSource, settings_from
+from tokens.signing_keys import KeysUnavailable, SigningKeys, load_issuer_keys
+from tokens.verification import Principal, Refusal, TokenRefused, verify
 
 SUBPROTOCOL = "docprogress"
 

@@ -1,7 +1,7 @@
 """Report the progress of a document to the browsers that watch it.
 
 ```python
-from progress.aws import publisher
+from docprogress.publisher import publisher
 
 with publisher().tracker("invoice-7") as tracker:
     tracker.start(total_pages=12)

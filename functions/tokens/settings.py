@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from jwt_authorizer.fetch import is_https, is_loopback_http
-from jwt_authorizer.signing_keys import is_allowed_key_set_url
+from tokens.fetch import is_https, is_loopback_http
+from tokens.signing_keys import is_allowed_key_set_url
 
 
 class TokenSource(StrEnum):

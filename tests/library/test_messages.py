@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from progress.document import DocumentState, ErrorCode, Failure, Status, is_document_id
-from progress.messages import (
+from docprogress.document import DocumentState, ErrorCode, Failure, Status, is_document_id
+from docprogress.messages import (
     MAX_REQUEST_CHARACTERS,
     PONG,
     Ping,

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from progress import tracker as tracker_module
-from progress.delivery import DeliveryRefused, DeliveryReport
-from progress.document import DocumentState, ErrorCode, Failure, Status
-from progress.tracker import (
+from docprogress import tracker as tracker_module
+from docprogress.document import DocumentState, ErrorCode, Failure, Status
+from docprogress.posting.delivery import DeliveryRefused, DeliveryReport
+from docprogress.tracker import (
     AlreadyProcessed,
     BeingProcessed,
     ProgressTracker,
@@ -207,7 +207,7 @@ def test_a_document_without_pages_cannot_be_started(desk: Desk, total_pages: Any
 def test_a_joined_worker_is_seen_to_be_alive_before_its_first_page_is_done(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("progress.tracker.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("docprogress.tracker.HEARTBEAT_SECONDS", 0.01)
     desk.store.start("d", run_id="run-1", total_pages=2, owner=None, abandoned_after_seconds=45)
     with desk.tracker(joined=True):
         assert eventually(lambda: "heartbeat" in desk.store.calls)

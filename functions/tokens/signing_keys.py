@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 
-from jwt_authorizer.fetch import FetchError, fetch_json, is_https, is_loopback_http
+from tokens.fetch import FetchError, fetch_json, is_https, is_loopback_http
 
 MAX_KEYS = 32
 _RSA_BITS = range(2048, 8192 + 1)  # below is forgeable (NIST SP 800-131A), above is slow to verify with

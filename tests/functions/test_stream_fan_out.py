@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import stream_fan_out
-from progress.announcer import Announcer, Totals
-from progress.delivery import DeliveryRefused, DeliveryReport
-from progress.document import DocumentState
+from docprogress.announcer import Announcer, Totals
+from docprogress.document import DocumentState
+from docprogress.posting.delivery import DeliveryRefused, DeliveryReport
 
 
 class RecordingAnnouncer(Announcer):

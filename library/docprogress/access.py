@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from progress.document import DocumentState
+from docprogress.document import DocumentState
 
 
 def may_watch(principal_id: str | None, document: DocumentState | None) -> bool:

@@ -7,12 +7,12 @@ from functools import cache
 
 import boto3
 
-from progress.announcer import Announcer
-from progress.document import DocumentState
-from progress.fanout import FanOut
-from progress.settings import PublisherSettings
-from progress.store import ProgressStore, dynamodb_client
-from progress.tracker import ProgressTracker
+from docprogress.announcer import Announcer
+from docprogress.document import DocumentState
+from docprogress.posting.fan_out import FanOut
+from docprogress.settings import PublisherSettings
+from docprogress.table.store import ProgressStore, dynamodb_client
+from docprogress.tracker import ProgressTracker
 
 
 class Publisher:

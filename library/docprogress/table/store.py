@@ -33,8 +33,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, CredentialRetrievalError, HTTPClientError
 
-from progress.document import Connection, DocumentState, ErrorCode, Failure, Status, Subscription, Tally
-from progress.tracker import AlreadyProcessed, BeingProcessed, StoreUnavailable, Superseded
+from docprogress.document import Connection, DocumentState, ErrorCode, Failure, Status, Subscription, Tally
+from docprogress.tracker import AlreadyProcessed, BeingProcessed, StoreUnavailable, Superseded
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient

@@ -16,7 +16,7 @@ from typing import Any
 import jwt
 from jwt.types import Options
 
-from jwt_authorizer.signing_keys import SigningKey
+from tokens.signing_keys import SigningKey
 
 MAX_TOKEN_LENGTH = 8192
 """Characters. In the query string, the 4,096 that API Gateway allows a URL are the narrower limit."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from progress.announcer import Announcer
+from docprogress.announcer import Announcer
 
 NAMESPACE = "docprogress"
 

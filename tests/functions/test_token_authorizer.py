@@ -31,10 +31,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm
 
-import connect_authorizer
-from jwt_authorizer.fetch import FetchError, fetch_json
-from jwt_authorizer.settings import settings_from
-from jwt_authorizer.signing_keys import KeysUnavailable, SigningKeys, load_issuer_keys, parse_key_set
+import token_authorizer
 from tests.oidc_server import (
     AUDIENCE,
     DISCOVERY_PATH,
@@ -45,6 +42,9 @@ from tests.oidc_server import (
     ec_key,
     rsa_key,
 )
+from tokens.fetch import FetchError, fetch_json
+from tokens.settings import settings_from
+from tokens.signing_keys import KeysUnavailable, SigningKeys, load_issuer_keys, parse_key_set
 
 ROOT = Path(__file__).parents[2]
 # The two seconds that an issuer has may pass here before its thread has had a turn.
@@ -66,7 +66,7 @@ class Gateway:
         return self.send(connect_event(queryStringParameters={"token": token}))
 
     def send(self, event: dict[str, Any]) -> dict[str, Any]:
-        return connect_authorizer.handler(event, None)
+        return token_authorizer.handler(event, None)
 
     def refusal_of(self, token: str) -> str:
         return self.refusal(connect_event(queryStringParameters={"token": token}))
@@ -104,12 +104,12 @@ def configure(monkeypatch: pytest.MonkeyPatch, issuer: OidcServer, **variables: 
     defaults = {"JWT_ISSUER": issuer.issuer, "JWT_AUDIENCE": AUDIENCE, "TOKEN_SOURCE": "querystring"}
     for name, value in {**defaults, **variables}.items():
         monkeypatch.setenv(name, value)
-    connect_authorizer.authorizer.cache_clear()
+    token_authorizer.authorizer.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jwt_authorizer.signing_keys.fetch_json", partial(fetch_json, timeout_seconds=PATIENCE_SECONDS))
+    monkeypatch.setattr("tokens.signing_keys.fetch_json", partial(fetch_json, timeout_seconds=PATIENCE_SECONDS))
 
 
 @pytest.fixture
@@ -122,10 +122,10 @@ def issuer() -> Iterator[OidcServer]:
 def gateway(issuer: OidcServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     configure(monkeypatch, issuer)
     log = io.StringIO()
-    stdout = connect_authorizer.logger.registered_handler.setStream(log)  # type: ignore[attr-defined] # a Handler
+    stdout = token_authorizer.logger.registered_handler.setStream(log)  # type: ignore[attr-defined] # a Handler
     yield Gateway(log)
-    connect_authorizer.logger.registered_handler.setStream(stdout)  # type: ignore[attr-defined] # a Handler
-    connect_authorizer.authorizer.cache_clear()
+    token_authorizer.logger.registered_handler.setStream(stdout)  # type: ignore[attr-defined] # a Handler
+    token_authorizer.authorizer.cache_clear()
 
 
 class Clock:
@@ -473,7 +473,7 @@ def test_a_token_without_key_id_can_only_mean_the_single_key_there_is(
     unnamed = IssuerKey(None, rsa_key("rsa-1").private_key)
     assert gateway.refusal_of(issuer.token(unnamed)) == "unknown_key"
     issuer.keys = [rsa_key("rsa-1")]
-    connect_authorizer.authorizer.cache_clear()
+    token_authorizer.authorizer.cache_clear()
     assert gateway.connect(issuer.token(unnamed))["principalId"] == "alice"
 
 
@@ -600,7 +600,7 @@ def test_keys_that_come_for_ever_end_a_connection_with_the_issuers_time(
 ) -> None:
     issuer.failure = Failure.SLOW
     configure(monkeypatch, issuer, JWKS_URL=issuer.jwks_url)
-    monkeypatch.setattr("jwt_authorizer.signing_keys.fetch_json", fetch_json)  # with its own time-out
+    monkeypatch.setattr("tokens.signing_keys.fetch_json", fetch_json)  # with its own time-out
     with pytest.raises(KeysUnavailable, match=r"unavailable: timeout$"):
         gateway.connect(issuer.token())
     [line] = gateway.log_lines()
@@ -742,7 +742,11 @@ def test_wrong_settings_say_what_to_give(wrong: dict[str, str], says: str) -> No
 
 
 def run_python(code: str, stdin: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT / "functions"), **environ}
+    environ = {
+        "PATH": os.defpath,
+        "PYTHONPATH": os.pathsep.join((str(ROOT / "functions"), str(ROOT / "library"))),
+        **environ,
+    }
     return subprocess.run(
         [sys.executable, "-c", code],
         input=stdin,
@@ -755,7 +759,7 @@ def run_python(code: str, stdin: str, **environ: str) -> subprocess.CompletedPro
 
 
 def test_importing_the_handler_needs_no_environment_and_no_boto3() -> None:
-    code = "import connect_authorizer, sys; print({'boto3', 'botocore.session'} & sys.modules.keys())"
+    code = "import token_authorizer, sys; print({'boto3', 'botocore.session'} & sys.modules.keys())"
     assert run_python(code, "").stdout == "set()\n"
 
 
@@ -764,12 +768,12 @@ def test_importing_the_handler_needs_no_environment_and_no_boto3() -> None:
 LAMBDA_RUNTIME = """
 import functools, json, logging, sys, traceback
 logging.basicConfig(level=logging.DEBUG)
-import connect_authorizer
-from jwt_authorizer import signing_keys
+import token_authorizer
+from tokens import signing_keys
 signing_keys.fetch_json = functools.partial(signing_keys.fetch_json, timeout_seconds=60)
 for event in json.load(sys.stdin):
     try:
-        connect_authorizer.handler(event, None)
+        token_authorizer.handler(event, None)
     except Exception:
         traceback.print_exc()
 """
@@ -823,7 +827,7 @@ JSON = st.recursive(
 
 def is_policy_or_unauthorized(event: dict[str, Any]) -> bool:
     try:
-        answer = connect_authorizer.handler(event, None)
+        answer = token_authorizer.handler(event, None)
     except Exception as error:
         if type(error) is not Exception or error.args != ("Unauthorized",):
             raise

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum, auto
 
-from progress.document import Subscription
-from progress.http1 import Response
-from progress.sigv4 import Payload, RequestSigner
+from docprogress.document import Subscription
+from docprogress.posting.http1 import Response
+from docprogress.posting.sigv4 import Payload, RequestSigner
 
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 2.0

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from progress.document import DocumentState, ErrorCode, Failure, Status, is_document_id
+from docprogress.document import DocumentState, ErrorCode, Failure, Status, is_document_id
 
 Message = dict[str, Any]
 

@@ -15,7 +15,7 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from progress.sigv4 import Endpoint, Payload, RequestSigner
+from docprogress.posting.sigv4 import Endpoint, Payload, RequestSigner
 
 NOON = 1_795_435_200.0  # 2026-11-23T12:00:00Z
 AWS = "https://abc123.execute-api.eu-west-1.amazonaws.com/prod"

@@ -22,10 +22,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from progress.delivery import FORGET_BATCH, Delivery, DeliveryRefused, DeliveryReport, Post
-from progress.document import Subscription
-from progress.http1 import Address, Connection, Response, open_socket
-from progress.sigv4 import Endpoint, Payload, RequestSigner
+from docprogress.document import Subscription
+from docprogress.posting.delivery import FORGET_BATCH, Delivery, DeliveryRefused, DeliveryReport, Post
+from docprogress.posting.http1 import Address, Connection, Response, open_socket
+from docprogress.posting.sigv4 import Endpoint, Payload, RequestSigner
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from progress.document import MAX_DOCUMENT_ID_LENGTH, DocumentState, Failure, Tally, is_document_id
+from docprogress.document import MAX_DOCUMENT_ID_LENGTH, DocumentState, Failure, Tally, is_document_id
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from progress.access import may_watch
-from progress.document import DocumentState, Subscription
-from progress.fanout import DeliveryRefused, DeliveryReport
-from progress.messages import encode, state_message
+from docprogress.access import may_watch
+from docprogress.document import DocumentState, Subscription
+from docprogress.messages import encode, state_message
+from docprogress.posting.fan_out import DeliveryRefused, DeliveryReport
 
 logger = logging.getLogger(__name__)
 

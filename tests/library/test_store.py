@@ -21,16 +21,16 @@ from botocore.stub import Stubber
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local.emulator import CREDENTIALS, REGION, Emulator
-from progress.document import Connection, ErrorCode, Failure, Status, Subscription, Tally
-from progress.store import (
+from docprogress.document import Connection, ErrorCode, Failure, Status, Subscription, Tally
+from docprogress.table.store import (
     BY_ACTIVITY,
     BY_CONNECTION,
     DocumentExists,
     ProgressStore,
     SilentDocument,
 )
-from progress.tracker import AlreadyProcessed, BeingProcessed, StoreUnavailable, Superseded
+from docprogress.tracker import AlreadyProcessed, BeingProcessed, StoreUnavailable, Superseded
+from local.emulator import CREDENTIALS, REGION, Emulator
 from tests.functions.fakes import InMemoryStore
 
 if TYPE_CHECKING:

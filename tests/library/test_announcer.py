@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from progress.announcer import Announcer
-from progress.delivery import DeliveryRefused, DeliveryReport
-from progress.document import Connection, DocumentState, Status
+from docprogress.announcer import Announcer
+from docprogress.document import Connection, DocumentState, Status
+from docprogress.posting.delivery import DeliveryRefused, DeliveryReport
 from tests.functions.fakes import InMemoryStore, RecordingPoster
 
 NOW = 1_800_000_000.0
@@ -177,9 +177,9 @@ def test_what_a_refused_delivery_did_reach_is_counted() -> None:
 def test_an_announcement_is_logged_in_one_line_with_its_figures(caplog: pytest.LogCaptureFixture) -> None:
     hall = Hall()
     hall.admit("c1")
-    with caplog.at_level(logging.INFO, logger="progress.announcer"):
+    with caplog.at_level(logging.INFO, logger="docprogress.announcer"):
         hall.announcer.announce(state(owner="alice"), 2.0)
 
-    (record,) = [record for record in caplog.records if record.name == "progress.announcer"]
+    (record,) = [record for record in caplog.records if record.name == "docprogress.announcer"]
     assert (record.document_id, record.sequence, record.status) == ("d", 1, "processing_started")  # type: ignore[attr-defined]
     assert (record.delivered, record.stale, record.throttled, record.failed) == (0, 0, 0, 0)  # type: ignore[attr-defined]

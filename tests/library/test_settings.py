@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from progress.settings import ConnectionSettings, PublisherSettings, SettingsError, WatchdogSettings
+from docprogress.settings import ConnectionSettings, PublisherSettings, SettingsError, WatchdogSettings
 
 PUBLISHER = {"TABLE_NAME": "progress", "CALLBACK_URL": "https://a.example/dev", "AWS_REGION": "eu-west-1"}
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import stall_watchdog
-from progress.delivery import DeliveryRefused, DeliveryReport
-from progress.document import DocumentState, ErrorCode, Failure, Status
-from progress.store import SilentDocument
-from progress.tracker import StoreUnavailable
+from docprogress.document import DocumentState, ErrorCode, Failure, Status
+from docprogress.posting.delivery import DeliveryRefused, DeliveryReport
+from docprogress.table.store import SilentDocument
+from docprogress.tracker import StoreUnavailable
 from tests.functions.fakes import PATIENCE_SECONDS, eventually
 
 
