@@ -22,6 +22,8 @@ MAX_KEYS = 32
 _RSA_BITS = range(2048, 8192 + 1)  # below is forgeable (NIST SP 800-131A), above is slow to verify with
 
 MAX_AGE_SECONDS = 3600.0
+# Keys that the issuer has not confirmed for a day may long have been withdrawn.
+MAX_TRUST_SECONDS = 86_400.0
 REFRESH_INTERVAL_SECONDS = 60.0
 FIRST_LOAD_RETRY_SECONDS = 5.0
 
@@ -45,7 +47,7 @@ class SigningKeys:
     """One sandbox's copy of the issuer's keys.
 
     Refreshed after an hour, or when a token names an unknown key, but at most once a minute, so that a flood
-    of invented key ids costs the issuer nothing. While the issuer is down, the keys already held serve on.
+    of invented key ids costs the issuer nothing. While the issuer is down, the keys already held serve on for a day.
     Not thread-safe: a Lambda sandbox serves one event at a time.
     """
 
@@ -66,6 +68,8 @@ class SigningKeys:
         """
         if self._is_refresh_wanted(key_id):
             self._refresh()
+        if self._failure is not None and self._clock() - self._loaded_at >= MAX_TRUST_SECONDS:
+            self._keys = ()
         key = self._select(key_id)
         if key is None and self._failure is not None:
             raise KeysUnavailable(self._failure)
@@ -92,6 +96,8 @@ class SigningKeys:
             self._keys = tuple(self._load())
         except KeysUnavailable as error:
             self._failure = error.reason
+            # A clock that was set back must not lengthen the day.
+            self._loaded_at = min(self._loaded_at, self._attempted_at)
         else:
             self._loaded_at = self._attempted_at
             self._failure = None

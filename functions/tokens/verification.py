@@ -151,6 +151,9 @@ def _reason(error: jwt.InvalidTokenError) -> Refusal:
 
 
 def _principal(claims: Mapping[str, Any], audiences: frozenset[str]) -> Principal:
+    # A logout token or a security event, whatever its `typ` says: OpenID Connect Back-Channel Logout 1.0, 2.4.
+    if "events" in claims:
+        raise TokenRefused(Refusal.WRONG_TOKEN_USE)
     expires_at = claims["exp"]
     if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
         raise TokenRefused(Refusal.INVALID_CLAIM)

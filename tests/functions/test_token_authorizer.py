@@ -396,6 +396,7 @@ FAR = NOW + 86_400
         ({"nbf": FAR}, "not_yet_valid"),
         ({"iat": FAR}, "not_yet_valid"),
         ({"nbf": "soon"}, "invalid_claim"),
+        ({"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}, "wrong_token_use"),
         ({"sub": None}, "missing_claim"),
         ({"sub": ""}, "invalid_claim"),
         ({"sub": 7}, "invalid_claim"),
@@ -546,7 +547,7 @@ def test_while_the_issuer_is_down_the_keys_held_serve_on_and_unknown_ones_cannot
 ) -> None:
     assert is_known(keys, "rsa-1")
     issuer.failure = Failure.UNAVAILABLE
-    clock.now += 86_400
+    clock.now += 86_399
     for _ in range(5):
         assert is_known(keys, "rsa-1")
         with pytest.raises(KeysUnavailable, match="status_503"):
@@ -556,6 +557,23 @@ def test_while_the_issuer_is_down_the_keys_held_serve_on_and_unknown_ones_cannot
     issuer.failure = None
     clock.now += 60
     assert not is_known(keys, "rsa-2"), "the issuer answers again, and does not know it"
+
+
+@pytest.mark.parametrize("set_back_seconds", [0, 10 * 86_400])
+def test_keys_that_the_issuer_has_not_confirmed_for_a_day_let_nobody_in(
+    keys: SigningKeys, issuer: OidcServer, clock: Clock, set_back_seconds: int
+) -> None:
+    assert is_known(keys, "rsa-1")
+    issuer.failure = Failure.UNAVAILABLE
+    clock.now -= set_back_seconds
+    assert is_known(keys, "rsa-1")
+    clock.now += 86_400
+    with pytest.raises(KeysUnavailable, match="status_503"):
+        keys.find("rsa-1")
+
+    issuer.failure = None
+    clock.now += 5
+    assert is_known(keys, "rsa-1")
 
 
 def test_a_first_load_that_failed_is_tried_again_after_seconds(
