@@ -190,7 +190,8 @@ def parse_upload_request(event: Event) -> UploadRequest:
 def principal_of(context: Mapping[str, Any]) -> str | None:
     """Who asks, by the route's authorizer. None where it has none.
 
-    JWT authorizers leave the token's claims, IAM the caller's ARN:
+    JWT authorizers leave the token's claims. IAM leaves the caller's ARN, which all users of a Cognito identity pool
+    share, and for those the id of the identity:
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 
     Raises:
@@ -199,9 +200,16 @@ def principal_of(context: Mapping[str, Any]) -> str | None:
     match context.get("authorizer"):
         case None:
             return None
-        case {"jwt": {"claims": {"sub": str(principal)}}} | {"iam": {"userArn": str(principal)}}:
-            if principal and len(encode_owner(principal)) <= MAX_OWNER_BYTES:
-                return principal
+        case {"jwt": {"claims": {"sub": principal}}}:
+            pass
+        case {"iam": {"cognitoIdentity": {"identityId": principal}}} if principal is not None:
+            pass
+        case {"iam": {"userArn": principal}}:
+            pass
+        case _:
+            principal = None
+    if isinstance(principal, str) and principal.strip() and len(encode_owner(principal)) <= MAX_OWNER_BYTES:
+        return principal
     raise UploadRefused(403, ErrorCode.FORBIDDEN, "The caller has no name that a document could belong to.")
 
 

@@ -156,13 +156,13 @@ def tokens(subject: object) -> dict[str, Any]:
     return {"jwt": {"claims": claims, "scopes": None}}
 
 
-def iam_authorizer(user_arn: object) -> dict[str, Any]:
+def iam_authorizer(user_arn: object, cognito_identity: object = None) -> dict[str, Any]:
     return {
         "iam": {
             "accessKey": "ASIAEXAMPLE",
             "accountId": "123456789012",
             "callerId": "AROAEXAMPLE:session",
-            "cognitoIdentity": None,
+            "cognitoIdentity": cognito_identity,
             "principalOrgId": "o-example",
             "userArn": user_arn,
             "userId": "AROAEXAMPLE:session",
@@ -173,6 +173,10 @@ def iam_authorizer(user_arn: object) -> dict[str, Any]:
 def policy_of(upload: Mapping[str, Any]) -> dict[str, Any]:
     policy: dict[str, Any] = json.loads(base64.b64decode(upload["fields"]["policy"]))
     return policy
+
+
+def identity(identity_id: object) -> dict[str, Any]:
+    return {"amr": ["authenticated"], "identityId": identity_id, "identityPoolId": "eu-west-1:4a8c"}
 
 
 # The form
@@ -307,8 +311,10 @@ def test_every_file_name_gives_a_plain_id(file_name: str) -> None:
         (tokens("248289761001"), "248289761001"),
         (tokens("auth0|6507f1f77bcf86cd799439011"), "auth0|6507f1f77bcf86cd799439011"),
         (iam_authorizer(ROLE_ARN), ROLE_ARN),
+        (iam_authorizer(ROLE_ARN, identity("eu-west-1:7d1f")), "eu-west-1:7d1f"),
+        (iam_authorizer(ROLE_ARN, identity(None)), ROLE_ARN),
     ],
-    ids=["JWT", "JWT with a bar", "AWS_IAM"],
+    ids=["JWT", "JWT with a bar", "AWS_IAM", "identity pool", "AWS_IAM without an identity"],
 )
 def test_a_document_is_expected_by_the_caller(service: Service, authorizer: object, owner: str) -> None:
     upload = service.upload(authorizer=authorizer)
@@ -334,6 +340,9 @@ def test_where_nobody_is_known_a_document_has_no_owner(service: Service) -> None
         tokens("ü" * (MAX_OWNER_BYTES // 6 + 1)),
         iam_authorizer(None),
         iam_authorizer(""),
+        iam_authorizer(" \t"),
+        iam_authorizer(ROLE_ARN, identity("")),
+        iam_authorizer(ROLE_ARN, identity(7)),
         {"lambda": {"principalId": "alice"}},
     ],
 )
