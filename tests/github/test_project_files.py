@@ -1,0 +1,45 @@
+"""The files that a host of repositories reads: licence, citation, templates, Dependabot."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+# What each ecosystem of Dependabot looks for in a folder.
+MANIFESTS = {"github-actions": ".github/workflows/*.yml", "pip": "*requirements*.txt", "npm": "package.json"}
+
+
+def test_the_licence_is_the_same_wherever_it_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert "[name of copyright owner]" not in (ROOT / "LICENSE").read_text(), "the licence names its owner"
+    assert project["license"] == citation["license"] == "Apache-2.0"
+
+
+def test_the_citation_names_the_version_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == project["version"]
+
+
+@pytest.mark.parametrize("path", [path for path in FORMS if path.name != "config.yml"], ids=lambda path: path.name)
+def test_an_issue_form_has_what_github_asks_for(path: Path) -> None:
+    form = yaml.safe_load(path.read_text())
+    assert form["name"]
+    assert form["description"]
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert fields
+    assert len({field["id"] for field in fields}) == len(fields)
+    assert all(field["attributes"]["label"] for field in fields)
+
+
+def test_dependabot_looks_where_there_is_something_to_update() -> None:
+    for update in yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]:
+        for folder in update.get("directories", [update.get("directory")]):
+            found = list(ROOT.joinpath(folder.lstrip("/")).glob(MANIFESTS[update["package-ecosystem"]]))
+            assert found, f"{update['package-ecosystem']} in {folder}"
