@@ -206,8 +206,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(HTTPStatus.OK, {"websocketUrl": self._websocket_url, "directUploadUrl": "upload"})
             return
         name = path.removeprefix("/") or "index.html"
-        # Looked up, never joined: no path can lead out of the folder.
-        files = {file.name: file for file in WEB_ROOT.iterdir() if file.suffix in CONTENT_TYPES}
+        # Looked up, never joined: no path can lead out of the folders.
+        files = {
+            file.relative_to(WEB_ROOT).as_posix(): file
+            for folder in (WEB_ROOT, WEB_ROOT / "client")
+            for file in folder.iterdir()
+            if file.suffix in CONTENT_TYPES
+        }
         if name not in files:
             raise _Refused(HTTPStatus.NOT_FOUND, "There is no such page.")
         file = files[name]

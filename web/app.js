@@ -15,7 +15,7 @@
  */
 
 import { DocumentCard } from "./document-card.js";
-import { ProgressClient, isDocumentId } from "./progress-client.js";
+import { ProgressClient, isDocumentId } from "./client/index.js";
 import { UploadError, upload } from "./upload.js";
 
 /**
@@ -115,8 +115,8 @@ let saidLost = false;
 let lostTimer = 0;
 
 /**
- * @param {import("./progress-client.js").ConnectionState} state
- * @param {import("./progress-client.js").ConnectionError | null} error
+ * @param {import("./client/index.js").ConnectionState} state
+ * @param {import("./client/index.js").ConnectionError | null} error
  */
 function showConnection(state, error) {
   const code = error?.code ?? state;

@@ -7,8 +7,8 @@
 import { Pace, formatDuration, formatPages, formatRate } from "./pace.js";
 
 /**
- * @typedef {import("./progress-client.js").Update} Update
- * @typedef {import("./progress-client.js").ErrorUpdate} ErrorUpdate
+ * @typedef {import("./client/index.js").Update} Update
+ * @typedef {import("./client/index.js").ErrorUpdate} ErrorUpdate
  * @typedef {"uploading" | "waiting" | "processing" | "complete" | "retrying" | "failed"} Phase
  * @typedef {"upload" | "watch"} Remedy
  */

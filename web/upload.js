@@ -11,7 +11,7 @@
  * @module upload
  */
 
-import { isDocumentId } from "./progress-client.js";
+import { isDocumentId } from "./client/index.js";
 
 const PDF_HEADER_WITHIN_BYTES = 1024;
 const MOST_AT_ONCE = 3;

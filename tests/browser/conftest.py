@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from progress_page import REMOTE_HOST, OpenPage
-from scripted_backend import MemoryBucket, ScriptedBackend
 
 from local.server import PageServer
+from tests.browser.progress_page import REMOTE_HOST, OpenPage
+from tests.browser.scripted_backend import MemoryBucket, ScriptedBackend
 
 # A loaded machine takes its time; a page that is right is not made to wait.
 PATIENCE_MILLISECONDS = 60_000

@@ -10,10 +10,11 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import IO, Any, Self
 
-from progress_page import REMOTE_HOST
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
+
+from tests.browser.progress_page import REMOTE_HOST
 
 Message = dict[str, Any]
 

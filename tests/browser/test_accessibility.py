@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
-from progress_page import OpenPage, choose
-from scripted_backend import ScriptedBackend
 
 from local.server import PageServer
+from tests.browser.progress_page import OpenPage, choose
+from tests.browser.scripted_backend import ScriptedBackend
 
 pytestmark = pytest.mark.browser
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from progress_page import OpenPage, choose, expect_ready_for_files
-from scripted_backend import ScriptedBackend
 
 from local.server import PageServer
+from tests.browser.progress_page import OpenPage, choose, expect_ready_for_files
+from tests.browser.scripted_backend import ScriptedBackend
 
 pytestmark = pytest.mark.browser
 

@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
-from progress_page import REMOTE_HOST, OpenPage, card, expect_ready_for_files
-from relay import Relay
 
 from local.emulator import CREDENTIALS, NO_PROFILE, REGION
 from local.sample_pdf import write_sample_pdf
 from local.server import PageServer
 from local.stack import LocalStack, local_stack
+from tests.browser.progress_page import REMOTE_HOST, OpenPage, card, expect_ready_for_files
+from tests.browser.relay import Relay
 
 pytestmark = [pytest.mark.browser, pytest.mark.emulator]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Request, Route, WebSocket, expect
-from progress_page import PDF, OpenPage, card, choose, expect_ready_for_files
-from scripted_backend import MemoryBucket, ScriptedBackend
 
 from local.server import PageServer
+from tests.browser.progress_page import PDF, OpenPage, card, choose, expect_ready_for_files
+from tests.browser.scripted_backend import MemoryBucket, ScriptedBackend
 
 pytestmark = pytest.mark.browser
 

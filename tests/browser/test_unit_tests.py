@@ -43,7 +43,7 @@ def run(context: BrowserContext, file: str) -> dict[str, object]:
     return result
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "tests/web").glob("*.test.mjs")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted((ROOT / "tests/web").rglob("*.test.mjs")), ids=lambda file: file.name)
 def test_the_unit_tests_of_the_page_pass_in_a_browser(context: BrowserContext, file: Path) -> None:
     result = run(context, f"/{file.relative_to(ROOT).as_posix()}")
     assert result == {"passed": len(re.findall(r"^test\(", file.read_text(), flags=re.MULTILINE)), "failures": []}

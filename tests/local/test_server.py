@@ -96,7 +96,7 @@ def upload(server: PageServer, body: bytes, query: str = "?name=report.pdf", **h
         ("/", "text/html; charset=utf-8"),
         ("/index.html", "text/html; charset=utf-8"),
         ("/styles.css", "text/css; charset=utf-8"),
-        ("/progress-client.js", "text/javascript; charset=utf-8"),
+        ("/client/index.js", "text/javascript; charset=utf-8"),
         ("/app.js?v=1", "text/javascript; charset=utf-8"),
         ("/config.json", "application/json"),
     ],
@@ -132,7 +132,15 @@ def test_head_answers_like_get_without_a_body(server: PageServer) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/../pyproject.toml", "/%2e%2e/pyproject.toml", "//etc/passwd", "/package.json", "/web/index.html"],
+    [
+        "/../pyproject.toml",
+        "/%2e%2e/pyproject.toml",
+        "//etc/passwd",
+        "/package.json",
+        "/client/package.json",
+        "/client/index.d.ts",
+        "/web/index.html",
+    ],
 )
 def test_nothing_but_the_page_is_served(server: PageServer, path: str) -> None:
     assert ask(server, "GET", path)[0] == 404
@@ -281,7 +289,7 @@ def test_another_site_may_not_upload(server: PageServer, s3: FakeS3, headers: di
 def test_another_site_may_link_to_the_page_and_no_more(server: PageServer) -> None:
     assert ask(server, "GET", "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")[0] == 200
     assert ask(server, "GET", "/config.json", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="cors")[0] == 403
-    assert ask(server, "GET", "/progress-client.js", Sec_Fetch_Site="cross-site")[0] == 403
+    assert ask(server, "GET", "/client/index.js", Sec_Fetch_Site="cross-site")[0] == 403
 
 
 def test_the_own_page_may_upload(server: PageServer) -> None:

@@ -27,7 +27,7 @@ def node() -> str:
     return node
 
 
-@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.test.mjs")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(FOLDER.rglob("*.test.mjs")), ids=lambda file: file.name)
 def test_the_unit_tests_of_the_page_pass(node: str, file: Path) -> None:
     run = subprocess.run(
         [node, "--test", "--test-reporter=tap", str(file)], capture_output=True, text=True, timeout=60, check=False

@@ -1,0 +1,55 @@
+"""Packages of npm that only tests use, by name and version; they are kept in .build and are no part of the product."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+CACHE = Path(__file__).parents[1] / ".build" / "npm"
+
+TYPESCRIPT = "typescript@7.0.2"
+
+
+def command(name: str) -> str:
+    """The path of `node` or `npm`; without it, the test is skipped, or fails where tests must run."""
+    found = shutil.which(name)
+    if found is None:
+        skip_or_fail(f"no {name}: install Node.js 20 or later")
+    assert found is not None
+    return found
+
+
+def installed(*packages: str) -> Path:
+    """The folder `node_modules` with these packages, each `name@version`."""
+    npm = command("npm")
+    folder = CACHE / hashlib.sha256(" ".join(sorted(packages)).encode()).hexdigest()[:16]
+    if not folder.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=CACHE))
+        # No scripts: nothing of these packages runs before a test asks for it.
+        options = ["--ignore-scripts", "--no-save", "--no-package-lock", "--no-audit", "--no-fund"]
+        install = [npm, "install", "--prefix", str(fresh), *options, *packages]
+        run = subprocess.run(install, capture_output=True, text=True, check=False)
+        if run.returncode != 0:
+            shutil.rmtree(fresh)
+            skip_or_fail(f"npm could not install {' '.join(packages)}: {run.stderr.strip()[-300:]}")
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            shutil.rmtree(fresh)  # another run was faster
+    return folder / "node_modules"
+
+
+def skip_or_fail(reason: str) -> None:
+    # Where the tests must run, such as in CI, a skip would look like success.
+    if os.environ.get("DOCPROGRESS_REQUIRE_BROWSER"):
+        pytest.fail(reason)
+    pytest.skip(reason)
