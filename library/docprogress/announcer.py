@@ -13,7 +13,7 @@ from typing import Protocol
 from docprogress.access import may_watch
 from docprogress.document import DocumentState, Subscription
 from docprogress.messages import encode, state_message
-from docprogress.posting.fan_out import DeliveryRefused, DeliveryReport
+from docprogress.posting.report import DeliveryRefused, DeliveryReport
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from docprogress.document import Connection, DocumentState, Failure, Status, Subscription, Tally
-from docprogress.posting.delivery import DeliveryReport
+from docprogress.posting.report import DeliveryReport
 from docprogress.tracker import AlreadyProcessed, BeingProcessed, Superseded
 
 # Only a test that fails waits so long: on a machine that others use too, any step may take many seconds.

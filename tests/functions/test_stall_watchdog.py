@@ -13,7 +13,7 @@ import pytest
 
 import stall_watchdog
 from docprogress.document import DocumentState, ErrorCode, Failure, Status
-from docprogress.posting.delivery import DeliveryRefused, DeliveryReport
+from docprogress.posting.report import DeliveryRefused, DeliveryReport
 from docprogress.table.store import SilentDocument
 from docprogress.tracker import StoreUnavailable
 from tests.functions.fakes import PATIENCE_SECONDS, eventually

@@ -13,7 +13,7 @@ import pytest
 import stream_fan_out
 from docprogress.announcer import Announcer, Totals
 from docprogress.document import DocumentState
-from docprogress.posting.delivery import DeliveryRefused, DeliveryReport
+from docprogress.posting.report import DeliveryRefused, DeliveryReport
 
 
 class RecordingAnnouncer(Announcer):

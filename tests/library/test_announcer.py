@@ -14,7 +14,7 @@ import pytest
 
 from docprogress.announcer import Announcer
 from docprogress.document import Connection, DocumentState, Status
-from docprogress.posting.delivery import DeliveryRefused, DeliveryReport
+from docprogress.posting.report import DeliveryRefused, DeliveryReport
 from tests.functions.fakes import InMemoryStore, RecordingPoster
 
 NOW = 1_800_000_000.0

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from docprogress import tracker as tracker_module
 from docprogress.document import DocumentState, ErrorCode, Failure, Status
-from docprogress.posting.delivery import DeliveryRefused, DeliveryReport
+from docprogress.posting.report import DeliveryRefused, DeliveryReport
 from docprogress.tracker import (
     AlreadyProcessed,
     BeingProcessed,

@@ -1,6 +1,6 @@
 """One message on its way to many connections: who is still to be tried, who is done, what an answer means.
 
-Decides what a status does to a subscription and when a delivery is over; sockets and threads are `fanout`'s
+Decides what a status does to a recipient and when a delivery is over; sockets and threads are `engine`'s
 part. Everything here runs on the fan-out's loop, but for what `Delivery` lets the caller's thread read.
 """
 
@@ -11,11 +11,10 @@ import random
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 from enum import Enum, auto
 
-from docprogress.document import Subscription
 from docprogress.posting.http1 import Response
+from docprogress.posting.report import DeliveryReport, Recipient
 from docprogress.posting.sigv4 import Payload, RequestSigner
 
 _FIRST_RETRY_SECONDS = 0.1
@@ -28,48 +27,6 @@ _MAX_STALE = 5_000
 # A refusal is about the caller, not about one watcher: after so many in a row the rest would be refused too.
 _REFUSALS_IN_A_ROW = 64
 FORGET_BATCH = 100
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryReport:
-    """What became of a message, in connections; every watcher that was read is counted exactly once.
-
-    Attributes:
-        delivered: API Gateway took the message (2xx).
-        stale: the connection is gone (410); its subscription was handed to `forget`, or will be at a later update.
-        throttled: still refused with 429 at the deadline; the next update reaches them.
-        failed: everything else, also what had no turn before the deadline.
-    """
-
-    delivered: int = 0
-    stale: int = 0
-    throttled: int = 0
-    failed: int = 0
-
-    def __add__(self, other: DeliveryReport) -> DeliveryReport:
-        return DeliveryReport(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-
-class DeliveryRefused(Exception):
-    """API Gateway refused a message, and a retry cannot cure it. Raised after the others were served.
-
-    Attributes:
-        status: 403 (permission, credentials or endpoint) or 413 (message over 128 KB).
-        report: what became of the whole delivery; the refused are among `failed`.
-        connection_id: the first connection that was refused.
-    """
-
-    def __init__(self, status: int, report: DeliveryReport, connection_id: str, detail: str) -> None:
-        self.status = status
-        self.report = report
-        self.connection_id = connection_id
-        cause = (
-            "the message is larger than the 128 KB that API Gateway takes: send less, or a reference to it"
-            if status == 413
-            else "the caller may not post here: give its role execute-api:ManageConnections on this API and "
-            "stage (grant_manage_connections), and check that CALLBACK_URL is the stack output callbackUrl"
-        )
-        super().__init__(f"@connections answered {status} for {connection_id}: {cause}. It said: {detail or '-'}")
 
 
 class Verdict(Enum):
@@ -112,13 +69,13 @@ def classify(response: Response) -> Verdict:
 
 
 class Post:
-    """One subscription's turn. `resent`: it was repeated at once because a kept connection had ended."""
+    """One recipient's turn. `resent`: it was repeated at once because a kept connection had ended."""
 
-    __slots__ = ("attempts", "delivery", "resent", "signer", "subscription", "throttled")
+    __slots__ = ("attempts", "delivery", "recipient", "resent", "signer", "throttled")
 
-    def __init__(self, delivery: Delivery, subscription: Subscription) -> None:
+    def __init__(self, delivery: Delivery, recipient: Recipient) -> None:
         self.delivery = delivery
-        self.subscription = subscription
+        self.recipient = recipient
         self.signer = delivery.signer
         self.attempts = 0
         self.resent = False
@@ -150,12 +107,12 @@ class Delivery:
         self.wants_page = True
         self.wants_credentials = False
         self.renewal_begun = False  # the caller's thread alone uses it
-        self.stale: deque[Subscription] = deque()
+        self.stale: deque[Recipient] = deque()
         self.problems: Counter[str] = Counter()
         self.delivered = self.stale_count = 0
         self.throttled = 0  # those whose last answer was 429, also while they are tried again
         self.refusal: tuple[int, str, str] | None = None
-        self._unsent: deque[Subscription] = deque()
+        self._unsent: deque[Recipient] = deque()
         self._retries: deque[Post] = deque()
         self._waiting: dict[Post, asyncio.TimerHandle] = {}
         self._suspended: list[Post] = []  # until there are new credentials
@@ -179,7 +136,7 @@ class Delivery:
         if not self.over:
             self._deadline_timer = self._loop.call_at(self.deadline, self.end)
 
-    def add(self, page: Sequence[Subscription]) -> None:
+    def add(self, page: Sequence[Recipient]) -> None:
         if self.over:  # it ended while the page was on its way
             return
         self._unsent.extend(page)
@@ -228,7 +185,7 @@ class Delivery:
             self._refused_in_a_row = 0  # being told that a connection is gone takes the permission too
             self.stale_count += 1
             if len(self.stale) < _MAX_STALE:
-                self.stale.append(post.subscription)
+                self.stale.append(post.recipient)
             if len(self.stale) >= FORGET_BATCH:
                 self.wake.set()
             self._count_down()
@@ -313,7 +270,7 @@ class Delivery:
         self._on_backlog(self)
 
     def _refuse(self, post: Post, status: int, detail: str) -> None:
-        self.refusal = self.refusal or (status, post.subscription.connection_id, detail)
+        self.refusal = self.refusal or (status, post.recipient.connection_id, detail)
         self._refused_in_a_row += 1
         self._count_down()
         if self._refused_in_a_row >= _REFUSALS_IN_A_ROW:

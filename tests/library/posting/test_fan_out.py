@@ -28,8 +28,10 @@ from benchmarks.certificate import server_context, write_certificate
 from benchmarks.connections_server import Behaviour, ConnectionsServer, Plan
 from docprogress.document import Subscription
 from docprogress.posting.delivery import Delivery, Post, Verdict, classify
-from docprogress.posting.fan_out import DeliveryRefused, DeliveryReport, FanOut, _Engine, _forget_the_rest
-from docprogress.posting.http1 import MalformedResponse, Response, parse_response
+from docprogress.posting.engine import Engine
+from docprogress.posting.fan_out import FanOut, _forget_the_rest
+from docprogress.posting.http1 import Response
+from docprogress.posting.report import DeliveryRefused, DeliveryReport
 from docprogress.posting.sigv4 import Endpoint, Payload, RequestSigner
 from tests.functions.fakes import PATIENCE_SECONDS, eventually
 
@@ -183,85 +185,6 @@ def test_an_answer_is_classified_by_its_status_and_where_that_is_open_by_its_nam
     response: Response, verdict: Verdict
 ) -> None:
     assert classify(response) is verdict
-
-
-# What a response is
-
-
-@pytest.mark.parametrize(
-    ("data", "response"),
-    [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Response(200)),
-        (b"HTTP/1.1 200 OK\r\ncontent-length:0\r\nconnection:CLOSE\r\n\r\n", Response(200, keep_alive=False)),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", Response(204)),
-        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", Response(200, "", b"{}", False)),
-        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Response(200)),
-        (
-            b"HTTP/1.1 410 Gone\r\nx-amzn-ErrorType: GoneException:http://x/\r\nContent-Length: 2\r\n\r\n{}",
-            Response(410, "GoneException", b"{}"),
-        ),
-        (
-            b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\n{} \r\n1\r\n \r\n0\r\nT: x\r\n\r\n",
-            Response(500, "", b"{}  "),
-        ),
-        (
-            b'HTTP/1.1 400 No\r\nContent-Length: 21\r\n\r\n{"__type":"a#Broken"}',
-            Response(400, "Broken", b'{"__type":"a#Broken"}'),
-        ),
-        (b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\n{bad", Response(500, "", b"{bad")),
-    ],
-)
-def test_a_response_is_understood_when_its_last_byte_is_there_and_not_before(data: bytes, response: Response) -> None:
-    for end in range(len(data)):
-        assert parse_response(data[:end]) is None, data[:end]
-        with pytest.raises(MalformedResponse):
-            parse_response(data[: max(end, 1)], ended=True)
-    assert parse_response(data) == response
-
-
-def test_bytes_after_a_response_end_the_connection_but_not_the_response() -> None:
-    assert parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore") == Response(200, keep_alive=False)
-
-
-def test_a_body_without_a_length_lasts_until_the_connection_ends() -> None:
-    data = b"HTTP/1.1 500 No\r\n\r\nsorry"
-    assert parse_response(data) is None
-    assert parse_response(data, ended=True) == Response(500, "", b"sorry", keep_alive=False)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"SSH-2.0-OpenSSH\r\n",
-        b"HTTP/2 200\r\n\r\n",
-        b"HTTP/1.1 two hundred\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcdef",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" * 2_000,
-    ],
-)
-def test_what_can_never_become_a_response_is_refused_at_once(data: bytes) -> None:
-    with pytest.raises(MalformedResponse):
-        parse_response(data)
-
-
-def test_an_error_nested_deeper_than_python_reads_is_an_error_without_a_name() -> None:
-    body = b'{"code":' * 5_000
-    head = b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n" % len(body)
-    assert parse_response(head + body) == Response(500, "", body)
-
-
-@given(st.binary(max_size=200), st.booleans())
-def test_no_bytes_make_the_parser_fail_otherwise(noise: bytes, ended: bool) -> None:
-    for data in (noise, b"HTTP/1.1 " + noise, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + noise):
-        try:
-            response = parse_response(data, ended=ended)
-        except MalformedResponse:
-            continue
-        assert response is None or 200 <= response.status <= 999
 
 
 # Delivery
@@ -470,7 +393,7 @@ def test_watchers_never_tried_go_before_those_that_did_not_answer(loop: SteppedL
         assert post is not None
         delivery.unanswered(post, error, was_idle=isinstance(error, ConnectionResetError))
     loop.run_until(1.0)  # both retries are due
-    assert [post.subscription for post in take_all(delivery)][:2] == some[2:], (
+    assert [post.recipient for post in take_all(delivery)][:2] == some[2:], (
         "connections that hang would take the places of healthy ones again and again"
     )
     assert delivery.take() is None, "and each was taken once"
@@ -727,7 +650,7 @@ def test_a_connection_idle_for_long_is_not_trusted(make_fan_out: MakeFanOut, mon
     with ConnectionsServer() as server:
         fan_out = make_fan_out(server.callback_url, max_in_flight=1)
         for wait in (50.0, 50.0, 0.0, 0.0):
-            monkeypatch.setattr("docprogress.posting.fan_out._MAX_IDLE_SECONDS", wait)
+            monkeypatch.setattr("docprogress.posting.engine._MAX_IDLE_SECONDS", wait)
             assert fan_out.post([watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget).delivered
     assert server.accepted == 3
 
@@ -924,14 +847,14 @@ def test_a_page_handed_over_while_another_thread_closes_counts_as_failed(
     make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = watchers(3, "late")
-    call = _Engine.call
+    call = Engine.call
 
-    def call_late(engine: _Engine, delivery: Delivery, step: Callable[..., None], *args: object) -> None:
+    def call_late(engine: Engine, delivery: Delivery, step: Callable[..., None], *args: object) -> None:
         if late in args:
             fan_out.close()
         call(engine, delivery, step, *args)
 
-    monkeypatch.setattr(_Engine, "call", call_late)
+    monkeypatch.setattr(Engine, "call", call_late)
     with ConnectionsServer() as server:
         fan_out = make_fan_out(server.callback_url)
         report = fan_out.post([watchers(2), late], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)

@@ -1,0 +1,55 @@
+"""To whom is posted, what became of it, and the one error that is raised. It imports nothing of the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+
+class Recipient(Protocol):
+    """Anything that names a connection, such as a row of the table."""
+
+    @property
+    def connection_id(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What became of a message, in connections; every watcher that was read is counted exactly once.
+
+    Attributes:
+        delivered: API Gateway took the message (2xx).
+        stale: the connection is gone (410); its subscription was handed to `forget`, or will be at a later update.
+        throttled: still refused with 429 at the deadline; the next update reaches them.
+        failed: everything else, also what had no turn before the deadline.
+    """
+
+    delivered: int = 0
+    stale: int = 0
+    throttled: int = 0
+    failed: int = 0
+
+    def __add__(self, other: DeliveryReport) -> DeliveryReport:
+        return DeliveryReport(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+class DeliveryRefused(Exception):
+    """API Gateway refused a message, and a retry cannot cure it. Raised after the others were served.
+
+    Attributes:
+        status: 403 (permission, credentials or endpoint) or 413 (message over 128 KB).
+        report: what became of the whole delivery; the refused are among `failed`.
+        connection_id: the first connection that was refused.
+    """
+
+    def __init__(self, status: int, report: DeliveryReport, connection_id: str, detail: str) -> None:
+        self.status = status
+        self.report = report
+        self.connection_id = connection_id
+        cause = (
+            "the message is larger than the 128 KB that API Gateway takes: send less, or a reference to it"
+            if status == 413
+            else "the caller may not post here: give its role execute-api:ManageConnections on this API and "
+            "stage (grant_manage_connections), and check that CALLBACK_URL is the stack output callbackUrl"
+        )
+        super().__init__(f"@connections answered {status} for {connection_id}: {cause}. It said: {detail or '-'}")
