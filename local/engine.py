@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .emulator import NO_PROFILE
+from .emulator import CREDENTIALS, NO_PROFILE
 
 _STANDARD_ERROR = 2
 _END_SECONDS = 2.0  # for the program's own exit handlers
@@ -69,6 +69,7 @@ class Deployment:
         self._reports = os.fdopen(reports, encoding="utf-8")
         request = {
             "endpoint_url": endpoint_url,
+            "credentials": CREDENTIALS,
             "stack": stack,
             "config": dict(config or {}),
             "project_dir": str(project_dir.resolve()),

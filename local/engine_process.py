@@ -5,6 +5,8 @@ One deployment a process: Pulumi keeps its state in globals. Reads a JSON reques
 JSON report a line to the file descriptor that it names.
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
 import os
@@ -23,7 +25,7 @@ from pulumi.runtime import mocks, rpc
 from pulumi.runtime.settings import configure
 from pulumi.runtime.stack import run_in_stack
 
-from local.creators import Clients, Creation, CreationError, create
+from local.creators import Clients, Creation, CreationError, create, stand_in
 from local.creators.creation import ACCOUNT, REGION
 from local.project import Project, ProjectError, read_project
 
@@ -90,13 +92,16 @@ class EmulatorProvider(mocks.Mocks):
         inputs = plain(args.inputs)
         if args.custom is False:
             return None, inputs
+        creation = Creation(args.typ, args.name, inputs, self._aws)
+        if args.resource_id:
+            _say(
+                f"{args.name} ({args.typ}) is read, and the local stack starts empty: a stand-in has its id and its arn"
+            )
+            return args.resource_id, {**stand_in(creation).outputs, **args.inputs}
+        started = time.monotonic()
+        self._reports.write(creating=args.typ, name=args.name)
         try:
-            if args.resource_id:
-                raise CreationError("it is read or imported, and the local stack starts empty")
-            started = time.monotonic()
-            self._reports.write(creating=args.typ, name=args.name)
-            created = create(Creation(args.typ, args.name, inputs, self._aws))
-            self._reports.write(created=args.typ, name=args.name, seconds=round(time.monotonic() - started, 3))
+            created = create(creation)
         except CreationError as error:
             self._fail(args, str(error))
         except ClientError as error:
@@ -106,17 +111,55 @@ class EmulatorProvider(mocks.Mocks):
             self._fail(args, str(error))
         except Exception:  # noqa: BLE001 - reported, and then the process ends
             self._fail(args, f"its creator failed:\n{traceback.format_exc()}")
+        if created is None:
+            _say(f"{args.name} ({args.typ}) is not on the local stack: a stand-in has its id, its arn and its inputs")
+            created = stand_in(creation)
+        self._reports.write(created=args.typ, name=args.name, seconds=round(time.monotonic() - started, 3))
         return created.id, {**args.inputs, **created.outputs}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        inputs = plain(args.args)
+        if args.token.endswith(":getPolicyDocument"):
+            return {"id": "policy", "json": json.dumps(policy_document(inputs)), **args.args}, []
         if args.token not in _INVOKES:
-            self._reports.fail(
-                f"the program calls {args.token}, which the local stack does not answer; it knows {', '.join(_INVOKES)}"
-            )
+            _say(f"{args.token} is not answered by the local stack: what was asked for stands for it")
+            name = next((str(value) for value in inputs.values() if isinstance(value, str)), "stand-in")
+            return {
+                **stand_in(Creation(args.token, name, {"name": name}, self._aws)).outputs,
+                "id": name,
+                **args.args,
+            }, []
         return _INVOKES[args.token], []
 
     def _fail(self, args: mocks.MockResourceArgs, message: str) -> NoReturn:
         self._reports.fail(f"{args.name} ({args.typ}): {message}")
+
+
+def _say(line: str) -> None:
+    print(f"note: {line}", flush=True)
+
+
+def policy_document(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What `aws.iam.get_policy_document` makes of its statements; other documents to merge are not taken."""
+
+    def statement(given: Mapping[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = {"Effect": given.get("effect", "Allow")}
+        for key, name in (
+            ("sid", "Sid"),
+            ("actions", "Action"),
+            ("notActions", "NotAction"),
+            ("resources", "Resource"),
+        ):
+            if key in given:
+                made[name] = given[key]
+        for each in given.get("principals", []):
+            everyone = each["type"] == "*"
+            made["Principal"] = "*" if everyone else made.get("Principal", {}) | {each["type"]: each["identifiers"]}
+        for each in given.get("conditions", []):
+            made.setdefault("Condition", {}).setdefault(each["test"], {})[each["variable"]] = each["values"]
+        return made
+
+    return {"Version": inputs.get("version", "2012-10-17"), "Statement": [statement(e) for e in inputs["statements"]]}
 
 
 class Monitor(mocks.MockMonitor):
@@ -165,7 +208,7 @@ def run(request: Mapping[str, Any], reports: Reports) -> None:
 
 
 async def _deploy(project: Project, directory: Path, request: Mapping[str, Any], reports: Reports) -> dict[str, Any]:
-    monitor = Monitor(EmulatorProvider(Clients(request["endpoint_url"]), reports))
+    monitor = Monitor(EmulatorProvider(Clients(request["endpoint_url"], request["credentials"]), reports))
     pulumi.runtime.set_all_config(dict(project.config), project.secret_keys)
     _configure(monitor, project.name, request["stack"], directory)
     # A task whose failure nobody awaits is a failure all the same; by default it would only be printed.

@@ -1,34 +1,38 @@
-"""Creates each resource that a program declares on the emulator: one function a resource type.
+"""Creates each resource that a program declares on the emulator.
 
 Decides how a resource's inputs become API calls and which outputs come back. Knows nothing of Pulumi's protocol.
 """
 
-import difflib
+from __future__ import annotations
 
-from . import api_gateway, functions, identity, monitoring, storage
-from .creation import Clients, Created, Creation, CreationError, Creator
+from local.creators import api_gateway, functions, identity, monitoring, storage
+from local.creators.creation import ACCOUNT, REGION, Clients, Created, Creation, CreationError, Kind
 
-__all__ = ["CREATORS", "Clients", "Created", "Creation", "CreationError", "create"]
+__all__ = ["KINDS", "Clients", "Created", "Creation", "CreationError", "create", "stand_in"]
 
-CREATORS: dict[str, Creator] = {
-    **api_gateway.CREATORS,
-    **functions.CREATORS,
-    **identity.CREATORS,
-    **monitoring.CREATORS,
-    **storage.CREATORS,
+KINDS: dict[str, Kind] = {
+    **api_gateway.KINDS,
+    **functions.KINDS,
+    **identity.KINDS,
+    **monitoring.KINDS,
+    **storage.KINDS,
 }
 
 
-def create(creation: Creation) -> Created:
-    """Creates one resource.
+def create(creation: Creation) -> Created | None:
+    """Creates one resource; None for a type that is unknown here.
 
     Raises:
-        CreationError: When no creator exists for its type, or one of its inputs is not mapped.
+        CreationError: When one of its inputs is not mapped.
         botocore.exceptions.BotoCoreError, ClientError: What AWS would have said.
     """
-    creator = CREATORS.get(creation.type)
-    if creator is None:
-        nearest = difflib.get_close_matches(creation.type, CREATORS, 1)
-        hint = f"; the nearest that it has is {nearest[0]}" if nearest else ""
-        raise CreationError(f"the local stack has no creator for this type{hint}")
-    return creator(creation)
+    # pulumi_aws 7 keeps a deprecated `…V2` class beside some of S3's.
+    kind = KINDS.get(creation.type) or KINDS.get(creation.type.replace("V2", ""))
+    return kind(creation) if kind else None
+
+
+def stand_in(creation: Creation) -> Created:
+    """What stands for a resource that is not created: an id, an ARN and a name, so that others can refer to it."""
+    name = creation.physical_name()
+    service = creation.type.partition(":")[2].partition("/")[0]
+    return Created(name, {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{name}", "name": name})

@@ -1,163 +1,72 @@
 """API Gateway: WebSocket and HTTP APIs. Their URLs are by path, as `*.localhost` resolves in browsers only."""
 
-from .creation import REGION, Created, Creation, Creator, arn, pascal, record
+from __future__ import annotations
 
-_ROUTE_SETTINGS = pascal(
-    "dataTraceEnabled detailedMetricsEnabled loggingLevel throttlingBurstLimit throttlingRateLimit"
-)
+from collections.abc import Mapping
+from typing import Any
 
+from local.creators.creation import Creation, Kind
 
-def _api_arn(path: str) -> str:
-    return f"arn:aws:apigateway:{REGION}::{path}"
-
-
-def _is_websocket(creation: Creation, api_id: str) -> bool:
-    return bool(creation.aws["apigatewayv2"].get_api(ApiId=api_id)["ProtocolType"] == "WEBSOCKET")
+_API_ARN = "arn:aws:apigateway:{region}::/apis/{ApiId}"
+_EXECUTION_ARN = "arn:aws:execute-api:{region}:{account}:{ApiId}"
 
 
-def _url(creation: Creation, api_id: str, *, websocket: bool) -> str:
-    return creation.endpoint("ws" if websocket else "http", f"/_aws/execute-api/{api_id}")
+def _url(creation: Creation, api_id: str, protocol: str) -> str:
+    return creation.endpoint("ws" if protocol == "WEBSOCKET" else "http", f"/_aws/execute-api/{api_id}")
 
 
-def api(creation: Creation) -> Created:
-    name = creation.physical_name()
-    request = creation.request(
-        pascal(
-            "name protocolType routeSelectionExpression apiKeySelectionExpression description version tags "
-            "disableExecuteApiEndpoint ipAddressType routeKey target credentialsArn"
-        )
-        | {
-            "corsConfiguration": (
-                "CorsConfiguration",
-                record(pascal("allowCredentials allowHeaders allowMethods allowOrigins exposeHeaders maxAge")),
-            )
-        }
-    )
-    api_id = creation.aws["apigatewayv2"].create_api(**{**request, "Name": name})["ApiId"]
-    return creation.created(
-        api_id,
-        name=name,
-        arn=_api_arn(f"/apis/{api_id}"),
-        executionArn=arn("execute-api", api_id),
-        apiEndpoint=_url(creation, api_id, websocket=creation.inputs["protocolType"] == "WEBSOCKET"),
-    )
+def _api(creation: Creation, _name: str, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"apiEndpoint": _url(creation, answer["ApiId"], creation.inputs["protocolType"])}
 
 
-def integration(creation: Creation) -> Created:
-    request = creation.request(
-        pascal(
-            "apiId connectionId connectionType contentHandlingStrategy credentialsArn description integrationMethod "
-            "integrationSubtype integrationType integrationUri passthroughBehavior payloadFormatVersion "
-            "requestParameters requestTemplates templateSelectionExpression"
-        )
-        | {
-            "timeoutMilliseconds": "TimeoutInMillis",
-            "tlsConfig": ("TlsConfig", record(pascal("serverNameToVerify"))),
-        }
-    )
-    answer = creation.aws["apigatewayv2"].create_integration(**request)
-    return creation.created(
-        answer["IntegrationId"],
-        integrationResponseSelectionExpression=answer.get("IntegrationResponseSelectionExpression"),
-    )
-
-
-def integration_response(creation: Creation) -> Created:
-    request = creation.request(
-        pascal(
-            "apiId contentHandlingStrategy integrationId integrationResponseKey responseTemplates "
-            "templateSelectionExpression"
-        )
-    )
-    answer = creation.aws["apigatewayv2"].create_integration_response(**request)
-    return creation.created(answer["IntegrationResponseId"])
-
-
-def route(creation: Creation) -> Created:
-    request = creation.request(
-        pascal(
-            "apiId apiKeyRequired authorizationScopes authorizationType authorizerId modelSelectionExpression "
-            "operationName requestModels routeKey routeResponseSelectionExpression target"
-        )
-    )
-    return creation.created(creation.aws["apigatewayv2"].create_route(**request)["RouteId"])
-
-
-def route_response(creation: Creation) -> Created:
-    request = creation.request(pascal("apiId modelSelectionExpression responseModels routeId routeResponseKey"))
-    return creation.created(creation.aws["apigatewayv2"].create_route_response(**request)["RouteResponseId"])
-
-
-def deployment(creation: Creation) -> Created:
-    request = creation.request(
-        pascal("apiId description"),
-        ignored={"triggers": "they only tell the provider when to replace a deployment"},
-    )
-    answer = creation.aws["apigatewayv2"].create_deployment(**request)
-    return creation.created(answer["DeploymentId"], autoDeployed=False)
-
-
-def stage(creation: Creation) -> Created:
-    name = creation.physical_name()
-    request = creation.request(
-        pascal("apiId autoDeploy clientCertificateId deploymentId description stageVariables tags")
-        | {
-            "name": "StageName",
-            "accessLogSettings": ("AccessLogSettings", record(pascal("destinationArn format"))),
-            "defaultRouteSettings": ("DefaultRouteSettings", record(_ROUTE_SETTINGS)),
-            "routeSettings": (
-                "RouteSettings",
-                lambda settings: {
-                    each["routeKey"]: record(_ROUTE_SETTINGS)({k: v for k, v in each.items() if k != "routeKey"})
-                    for each in settings
-                },
-            ),
-        }
-    )
-    creation.aws["apigatewayv2"].create_stage(**{**request, "StageName": name})
+def _stage(creation: Creation, name: str, _answer: Mapping[str, Any]) -> Mapping[str, Any]:
     api_id = creation.inputs["apiId"]
-    url = _url(creation, api_id, websocket=_is_websocket(creation, api_id))
-    return creation.created(
-        name,
-        name=name,
-        arn=_api_arn(f"/apis/{api_id}/stages/{name}"),
-        executionArn=arn("execute-api", f"{api_id}/{name}"),
-        invokeUrl=f"{url}/{name}",
-    )
+    protocol = creation.aws["apigatewayv2"].get_api(ApiId=api_id)["ProtocolType"]
+    return {"invokeUrl": f"{_url(creation, api_id, protocol)}/{name}"}
 
 
-def authorizer(creation: Creation) -> Created:
-    name = creation.physical_name()
-    request = creation.request(
-        pascal(
-            "apiId authorizerCredentialsArn authorizerPayloadFormatVersion authorizerResultTtlInSeconds authorizerType "
-            "authorizerUri enableSimpleResponses name"
-        )
-        | {
-            "identitySources": "IdentitySource",
-            "jwtConfiguration": ("JwtConfiguration", record({"audiences": "Audience", "issuer": "Issuer"})),
-        }
-    )
-    answer = creation.aws["apigatewayv2"].create_authorizer(**{**request, "Name": name})
-    return creation.created(answer["AuthorizerId"], name=name)
+def _by_route(settings: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        each["routeKey"]: {k[0].upper() + k[1:]: v for k, v in each.items() if k != "routeKey"} for each in settings
+    }
 
 
-def account(creation: Creation) -> Created:
-    request = creation.request({"cloudwatchRoleArn": "value"})
-    creation.aws["apigateway"].update_account(
-        patchOperations=[{"op": "replace", "path": "/cloudwatchRoleArn", **request}] if request else []
-    )
-    return creation.created("api-gateway-account", apiKeyVersion="4", features=["UsagePlans"])
+def _patch(role: str) -> list[dict[str, str]]:
+    return [{"op": "replace", "path": "/cloudwatchRoleArn", "value": role}]
 
 
-CREATORS: dict[str, Creator] = {
-    "aws:apigatewayv2/api:Api": api,
-    "aws:apigatewayv2/integration:Integration": integration,
-    "aws:apigatewayv2/integrationResponse:IntegrationResponse": integration_response,
-    "aws:apigatewayv2/route:Route": route,
-    "aws:apigatewayv2/routeResponse:RouteResponse": route_response,
-    "aws:apigatewayv2/deployment:Deployment": deployment,
-    "aws:apigatewayv2/stage:Stage": stage,
-    "aws:apigatewayv2/authorizer:Authorizer": authorizer,
-    "aws:apigateway/account:Account": account,
+KINDS = {
+    "aws:apigatewayv2/api:Api": Kind(
+        "apigatewayv2.CreateApi",
+        "{ApiId}",
+        name="Name",
+        outputs={"arn": _API_ARN, "executionArn": _EXECUTION_ARN},
+        then=_api,
+    ),
+    "aws:apigatewayv2/integration:Integration": Kind(
+        "apigatewayv2.CreateIntegration", "{IntegrationId}", fields={"timeoutMilliseconds": "TimeoutInMillis"}
+    ),
+    "aws:apigatewayv2/integrationResponse:IntegrationResponse": Kind(
+        "apigatewayv2.CreateIntegrationResponse", "{IntegrationResponseId}"
+    ),
+    "aws:apigatewayv2/route:Route": Kind("apigatewayv2.CreateRoute", "{RouteId}"),
+    "aws:apigatewayv2/routeResponse:RouteResponse": Kind("apigatewayv2.CreateRouteResponse", "{RouteResponseId}"),
+    "aws:apigatewayv2/deployment:Deployment": Kind("apigatewayv2.CreateDeployment", "{DeploymentId}"),
+    "aws:apigatewayv2/stage:Stage": Kind(
+        "apigatewayv2.CreateStage",
+        "{name}",
+        name="StageName",
+        fields={"routeSettings": ("RouteSettings", _by_route)},
+        outputs={
+            "arn": "arn:aws:apigateway:{region}::/apis/{apiId}/stages/{name}",
+            "executionArn": "arn:aws:execute-api:{region}:{account}:{apiId}/{name}",
+        },
+        then=_stage,
+    ),
+    "aws:apigatewayv2/authorizer:Authorizer": Kind("apigatewayv2.CreateAuthorizer", "{AuthorizerId}", name="Name"),
+    "aws:apigateway/account:Account": Kind(
+        "apigateway.UpdateAccount",
+        "api-gateway-account",
+        fields={"cloudwatchRoleArn": ("patchOperations", _patch)},
+    ),
 }

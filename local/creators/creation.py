@@ -1,24 +1,36 @@
 """What creators are written with: one resource's inputs, strictly translated, and the clients that create it.
 
-A creator says which of a resource's inputs it maps. An input that nobody maps is an error: were it dropped, the
-local stack would differ from AWS without a word.
+AWS's own model of each operation (botocore's) says which parameters there are; a creator writes down only what is
+named or shaped differently there. An input without a parameter is an error: were it dropped, the local stack would
+differ from AWS without a word.
 """
 
+from __future__ import annotations
+
+import datetime
 import json
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+from botocore import xform_name
 from botocore.config import Config
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
 
-# The name of a request parameter, alone or with a conversion of the value.
+# They tell the provider how to replace, to wait for and to delete a resource. Nothing is here: all goes at once.
+_FOR_THE_PROVIDER = {
+    *("codeSha256", "deletionWindowInDays", "forceDestroy", "forceDetachPolicies"),
+    *("skipDestroy", "sourceCodeHash", "timeouts", "triggers"),
+}
+_DEFAULTS = {"eventBusName": "default", "groupName": "default", "region": REGION, "account": ACCOUNT}
+
+# Where an input goes, as a path of parameters ("Policies.PasswordPolicy"), alone or with a conversion of its value.
 Field = str | tuple[str, Callable[[Any], Any]]
 
 
@@ -27,13 +39,19 @@ class CreationError(Exception):
 
 
 class Clients:
-    """One boto3 client a service, shared by all threads, with the emulator's root credentials."""
+    """One boto3 client a service, shared by all threads, with the emulator's root credentials.
 
-    def __init__(self, endpoint_url: str) -> None:
+    Args:
+        credentials: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+    """
+
+    def __init__(self, endpoint_url: str, credentials: Mapping[str, str]) -> None:
         self.endpoint_url = endpoint_url
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()  # a client may be shared between threads, a session may not
-        self._session: Any = boto3.Session("test", "test", region_name=REGION)
+        self._session: Any = boto3.Session(
+            credentials["AWS_ACCESS_KEY_ID"], credentials["AWS_SECRET_ACCESS_KEY"], region_name=REGION
+        )
 
     def __getitem__(self, service: str) -> Any:
         with self._lock:
@@ -50,6 +68,10 @@ class Clients:
                     ),
                 )
             return self._clients[service]
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
 
 
 @dataclass(frozen=True)
@@ -75,93 +97,176 @@ class Creation:
     inputs: Mapping[str, Any]
     aws: Clients
 
-    def request(
-        self,
-        fields: Mapping[str, Field],
-        *,
-        handled: str = "",
-        ignored: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
-        """Translates the inputs into the parameters of one API call.
-
-        Args:
-            fields: Input name to parameter.
-            handled: Names, separated by spaces, of inputs that the creator reads from `inputs` itself.
-            ignored: Inputs that have no meaning on an emulator, each with the reason.
-
-        Raises:
-            CreationError: For any other input, and for a region that is not the emulator's.
-        """
-        region = self.inputs.get("region", REGION)
-        if region != REGION:
-            raise CreationError(f"region is {region!r}, but the local stack has only {REGION!r}")
-        left_out = {"region", *handled.split(), *(ignored or {})}
-        return translate({key: value for key, value in self.inputs.items() if key not in left_out}, fields)
-
-    def physical_name(self, key: str = "name", *, prefix: str = "namePrefix", suffix: str = "") -> str:
+    def physical_name(self, key: str = "name") -> str:
         """The declared physical name, or one made as Pulumi makes it: the logical name, a dash and 7 hex digits."""
         if key in self.inputs:
             return str(self.inputs[key])
-        if prefix in self.inputs:
-            return f"{self.inputs[prefix]}{secrets.token_hex(13)}{suffix}"
-        return f"{self.name}-{secrets.token_hex(4)[:7]}{suffix}"
+        prefix = self.inputs.get(f"{key}Prefix")
+        name = f"{prefix}{secrets.token_hex(13)}" if prefix else f"{self.name}-{secrets.token_hex(4)[:7]}"
+        if key == "bucket":
+            return name.lower()
+        return f"{name}.fifo" if self.inputs.get("fifoQueue") else name
 
     def endpoint(self, scheme: str, path: str) -> str:
         """A URL on the emulator that works from this machine."""
         return f"{scheme}://{urlsplit(self.aws.endpoint_url).netloc}{path}"
 
-    def created(self, resource_id: str, **outputs: Any) -> Created:
-        if "tags" in self.inputs:
-            outputs.setdefault("tagsAll", self.inputs["tags"])
-        return Created(resource_id, outputs)
+
+Then = Callable[[Creation, str, Mapping[str, Any]], Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How resources of one type are created: by one call that takes the inputs, and what that leaves to do.
+
+    Attributes:
+        operation: Such as `lambda.CreateFunction`.
+        id: A template of the inputs, of `{name}` and of what the call answered, such as `{ApiId}`.
+        name: The parameter that takes the physical name; empty if a resource of this type has none.
+        name_key: The input that declares the physical name.
+        fields: Inputs by their path (`code`, `retryPolicy.maximumAge`), where the model does not name them alike.
+        inside: A parameter that holds what the inputs name, as `Attributes` does for a queue.
+        handled: Names, separated by spaces, of inputs that `then` reads.
+        outputs: Templates as `id`, with `{region}` and `{account}`. What the call answered is there without them.
+        complete: Called with the request before it is sent, for what needs more than one input.
+        then: Called with the physical name and the answer, for further calls. Returns outputs.
+    """
+
+    operation: str
+    id: str
+    name: str = ""
+    name_key: str = "name"
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    inside: str = ""
+    handled: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    complete: Callable[[Creation, dict[str, Any]], None] = lambda *_: None
+    then: Then = lambda *_: None
+
+    def __call__(self, creation: Creation) -> Created:
+        """Creates one resource.
+
+        Raises:
+            CreationError: For an input that is not mapped, and for a region that is not the emulator's.
+        """
+        service, _, operation = self.operation.partition(".")
+        region = creation.inputs.get("region", REGION)
+        if region != REGION:
+            raise CreationError(f"region is {region!r}, but the local stack has only {REGION!r}")
+        left_out = {"region", *self.handled.split(), *_FOR_THE_PROVIDER} - set(self.fields)
+        name = creation.physical_name(self.name_key)
+        if self.name:
+            left_out |= {self.name_key, f"{self.name_key}Prefix"}
+        client = creation.aws[service]
+        request = translate(
+            {key: value for key, value in creation.inputs.items() if key not in left_out},
+            client.meta.service_model.operation_model(operation).input_shape,
+            self.fields,
+            inside=self.inside,
+        )
+        if self.name:
+            _put(request, self.name, name)
+        self.complete(creation, request)
+        answer = getattr(client, xform_name(operation))(**request)
+        answer.pop("ResponseMetadata", None)
+        inner = [value for value in answer.values() if isinstance(value, dict)]
+        if len(answer) == 1 and inner:  # {"Role": {…}}
+            (answer,) = inner
+        words = {**_DEFAULTS, **creation.inputs, **answer, "name": name}
+        outputs = {key[0].lower() + key[1:]: _plain(value) for key, value in answer.items()}
+        outputs = {key: value for key, value in outputs.items() if key not in creation.inputs}
+        if self.name:
+            outputs[self.name_key] = name
+        if "tags" in creation.inputs:
+            outputs["tagsAll"] = creation.inputs["tags"]
+        outputs |= {key: template.format(**words) for key, template in self.outputs.items()}
+        return Created(self.id.format(**words), {**outputs, **(self.then(creation, name, answer) or {})})
 
 
 Creator = Callable[[Creation], Created]
 
 
-def translate(values: Mapping[str, Any], fields: Mapping[str, Field], path: str = "") -> dict[str, Any]:
-    """Renames and converts `values` by `fields`; raises `CreationError` naming every value without a field."""
-    unmapped = sorted(f"{path}{key}" for key in values if key not in fields)
+def translate(
+    values: Mapping[str, Any], shape: Any, fields: Mapping[str, Field], *, at: str = "", inside: str = ""
+) -> dict[str, Any]:
+    """Renames and converts `values` by botocore's shape of a structure; raises `CreationError` for what it lacks."""
+    paths = {key: f"{at}.{key}" if at else key for key in values}
+    targets = {key: fields.get(path) or _member(shape, key, inside) for key, path in paths.items()}
+    unmapped = sorted(paths[key] for key, target in targets.items() if target is None)
     if unmapped:
         raise CreationError(f"the local stack does not map the input {', '.join(unmapped)}; add it to its creator")
-    translated = {}
-    for key, value in values.items():
-        field = fields[key]
-        if isinstance(field, str):
-            translated[field] = value
-        else:
-            parameter, convert = field
+    translated: dict[str, Any] = {}
+    for key, target in targets.items():
+        if isinstance(target, tuple):
+            parameter, convert = target
             try:
-                translated[parameter] = convert(value)
+                value = convert(values[key])
             except CreationError as error:
-                raise CreationError(f"in {path}{key}: {error}") from None
+                raise CreationError(f"in {paths[key]}: {error}") from None
+        else:
+            parameter = str(target)
+            value = _converted(values[key], _at(shape, parameter), fields, paths[key])
+        _put(translated, parameter, value)
     return translated
 
 
-def pascal(names: str) -> dict[str, Field]:
-    """Fields whose parameters differ from the inputs by their first letter only."""
-    return {name: name[0].upper() + name[1:] for name in names.split()}
+def _put(request: dict[str, Any], path: str, value: Any) -> None:
+    *outer, last = path.split(".")
+    for word in outer:
+        request = request.setdefault(word, {})
+    request[last] = value
 
 
-def record(fields: Mapping[str, Field]) -> Callable[[Any], dict[str, Any]]:
-    """A conversion for a nested object."""
-    return lambda value: translate(value, fields)
+def _names(shape: Any) -> list[str]:
+    """What a structure may hold, or a map whose keys are listed."""
+    shape = shape.member if shape.type_name == "list" else shape
+    if shape.type_name == "structure":
+        return list(shape.members)
+    return list(getattr(shape.key, "enum", ()))
 
 
-def records(fields: Mapping[str, Field]) -> Callable[[Any], list[dict[str, Any]]]:
-    """A conversion for a list of nested objects."""
-    return lambda values: [translate(value, fields) for value in values]
+def _at(shape: Any, path: str) -> Any:
+    for word in path.split("."):
+        shape = shape.member if shape.type_name == "list" else shape
+        shape = shape.members[word] if shape.type_name == "structure" else shape.value
+    return shape
 
 
-def json_text(value: Any) -> str:
-    """A policy or pattern as the API takes it; programs may give it as text or as an object."""
-    return value if isinstance(value, str) else json.dumps(value)
+def _member(shape: Any, key: str, inside: str) -> str | None:
+    """The parameter that is named like an input but for its case, and for an s: Pulumi has a plural for a list."""
+    for within, names in (("", _names(shape)), (f"{inside}.", _names(_at(shape, inside)) if inside else [])):
+        by_name = {name.lower(): name for name in names}
+        for spelled in (key.lower(), key.lower().removesuffix("s"), f"{key.lower()}s"):
+            if spelled in by_name:
+                return within + by_name[spelled]
+    return None
 
 
-def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """The `Key`/`Value` list that most, but not all, services take."""
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
+def _converted(value: Any, shape: Any, fields: Mapping[str, Field], path: str) -> Any:
+    """A value as the shape has it; what cannot be converted stays as it is, for botocore to refuse."""
+    kind = shape.type_name
+    if kind == "structure":
+        if isinstance(value, Mapping):
+            return translate(value, shape, fields, at=path)
+        (only,) = shape.members if len(shape.members) == 1 else (None,)
+        return {only: _converted(value, shape.members[only], fields, path)} if only else value
+    if kind == "list":
+        if isinstance(value, Mapping):
+            pair = list(shape.member.members) if shape.member.type_name == "structure" else []
+            if len(pair) == 2 and pair[1].endswith("Value"):  # tags, dimensions
+                return [{pair[0]: name, pair[1]: each} for name, each in value.items()]
+            value = [value]  # Pulumi shows a list that holds one at most as the one
+        return [_converted(each, shape.member, fields, path) for each in value] if isinstance(value, list) else value
+    if kind == "map" and isinstance(value, Mapping):
+        return {name: _converted(each, shape.value, fields, path) for name, each in value.items()}
+    if kind == "string" and not isinstance(value, str):
+        return json.dumps(value)  # a policy as an object, a number or a flag among attributes
+    number = {"integer": int, "long": int, "float": float, "double": float}.get(kind)
+    try:
+        return number(value) if number and not isinstance(value, bool) else value
+    except (TypeError, ValueError):
+        return value
 
 
-def arn(service: str, resource: str) -> str:
-    return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime.datetime) else value

@@ -1,28 +1,24 @@
 """Lambda functions, their permissions and their event sources."""
 
+from __future__ import annotations
+
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pulumi
 
-from .creation import REGION, Created, Creation, CreationError, Creator, pascal, record, records, translate
-
-_DESTINATIONS = record(
-    {
-        "onFailure": ("OnFailure", record({"destination": "Destination", "destinationArn": "Destination"})),
-        "onSuccess": ("OnSuccess", record({"destination": "Destination"})),
-    }
-)
+from local.creators.creation import REGION, Creation, CreationError, Kind
 
 
-def _zip(code: Any) -> bytes:
+def _zip(code: Any) -> dict[str, bytes]:
     if not isinstance(code, pulumi.FileArchive):
         raise CreationError(f"is a {type(code).__name__}; the local stack takes a FileArchive of a zip or a folder")
     path = Path(code.path)
     if path.is_file():
-        return path.read_bytes()
+        return {"ZipFile": path.read_bytes()}
     if not path.is_dir():
         raise CreationError(f"{path} does not exist")
     buffer = io.BytesIO()
@@ -30,112 +26,51 @@ def _zip(code: Any) -> bytes:
         for file in sorted(path.rglob("*")):
             if file.is_file():
                 archive.write(file, file.relative_to(path))
-    return buffer.getvalue()
+    return {"ZipFile": buffer.getvalue()}
 
 
-def function(creation: Creation) -> Created:
-    name = creation.physical_name()
-    request = creation.request(
-        pascal("architectures codeSigningConfigArn description handler memorySize packageType publish role runtime")
-        | pascal("layers tags timeout")
-        | {
-            "name": "FunctionName",
-            "kmsKeyArn": "KMSKeyArn",
-            "code": ("Code", lambda code: {"ZipFile": _zip(code)}),
-            "deadLetterConfig": ("DeadLetterConfig", record(pascal("targetArn"))),
-            "environment": ("Environment", record(pascal("variables"))),
-            "ephemeralStorage": ("EphemeralStorage", record(pascal("size"))),
-            "loggingConfig": (
-                "LoggingConfig",
-                record(pascal("applicationLogLevel logFormat logGroup systemLogLevel")),
-            ),
-            "snapStart": ("SnapStart", record(pascal("applyOn"))),
-            "tracingConfig": ("TracingConfig", record(pascal("mode"))),
-        },
-        handled="reservedConcurrentExecutions",
-        ignored={
-            "sourceCodeHash": "it only tells the provider when to upload the code again",
-            "codeSha256": "it only tells the provider when to upload the code again",
-            "skipDestroy": "nothing is destroyed one by one",
-        },
-    )
-    client = creation.aws["lambda"]
-    answer = client.create_function(**{**request, "FunctionName": name})
+def _function(creation: Creation, name: str, answer: Mapping[str, Any]) -> Mapping[str, Any]:
     reserved = creation.inputs.get("reservedConcurrentExecutions", -1)
     if reserved != -1:  # the provider's word for "no reservation"
-        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
-    function_arn = answer["FunctionArn"]
-    qualified_arn = f"{function_arn}:{answer['Version']}"
-    return creation.created(
-        name,
-        name=name,
-        arn=function_arn,
-        qualifiedArn=qualified_arn,
-        invokeArn=_invoke_arn(function_arn),
-        qualifiedInvokeArn=_invoke_arn(qualified_arn),
-        lastModified=answer["LastModified"],
-        sourceCodeSize=answer["CodeSize"],
-        codeSha256=answer["CodeSha256"],
-        version=answer["Version"],
-    )
+        creation.aws["lambda"].put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
+    arn = answer["FunctionArn"]
+    qualified_arn = f"{arn}:{answer['Version']}"
+    return {
+        "arn": arn,
+        "qualifiedArn": qualified_arn,
+        "invokeArn": _invoke_arn(arn),
+        "qualifiedInvokeArn": _invoke_arn(qualified_arn),
+        "sourceCodeSize": answer["CodeSize"],
+    }
 
 
 def _invoke_arn(function_arn: str) -> str:
     return f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{function_arn}/invocations"
 
 
-def permission(creation: Creation) -> Created:
-    statement_id = creation.physical_name("statementId", prefix="statementIdPrefix")
-    request = creation.request(
-        pascal("action eventSourceToken functionUrlAuthType invokedViaFunctionUrl principal qualifier")
-        | pascal("sourceAccount sourceArn statementId")
-        | {"function": "FunctionName", "principalOrgId": "PrincipalOrgID"},
-        handled="statementIdPrefix",
-    )
-    creation.aws["lambda"].add_permission(**{**request, "StatementId": statement_id})
-    return creation.created(statement_id, statementId=statement_id)
-
-
-def function_event_invoke_config(creation: Creation) -> Created:
-    request = creation.request(
-        pascal("functionName maximumEventAgeInSeconds maximumRetryAttempts qualifier")
-        | {"destinationConfig": ("DestinationConfig", _DESTINATIONS)}
-    )
-    creation.aws["lambda"].put_function_event_invoke_config(**request)
-    return creation.created(":".join(filter(None, (request["FunctionName"], request.get("Qualifier")))))
-
-
-def event_source_mapping(creation: Creation) -> Created:
-    request = creation.request(
-        pascal(
-            "batchSize bisectBatchOnFunctionError enabled eventSourceArn functionName functionResponseTypes "
-            "maximumBatchingWindowInSeconds maximumRecordAgeInSeconds maximumRetryAttempts parallelizationFactor "
-            "startingPosition startingPositionTimestamp tags tumblingWindowInSeconds"
-        )
-        | {
-            "kmsKeyArn": "KMSKeyArn",
-            "destinationConfig": ("DestinationConfig", _DESTINATIONS),
-            "filterCriteria": (
-                "FilterCriteria",
-                lambda value: translate(value, {"filters": ("Filters", records(pascal("pattern")))}),
-            ),
-            "metricsConfig": ("MetricsConfig", record(pascal("metrics"))),
-            "scalingConfig": ("ScalingConfig", record(pascal("maximumConcurrency"))),
-        }
-    )
-    answer = creation.aws["lambda"].create_event_source_mapping(**request)
-    return creation.created(
-        answer["UUID"],
-        uuid=answer["UUID"],
-        arn=answer.get("EventSourceMappingArn"),
-        functionArn=answer["FunctionArn"],
-        state=answer["State"],
-    )
-
-
-CREATORS: dict[str, Creator] = {
-    "aws:lambda/function:Function": function,
-    "aws:lambda/permission:Permission": permission,
-    "aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig": function_event_invoke_config,
-    "aws:lambda/eventSourceMapping:EventSourceMapping": event_source_mapping,
+KINDS = {
+    "aws:lambda/function:Function": Kind(
+        "lambda.CreateFunction",
+        "{name}",
+        name="FunctionName",
+        fields={"code": ("Code", _zip)},
+        handled="reservedConcurrentExecutions",
+        then=_function,
+    ),
+    "aws:lambda/permission:Permission": Kind(
+        "lambda.AddPermission",
+        "{name}",
+        name="StatementId",
+        name_key="statementId",
+        fields={"function": "FunctionName"},
+    ),
+    "aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig": Kind(
+        "lambda.PutFunctionEventInvokeConfig", "{functionName}"
+    ),
+    "aws:lambda/eventSourceMapping:EventSourceMapping": Kind(
+        "lambda.CreateEventSourceMapping",
+        "{UUID}",
+        fields={"destinationConfig.onFailure.destinationArn": "Destination"},
+        outputs={"uuid": "{UUID}"},
+    ),
 }
