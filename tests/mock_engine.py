@@ -56,12 +56,14 @@ _ANSWERS: dict[str, tuple[str, dict[str, str]]] = {
     "aws:apigatewayv2/route:Route": (_MADE_UP, {}),
     "aws:apigatewayv2/routeResponse:RouteResponse": (_MADE_UP, {}),
     "aws:apigatewayv2/stage:Stage": (_NAMED, {"executionArn": arn("execute-api", "{apiId}/{name}")}),
+    "aws:cloudwatch/compositeAlarm:CompositeAlarm": ("{alarmName}", {"arn": arn("cloudwatch", "alarm:{alarmName}")}),
     "aws:cloudwatch/dashboard:Dashboard": (_NAMED, {}),
     "aws:cloudwatch/eventRule:EventRule": (_NAMED, {"arn": arn("events", "rule/{name}")}),
     "aws:cloudwatch/eventTarget:EventTarget": (_MADE_UP, {}),
     "aws:cloudwatch/logGroup:LogGroup": (_NAMED, {"arn": arn("logs", "log-group:{name}")}),
     "aws:cloudwatch/logMetricFilter:LogMetricFilter": (_NAMED, {}),
     "aws:cloudwatch/metricAlarm:MetricAlarm": (_NAMED, {"arn": arn("cloudwatch", "alarm:{name}")}),
+    "aws:cloudwatch/queryDefinition:QueryDefinition": (_MADE_UP, {}),
     "aws:cognito/userPool:UserPool": (
         _MADE_UP,
         {
@@ -100,6 +102,8 @@ _ANSWERS: dict[str, tuple[str, dict[str, str]]] = {
     "aws:s3/bucketPolicy:BucketPolicy": (_MADE_UP, {}),
     "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": (_MADE_UP, {}),
     "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": (_MADE_UP, {}),
+    "aws:sns/topic:Topic": (_NAMED, {"arn": arn("sns", "{name}")}),
+    "aws:sns/topicSubscription:TopicSubscription": (_MADE_UP, {}),
     "aws:sqs/queue:Queue": (_MADE_UP, {"arn": arn("sqs", "{name}"), "url": "https://sqs/{name}"}),
 }
 

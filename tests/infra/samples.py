@@ -7,10 +7,11 @@ import json
 from typing import Any
 
 from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from infra.monitored import Monitored
 from infra.progress_table import ProgressTable, ProgressTableArgs
 from infra.publishing import Publishing
 from infra.websocket_api import WebSocketApi, WebSocketApiArgs
-from tests.mock_engine import Graph, Resource, arn
+from tests.mock_engine import REGION, Graph, Resource, arn
 
 KMS_KEY_ARN = arn("kms", "key/0000-1111")
 
@@ -33,6 +34,23 @@ API_ARGS = WebSocketApiArgs(
     integration_timeout_milliseconds=29_000,
     log_retention_days=30,
     manage_account_logging=False,
+)
+
+MONITORED = Monitored(
+    name="docprogress-test-api1",
+    region=REGION,
+    api_id="api1",
+    stage_name="live",
+    access_log_group="/aws/apigateway/docprogress-test/live",
+    table_name="progress",
+    functions={
+        "handler": "docprogress-test-handler",
+        "worker": "docprogress-test-worker",
+        "watchdog": "docprogress-test-watchdog",
+    },
+    announcers=("worker", "watchdog"),
+    workers=("worker",),
+    watchdog="watchdog",
 )
 
 
