@@ -13,13 +13,16 @@ from benchmarks.speed import REPOSITORY, child_environment, cores
 
 BARE = "bare boto3 client"
 # What a sandbox does before its first event, by handler: the import, and the wiring that its first event builds.
+_PUBLISHER = "{0}.publisher().table.client; {0}.publisher().announcer"
 STARTS = {
     BARE: "import boto3; boto3.client('dynamodb')",
-    "connection_handler": "import connection_handler; connection_handler._service()",
-    "document_processor": "import document_processor; document_processor.publisher(); document_processor._s3()",
-    "stream_fan_out": "import stream_fan_out; stream_fan_out.publisher()",
-    "stall_watchdog": "import stall_watchdog; stall_watchdog.publisher()",
+    "connection_handler": "import connection_handler; connection_handler.table().client; connection_handler.service()",
+    **{
+        name: f"import {name}; {_PUBLISHER.format(name)}"
+        for name in ("document_processor", "stream_fan_out", "stall_watchdog")
+    },
 }
+STARTS["document_processor"] += "; document_processor._s3()"
 # What Lambda sets, and what the stack gives the functions.
 ENVIRONMENT = {
     "AWS_REGION": "eu-west-1",

@@ -66,7 +66,7 @@ async def _watch(documents: int, url: str) -> list[float]:
             document_id = f"latency-{number}"
             await connection.send(json.dumps({"action": "progress", "docId": document_id}))
             await receive("pending")
-            tracker = publisher().tracker(document_id)
+            tracker = publisher().track(document_id)
             for report, status in (
                 (lambda: tracker.start(10), "processing_started"),  # noqa: B023  called within this turn
                 (tracker.complete, "processing_complete"),

@@ -1,7 +1,7 @@
 """`python -m benchmarks.scaling_model`: what a load costs on AWS, and how long until the last watcher hears.
 
 A model, not a measurement: list prices, counted requests, and a fan-out that shares API Gateway's quota. How many
-requests there are follows library/docprogress (store.py, tracker.py); where prices and quotas are from, and when, is
+requests there are follows library/docprogress (table/, tracker.py); where prices and quotas are from, and when, is
 said in docs/scaling.md.
 """
 

@@ -5,27 +5,31 @@ Answers are the route's reply, so this function may not post to connections.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from aws_lambda_powertools import Logger
 
+from docprogress import settings
 from docprogress.access import may_watch
 from docprogress.document import Connection, DocumentState, ErrorCode, Failure
+from docprogress.errors import RequestRefused
 from docprogress.messages import (
     PONG,
     Message,
     Ping,
     ProgressRequest,
-    RequestRefused,
     encode,
     error_message,
     parse_request,
     snapshot_message,
 )
-from docprogress.settings import ConnectionSettings
-from docprogress.table.store import ProgressStore, dynamodb_client
+from docprogress.table.client import Table
+from docprogress.table.connections import Connections
+from docprogress.table.states import States
 
 logger = Logger(use_rfc3339=True)
 
@@ -33,8 +37,71 @@ Event = Mapping[str, Any]
 Reply = dict[str, Any]
 
 
+# API Gateway ends a connection after two hours, whatever it does.
+MAX_CONNECTION_AGE_SECONDS = 7200
 # A page of documents, with room; what is more is a client gone wild.
 MAX_SUBSCRIPTIONS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionSettings:
+    """
+    Attributes:
+        connection_max_age_seconds: how long a connection may last.
+        allowed_origins: the pages that may connect, as `https://host[:port]`; empty for any.
+    """
+
+    connection_max_age_seconds: int
+    allowed_origins: frozenset[str]
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ConnectionSettings:
+        return cls(
+            connection_max_age_seconds=settings.positive(
+                environment, "CONNECTION_MAX_AGE_SECONDS", MAX_CONNECTION_AGE_SECONDS
+            ),
+            allowed_origins=frozenset(environment.get("ALLOWED_ORIGINS", "").split()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """The connection that an event is of, with what the authorizer said of it on $connect.
+
+    Attributes:
+        connected_at: epoch milliseconds.
+        asked_at: epoch milliseconds; None for an event that does not say.
+        principal_id: a token's subject, or the caller of a signed request. None without authorization.
+        token_expires_at: epoch seconds; None for a connection without a token.
+    """
+
+    connection_id: str
+    connected_at: int
+    asked_at: int | None = None
+    principal_id: str | None = None
+    token_expires_at: int | None = None
+
+    @classmethod
+    def from_event(cls, event: Event) -> Caller:
+        context = event["requestContext"]
+        authorizer = context.get("authorizer") or {}
+        asked_at, token_expires_at = context.get("requestTimeEpoch"), authorizer.get("expires_at")
+        return cls(
+            connection_id=context["connectionId"],
+            connected_at=int(context["connectedAt"]),
+            asked_at=None if asked_at is None else int(asked_at),
+            principal_id=authorizer.get("principalId") or context.get("identity", {}).get("userArn"),
+            token_expires_at=None if token_expires_at is None else int(token_expires_at),
+        )
+
+    def expires_at(self, max_age_seconds: int) -> int:
+        """When the connection is over, of age or with its token; epoch seconds."""
+        of_age = self.connected_at // 1000 + max_age_seconds
+        return of_age if self.token_expires_at is None else min(of_age, self.token_expires_at)
+
+
+class Documents(Protocol):
+    def read(self, document_id: str) -> DocumentState | None: ...
 
 
 class OriginRefused(Exception):
@@ -44,72 +111,65 @@ class OriginRefused(Exception):
 class ConnectionService:
     """What the routes do, apart from Lambda's event shapes."""
 
-    def __init__(self, store: ProgressStore, settings: ConnectionSettings) -> None:
-        self._store = store
+    def __init__(self, connections: Connections, documents: Documents, settings: ConnectionSettings) -> None:
+        self._connections = connections
+        self._documents = documents
         self._settings = settings
 
-    def connect(self, context: Mapping[str, Any], origin: str | None) -> None:
+    def connect(self, caller: Caller, origin: str | None) -> None:
         """Raises OriginRefused."""
         # A browser sends any page's WebSocket with the user's cookies and says so only here (RFC 6455, 10.2).
         if self._settings.allowed_origins and origin not in self._settings.allowed_origins:
             raise OriginRefused(origin)
-        # A token's subject, or the caller of a signed request.
-        principal_id = _authorizer(context).get("principalId") or context.get("identity", {}).get("userArn")
-        connection = Connection(context["connectionId"], self._expires_at(context), principal_id)
-        self._store.add_connection(connection, connected_at=int(context["connectedAt"]))
+        connection = Connection(caller.connection_id, self._expires_at(caller), caller.principal_id)
+        self._connections.add_connection(connection, connected_at=caller.connected_at)
 
-    def disconnect(self, context: Mapping[str, Any]) -> None:
-        self._store.remove_connection(context["connectionId"])
+    def disconnect(self, caller: Caller) -> None:
+        self._connections.remove_connection(caller.connection_id)
 
-    def pong(self, context: Mapping[str, Any]) -> Message:
+    def pong(self, caller: Caller) -> Message:
         """Raises RequestRefused."""
         # From the event alone, which has what the authorizer said on $connect: a ping costs no read.
-        asked_at = context.get("requestTimeEpoch")
-        if asked_at is not None and self._expires_at(context) * 1000 <= int(asked_at):
+        if caller.asked_at is not None and self._expires_at(caller) * 1000 <= caller.asked_at:
             raise _expired(None)
         return PONG
 
-    def answer(self, context: Mapping[str, Any], request: ProgressRequest) -> Message:
+    def answer(self, caller: Caller, request: ProgressRequest) -> Message:
         """Raises RequestRefused."""
         document_id = request.document_id
-        connection = self._store.connection(context["connectionId"])
+        connection = self._connections.connection(caller.connection_id)
         if connection is None:
             raise _expired(document_id)
         if not request.subscribe:
-            # First, since it may have become somebody else's, and would count towards the limit for ever.
-            self._store.unsubscribe(document_id, connection.connection_id)
+            # Before the permission check: if the document has a new owner, the check raises, and the row would count
+            # against the limit until its TTL.
+            self._connections.unsubscribe(document_id, connection.connection_id)
             return snapshot_message(document_id, self._read(document_id, connection))
         self._read(document_id, connection)  # before anything is stored for a stranger
-        if not self._store.may_subscribe(document_id, connection.connection_id, limit=MAX_SUBSCRIPTIONS):
+        if not self._connections.may_subscribe(document_id, connection.connection_id, limit=MAX_SUBSCRIPTIONS):
             raise RequestRefused(
                 ErrorCode.TOO_MANY_SUBSCRIPTIONS,
                 f"A connection may watch {MAX_SUBSCRIPTIONS} documents. End a subscription first.",
                 document_id,
             )
-        self._store.subscribe(document_id, connection)
+        self._connections.subscribe(document_id, connection)
         # Read again: an update since the first read may have found no subscription; from here on each one does.
         try:
             return snapshot_message(document_id, self._read(document_id, connection))
         except RequestRefused:
             # It has become somebody's meanwhile.
-            self._store.unsubscribe(document_id, connection.connection_id)
+            self._connections.unsubscribe(document_id, connection.connection_id)
             raise
 
-    def _expires_at(self, context: Mapping[str, Any]) -> int:
-        """In epoch seconds; API Gateway's times are in milliseconds."""
-        expires_at = int(context["connectedAt"]) // 1000 + self._settings.connection_max_age_seconds
-        return min(expires_at, int(_authorizer(context).get("expires_at", expires_at)))
+    def _expires_at(self, caller: Caller) -> int:
+        return caller.expires_at(self._settings.connection_max_age_seconds)
 
     def _read(self, document_id: str, connection: Connection) -> DocumentState | None:
         """Raises RequestRefused, in the same words whether the document is there or not."""
-        document = self._store.read(document_id)
+        document = self._documents.read(document_id)
         if not may_watch(connection.principal_id, document):
             raise RequestRefused(ErrorCode.FORBIDDEN, "You may not watch this document.", document_id)
         return document
-
-
-def _authorizer(context: Mapping[str, Any]) -> Mapping[str, Any]:
-    return context.get("authorizer") or {}
 
 
 def _expired(document_id: str | None) -> RequestRefused:
@@ -119,42 +179,47 @@ def _expired(document_id: str | None) -> RequestRefused:
 
 
 @cache
-def _service() -> ConnectionService:
-    settings = ConnectionSettings.from_environment()
-    return ConnectionService(ProgressStore(dynamodb_client(), settings.table_name), settings)
+def table() -> Table:
+    return Table(settings.text(os.environ, "TABLE_NAME"))
+
+
+@cache
+def service() -> ConnectionService:
+    return ConnectionService(Connections(table()), States(table()), ConnectionSettings.from_environment())
 
 
 def handler(event: Event, _context: object) -> Reply:
     context = event["requestContext"]
+    caller = Caller.from_event(event)
     document_id = None
     try:
         # By event type, not by route key: {"action": "$connect"} is a message, whatever it looks like.
         match context["eventType"]:
             case "CONNECT":
                 headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-                _service().connect(context, headers.get("origin"))
+                service().connect(caller, headers.get("origin"))
                 return _accept(headers)
             case "DISCONNECT":
-                _service().disconnect(context)
+                service().disconnect(caller)
                 return {"statusCode": 200}
             case _:
                 request = parse_request(event.get("body"))
                 if isinstance(request, Ping):
-                    return _reply(_service().pong(context))
+                    return _reply(service().pong(caller))
                 document_id = request.document_id
                 if context["routeKey"] != "progress":
                     # A key given twice can mean one action to API Gateway and another to us, past the throttle.
                     raise RequestRefused(ErrorCode.INVALID_MESSAGE, 'The message has more than one "action".')
-                return _reply(_service().answer(context, request))
+                return _reply(service().answer(caller, request))
     except OriginRefused as refused:
-        logger.warning("Connection refused", connection_id=context["connectionId"], origin=str(refused))
+        logger.warning("Connection refused", connection_id=caller.connection_id, origin=str(refused))
         return {"statusCode": 403}
     except RequestRefused as refused:
-        logger.info("Request refused", connection_id=context["connectionId"], error_code=refused.code.value)
+        logger.info("Request refused", connection_id=caller.connection_id, error_code=refused.code.value)
         failure = Failure(str(refused), refused.code, refused.recoverable)
         return _reply(error_message(failure, refused.document_id))
     except Exception:
-        logger.exception("Request failed", connection_id=context["connectionId"], route_key=context["routeKey"])
+        logger.exception("Request failed", connection_id=caller.connection_id, route_key=context["routeKey"])
         failure = Failure("The server failed. Try again.", ErrorCode.INTERNAL_ERROR, recoverable=True)
         if context["eventType"] == "MESSAGE":
             return _reply(error_message(failure, document_id))

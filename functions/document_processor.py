@@ -27,9 +27,10 @@ from pypdf import PdfReader
 from pypdf.errors import EmptyFileError
 
 from docprogress.document import Failure, is_document_id
+from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded
 from docprogress.publisher import Publisher, publisher
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
-from docprogress.tracker import AlreadyProcessed, BeingProcessed, ProgressTracker, Superseded
+from docprogress.tracker import ProgressTracker
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -133,7 +134,7 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
     with (
         tempfile.TemporaryFile() as source,
         tempfile.TemporaryFile() as result,
-        reporter.tracker(
+        reporter.track(
             upload.document_id,
             run_id=upload.run_id,
             remaining_seconds=remaining_seconds,
@@ -211,7 +212,7 @@ def _download(upload: Upload, found: GetObjectOutputTypeDef, target: IO[bytes]) 
 
 def _read(upload: Upload, reader: PdfReader, result: IO[bytes], tracker: ProgressTracker) -> None:
     """Write the text of every page to result, as JSON, and report each page. Memory holds one page at a time."""
-    tracker.start(total_pages=len(reader.pages))
+    tracker.start(total=len(reader.pages))
     head = json.dumps({"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}})
     result.write(f'{head[:-1]}, "pages": ['.encode())
     for number, text in enumerate(_page_texts(reader), start=1):

@@ -5,18 +5,20 @@ A living worker writes at least every 20 seconds, however long a page takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 
+from docprogress import settings
 from docprogress.document import ErrorCode, Failure
 from docprogress.publisher import Publisher, publisher
-from docprogress.settings import WatchdogSettings
-from docprogress.table.store import SilentDocument
+from docprogress.table.states import SilentDocument
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import FINAL_DELIVERY_SECONDS
 
@@ -28,6 +30,21 @@ copy_config_to_registered_loggers(logger, include={"docprogress"})
 _ENDED_AT_ONCE = 16
 # For the write before an announcement, which boto3 may have to repeat, and for the return after it.
 _RESERVED_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchdogSettings:
+    """
+    Attributes:
+        stall_timeout_seconds: how long a started document may be silent.
+    """
+
+    stall_timeout_seconds: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> WatchdogSettings:
+        return cls(stall_timeout_seconds=settings.positive(environment, "STALL_TIMEOUT_SECONDS", 120))
+
 
 STALLED = Failure(
     "The worker stopped before the document was done. It may be tried again.",
@@ -70,7 +87,7 @@ def end_stalled(
         if remaining_seconds() < FINAL_DELIVERY_SECONDS + _RESERVED_SECONDS:
             logger.warning("Left to the next minute", document_id=silent.document_id)
             return
-        state = reporter.store.end_silent(silent, STALLED)
+        state = reporter.states.end_silent(silent, STALLED)
         if state is None:
             return
         stalled.append(silent.document_id)
@@ -78,7 +95,7 @@ def end_stalled(
         reporter.announce(state, FINAL_DELIVERY_SECONDS)
 
     with ThreadPoolExecutor(_ENDED_AT_ONCE) as pool:
-        results = [pool.submit(end, silent) for silent in reporter.store.silent_documents(stall_timeout_seconds)]
+        results = [pool.submit(end, silent) for silent in reporter.states.silent_documents(stall_timeout_seconds)]
     metrics.add_metric("DocumentsStalled", MetricUnit.Count, len(stalled))
     for result in results:
         result.result()

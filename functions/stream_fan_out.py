@@ -16,7 +16,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from docprogress.announcer import Announcer
 from docprogress.document import DocumentState
 from docprogress.publisher import publisher
-from docprogress.table.store import state_of
+from docprogress.table.items import state_of
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import FINAL_DELIVERY_SECONDS, PROGRESS_DELIVERY_SECONDS
 

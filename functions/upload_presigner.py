@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import secrets
 import time
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
@@ -27,9 +29,11 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 
+from docprogress import settings
 from docprogress.document import ErrorCode
-from docprogress.settings import UploadSettings
-from docprogress.table.store import DocumentExists, ProgressStore, dynamodb_client
+from docprogress.errors import DocumentExists
+from docprogress.table.client import Table, dynamodb_client
+from docprogress.table.states import States
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -48,6 +52,26 @@ _ATTEMPTS = 5
 
 Event = Mapping[str, Any]
 Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadSettings:
+    """
+    Attributes:
+        max_upload_bytes: what S3 takes at most; no more than the document processor reads.
+    """
+
+    table_name: str
+    documents_bucket: str
+    max_upload_bytes: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> UploadSettings:
+        return cls(
+            table_name=settings.text(environment, "TABLE_NAME"),
+            documents_bucket=settings.text(environment, "DOCUMENTS_BUCKET"),
+            max_upload_bytes=settings.positive(environment, "MAX_UPLOAD_BYTES", 100 * 1024 * 1024),
+        )
 
 
 class UploadRequest(NamedTuple):
@@ -231,7 +255,7 @@ def presigner() -> UploadPresigner:
         s3_client(session),
         settings.documents_bucket,
         max_upload_bytes=settings.max_upload_bytes,
-        documents=ProgressStore(dynamodb_client(session), settings.table_name),
+        documents=States(Table(settings.table_name, lambda: dynamodb_client(session))),
     )
 
 

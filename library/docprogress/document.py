@@ -55,8 +55,8 @@ class DocumentState:
     document_id: str
     status: Status
     sequence: int
-    total_pages: int
-    pages_processed: int = 0
+    total: int
+    processed: int = 0
     run_id: str
     attempt: int = 0
     owner: str | None = None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from docprogress.document import DocumentState, ErrorCode, Failure, Status, is_document_id
+from docprogress.errors import RequestRefused
 
 Message = dict[str, Any]
 
@@ -35,24 +36,6 @@ class Ping:
 class ProgressRequest:
     document_id: str
     subscribe: bool = True
-
-
-class RequestRefused(Exception):
-    """A client's message that cannot be served.
-
-    Attributes:
-        code: INVALID_MESSAGE, UNKNOWN_ACTION, FORBIDDEN or TOO_MANY_SUBSCRIPTIONS.
-        document_id: the document it was about, or None where none is known.
-        recoverable: whether the same question on a new connection may be answered.
-    """
-
-    def __init__(
-        self, code: ErrorCode, message: str, document_id: str | None = None, *, recoverable: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.document_id = document_id
-        self.recoverable = recoverable
 
 
 def parse_request(body: str | None) -> Ping | ProgressRequest:
@@ -118,11 +101,11 @@ def state_message(state: DocumentState) -> Message:
     message: Message = {"status": state.status.value, "docId": state.document_id, "sequence": state.sequence}
     match state.status:
         case Status.STARTED:
-            message["totalPages"] = state.total_pages
+            message["totalPages"] = state.total
         case Status.PROGRESS:
             # A worker that counts a page twice after a retry must not show 101 of 100.
-            message["pagesProcessed"] = min(state.pages_processed, state.total_pages)
-            message["totalPages"] = state.total_pages
+            message["pagesProcessed"] = min(state.processed, state.total)
+            message["totalPages"] = state.total
         case Status.ERROR:
             message |= _error_fields(state.failure or Failure("Processing failed."))
     return message

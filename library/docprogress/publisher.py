@@ -2,49 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
-import boto3
-
+from docprogress import settings
 from docprogress.announcer import Announcer
 from docprogress.document import DocumentState
 from docprogress.posting.fan_out import FanOut
-from docprogress.settings import PublisherSettings
-from docprogress.table.store import ProgressStore, dynamodb_client
+from docprogress.process import PerProcess
+from docprogress.table.client import Table, dynamodb_client
+from docprogress.table.connections import Connections
+from docprogress.table.states import States
 from docprogress.tracker import ProgressTracker
+
+if TYPE_CHECKING:
+    import boto3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublisherSettings:
+    """
+    Attributes:
+        callback_url: the stage's `https://…/{stage}`, through which connections are posted to. None where a
+            function behind the table's stream does that, so that the worker only writes states.
+        document_retention_seconds: how long a state is kept after its last change.
+        max_messages_per_second: progress updates per document. Start, end and errors are always sent.
+        close_expired: disconnect watchers whose connection has expired, with its token or of age.
+    """
+
+    table_name: str
+    callback_url: str | None
+    region: str
+    document_retention_seconds: int
+    max_messages_per_second: int
+    close_expired: bool
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> PublisherSettings:
+        return cls(
+            table_name=settings.text(environment, "TABLE_NAME"),
+            callback_url=environment.get("CALLBACK_URL") or None,
+            region=environment.get("AWS_REGION") or settings.text(environment, "AWS_DEFAULT_REGION"),
+            document_retention_seconds=settings.positive(environment, "DOCUMENT_RETENTION_SECONDS", 24 * 3600),
+            max_messages_per_second=settings.positive(environment, "MAX_MESSAGES_PER_SECOND", 4),
+            close_expired=environment.get("CLOSE_EXPIRED_CONNECTIONS") == "true",
+        )
 
 
 class Publisher:
-    """The store and the announcer of one process, shared by all its trackers.
+    """The table and the announcer of one process, shared by all its trackers. Loads boto3 at first use.
 
-    Attributes:
-        session: for the worker's own clients; a second session would load botocore's data once more.
-        announcer: None where a function behind the table's stream announces the states.
+    Args:
+        session: whose credentials and endpoints are used. None: a new `boto3.Session`.
     """
 
     def __init__(self, settings: PublisherSettings, session: boto3.Session | None = None) -> None:
-        self.session = session or boto3.Session(region_name=settings.region)
         self._settings = settings
-        self.store = ProgressStore(
-            dynamodb_client(self.session),
-            settings.table_name,
-            document_retention_seconds=settings.document_retention_seconds,
+        self._session = PerProcess(lambda: session or _new_session(settings.region))
+        self._announcer = PerProcess(self._new_announcer)
+        self.table = Table(settings.table_name, lambda: dynamodb_client(self.session))
+        self.states = States(self.table, document_retention_seconds=settings.document_retention_seconds)
+
+    @property
+    def session(self) -> boto3.Session:
+        """For the worker's own clients too: a second session would load botocore's data once more."""
+        return self._session()
+
+    @property
+    def announcer(self) -> Announcer | None:
+        """None where a function behind the table's stream announces the states."""
+        return self._announcer()
+
+    def _new_announcer(self) -> Announcer | None:
+        if not self._settings.callback_url:
+            return None
+        return Announcer(
+            Connections(self.table),
+            _fan_out(self._settings.callback_url, self._settings.region, self.session),
+            close_expired=self._settings.close_expired,
         )
-        self.announcer: Announcer | None = None
-        if settings.callback_url:
-            self.announcer = Announcer(
-                self.store,
-                _fan_out(settings.callback_url, settings.region, self.session),
-                close_expired=settings.close_expired,
-            )
 
     def announce(self, state: DocumentState, deadline_seconds: float) -> None:
         """Tell everyone who watches, unless the table's stream does. Raises DeliveryRefused."""
         if self.announcer is not None:
             self.announcer.announce(state, deadline_seconds)
 
-    def tracker(
+    def track(
         self,
         document_id: str,
         *,
@@ -57,7 +103,7 @@ class Publisher:
         """A tracker for one document; the arguments are ProgressTracker's."""
         return ProgressTracker(
             document_id,
-            store=self.store,
+            store=self.states,
             deliver=self.announce,
             run_id=run_id,
             owner=owner,
@@ -68,6 +114,12 @@ class Publisher:
         )
 
 
+def _new_session(region: str) -> boto3.Session:
+    import boto3
+
+    return boto3.Session(region_name=region)
+
+
 def _fan_out(callback_url: str, region: str, session: boto3.Session) -> FanOut:
     credentials = session.get_credentials()
     if credentials is None:
@@ -75,7 +127,40 @@ def _fan_out(callback_url: str, region: str, session: boto3.Session) -> FanOut:
     return FanOut(callback_url, region=region, credentials=credentials.get_frozen_credentials)
 
 
+def connect(
+    *,
+    table_name: str | None = None,
+    callback_url: str | None = None,
+    region: str | None = None,
+    document_retention_seconds: int | None = None,
+    max_messages_per_second: int | None = None,
+    close_expired: bool | None = None,
+    session: boto3.Session | None = None,
+) -> Publisher:
+    """A publisher for this process. What no keyword says, the environment does; see PublisherSettings.
+
+    Args:
+        callback_url: "" leaves the announcing to the table's stream, whatever the environment says.
+
+    Raises:
+        SettingsError: a setting is missing or malformed.
+    """
+    numbers = {
+        "DOCUMENT_RETENTION_SECONDS": document_retention_seconds,
+        "MAX_MESSAGES_PER_SECOND": max_messages_per_second,
+    }
+    given = {
+        "TABLE_NAME": table_name,
+        "CALLBACK_URL": callback_url,
+        "AWS_REGION": region or (session.region_name if session else None),
+        "CLOSE_EXPIRED_CONNECTIONS": None if close_expired is None else str(close_expired).lower(),
+        **{name: None if number is None else str(number) for name, number in numbers.items()},
+    }
+    environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
+    return Publisher(PublisherSettings.from_environment(environment), session)
+
+
 @cache
 def publisher() -> Publisher:
-    """This process's publisher, from the environment that `PublisherSettings` reads. Raises SettingsError."""
-    return Publisher(PublisherSettings.from_environment())
+    """This process's publisher, from the environment. Raises SettingsError."""
+    return connect()

@@ -1,14 +1,16 @@
 """What the functions count, as CloudWatch metrics in the embedded metric format.
 
-API Gateway has no metric for messages sent, for 410 or for 429, so these are the only ones.
+API Gateway has no metric for messages sent, for 410 or for 429, so these are the only ones. Needs the extra `lambda`.
 """
 
 from __future__ import annotations
 
-from aws_lambda_powertools import Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from typing import TYPE_CHECKING
 
-from docprogress.announcer import Announcer
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Metrics
+
+    from docprogress.announcer import Announcer
 
 NAMESPACE = "docprogress"
 
@@ -22,9 +24,9 @@ def add_announcements(metrics: Metrics, announcer: Announcer) -> None:
         ("MessagesThrottled", totals.report.throttled),
         ("MessagesFailed", totals.report.failed),
     ):
-        metrics.add_metric(name, MetricUnit.Count, count)
+        metrics.add_metric(name, "Count", count)
     for milliseconds in totals.fan_out_milliseconds:
-        metrics.add_metric("FanOutTime", MetricUnit.Milliseconds, milliseconds)
+        metrics.add_metric("FanOutTime", "Milliseconds", milliseconds)
 
 
 def flush(metrics: Metrics) -> None:

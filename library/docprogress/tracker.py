@@ -10,15 +10,15 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-import threading
 import time
 import uuid
-import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from docprogress.document import MAX_DOCUMENT_ID_LENGTH, DocumentState, Failure, Tally, is_document_id
+from docprogress.errors import StartRefused, StoreUnavailable, Superseded
+from docprogress.sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -31,29 +31,6 @@ RESERVED_SECONDS = 0.5
 HEARTBEAT_SECONDS = 20.0
 # Two heartbeats missed. Lambda tries an asynchronous event again after a minute, so a retry finds the run free.
 ABANDONED_AFTER_SECONDS = 45.0
-
-
-class StartRefused(Exception):
-    """This run must not be processed (again). Nothing was written."""
-
-
-class AlreadyProcessed(StartRefused):
-    """The same run has reached its final state, so this is a repeated event."""
-
-
-class BeingProcessed(StartRefused):
-    """Another worker is on the same run and was heard of lately. Should it be dying, try again in a minute."""
-
-
-class Superseded(Exception):
-    """The document has ended, or a newer run has started it again; this worker should stop."""
-
-
-class StoreUnavailable(Exception):
-    """The table gave no answer, so a write may have been made or not.
-
-    It may be tried again: a start or an end under the same write_id, pages with the same tally.
-    """
 
 
 _Written = TypeVar("_Written")
@@ -73,7 +50,7 @@ class StateStore(Protocol):
         document_id: str,
         *,
         run_id: str,
-        total_pages: int,
+        total: int,
         owner: str | None,
         abandoned_after_seconds: float,
         write_id: str | None = None,
@@ -128,8 +105,8 @@ class ProgressTracker:
     A tracker that is dropped without an end falls silent, and the watchdog ends its document.
 
     ```python
-    with publisher().tracker("invoice-7") as tracker:
-        tracker.start(total_pages=len(pages))
+    with publisher.track("invoice-7") as tracker:
+        tracker.start(total=len(pages))
         for page in pages:
             work_on(page)
             tracker.advance()
@@ -188,28 +165,27 @@ class ProgressTracker:
         self._start_id = uuid.uuid4().hex
         self._tally = Tally("")
         self._ended = False
-        self._changed = threading.Condition()
+        self._sender = Sender(self._wait_seconds, self._update)
         self._pending_pages = 0
         self._last_written_at = time.monotonic()
         self._due_at = time.monotonic() + (0.0 if joined else self._interval_seconds)
-        self._sender: threading.Thread | None = None
         self._sender_error: Exception | None = None
 
-    def start(self, total_pages: int) -> None:
+    def start(self, total: int) -> None:
         """Begin, with no pages processed.
 
         Raises:
             AlreadyProcessed: this run has ended: a repeated event.
             BeingProcessed: another worker is on this run; try again later.
-            ValueError: total_pages is no whole number from 1 up.
+            ValueError: total is no whole number from 1 up.
             RuntimeError: it has started; a retry needs a tracker of its own.
         """
-        _require_count("total_pages", total_pages, least=1)
+        _require_count("total", total, least=1)
         if self._started:
             raise RuntimeError(
                 f"start() on document {self.document_id!r}, which has started; a retry has its own tracker."
             )
-        state = self._begin(total_pages)
+        state = self._begin(total)
         self._due_at = time.monotonic() + self._interval_seconds
         self._start_sender()
         self._send(state, PROGRESS_DELIVERY_SECONDS)
@@ -224,11 +200,11 @@ class ProgressTracker:
         """
         _require_count("pages", pages, least=0)
         self._require_started("advance")
-        with self._changed:
+        with self._sender.changed:
             self._raise_sender_error()
             self._pending_pages += pages
             self._start_sender()
-            self._changed.notify()
+            self._sender.changed.notify()
 
     def require_current(self) -> None:
         """Before a step that cannot be undone, such as writing the result. Raises Superseded."""
@@ -243,7 +219,7 @@ class ProgressTracker:
     def fail(self, failure: Failure) -> None:
         """End in an error that watchers are told. Works before `start` too, for a file that cannot be opened."""
         if not self._started:
-            self._begin(total_pages=0)
+            self._begin(total=0)
         self._finish(failure)
 
     def __enter__(self) -> Self:
@@ -280,11 +256,11 @@ class ProgressTracker:
         except Exception:
             logger.exception("The failure %s could not be reported", type(error).__name__, extra=self._ids())
 
-    def _begin(self, total_pages: int) -> DocumentState:
+    def _begin(self, total: int) -> DocumentState:
         state = self._store.start(
             self.document_id,
             run_id=self.run_id,
-            total_pages=total_pages,
+            total=total,
             owner=self.owner,
             abandoned_after_seconds=ABANDONED_AFTER_SECONDS,
             write_id=self._start_id,
@@ -317,7 +293,7 @@ class ProgressTracker:
         pages = self._stop_sender()
         try:
             state = self._persist(lambda: self._advance(pages, not_within_seconds=0.0))
-            if state and state.pages_processed >= state.total_pages:
+            if state and state.processed >= state.total:
                 state = self._end(0, None)
         except Superseded:
             # Two workers may both see the last page counted; the other one has completed the document.
@@ -336,22 +312,16 @@ class ProgressTracker:
 
     def _stop_sender(self) -> int:
         """Wait for the update under way; returns the pages not yet counted in the table."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
-        if self._sender is not None:
-            self._sender.join()
+        self._ended = True
+        self._sender.stop()
         return self._pending_pages
 
     def _start_sender(self) -> None:
-        if self._sender is None:
+        if not self._sender.is_started:
             self._last_written_at = time.monotonic()
             # A document's row holds one for each worker: 48 bits are enough to tell thousands apart. Made here, so that
             # children forked from one tracker are workers of their own.
             self._tally = Tally(secrets.token_urlsafe(6))
-            self._sender = threading.Thread(
-                target=_send_updates, args=(weakref.ref(self), self._changed), daemon=True, name="progress-tracker"
-            )
             self._sender.start()
 
     def _wait_seconds(self) -> float:
@@ -359,8 +329,10 @@ class ProgressTracker:
         due_at = self._due_at if self._pending_pages else self._last_written_at + HEARTBEAT_SECONDS
         return due_at - time.monotonic()
 
-    def _update(self, pages: int) -> bool:
+    def _update(self) -> bool:
         """Write and tell; whether the sender may go on."""
+        with self._sender.changed:
+            pages, self._pending_pages = self._pending_pages, 0
         try:
             state = self._write(pages)
             self._last_written_at = time.monotonic()
@@ -372,7 +344,7 @@ class ProgressTracker:
             # The worker's next page raises it, but the last page may be behind it.
             if not isinstance(error, Superseded):
                 logger.exception("No more updates until the last", extra=self._ids())
-            with self._changed:
+            with self._sender.changed:
                 self._sender_error = error
             return False
         return True
@@ -420,7 +392,7 @@ class ProgressTracker:
                 time.sleep(random.uniform(0.02, 0.5))  # noqa: S311
 
     def _put_back(self, pages: int) -> None:
-        with self._changed:
+        with self._sender.changed:
             self._pending_pages += pages
             # Parallel workers of one document take turns by chance rather than in lockstep.
             self._due_at = time.monotonic() + self._interval_seconds * random.uniform(0.5, 1.5)  # noqa: S311
@@ -451,24 +423,3 @@ class ProgressTracker:
 def _require_count(name: str, value: object, *, least: int) -> None:
     if not isinstance(value, int) or value < least:
         raise ValueError(f"{name} is {value!r}; it is a whole number from {least} up.")
-
-
-def _send_updates(reference: weakref.ref[ProgressTracker], changed: threading.Condition) -> None:
-    """The sender thread: the newest state, never two updates at once, never faster than the rate.
-
-    It does not keep the tracker: one that its worker has dropped must not look alive for ever.
-    """
-    while True:
-        with changed:
-            tracker = reference()
-            if tracker is None or tracker._ended:
-                return
-            wait_seconds = tracker._wait_seconds()
-            if wait_seconds > 0:
-                del tracker
-                changed.wait(wait_seconds)
-                continue
-            pages, tracker._pending_pages = tracker._pending_pages, 0
-        if not tracker._update(pages):
-            return
-        del tracker

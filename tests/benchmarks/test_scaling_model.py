@@ -30,7 +30,7 @@ from benchmarks.scaling_model import (
     watchers_table,
 )
 from docprogress import tracker
-from docprogress.table import store
+from docprogress.table import items
 
 ONE = Scenario(documents=1, pages=100, seconds=60, watchers=3)
 
@@ -46,7 +46,7 @@ def seconds_to_all(watchers: int, posts_per_second: float) -> float:
 def test_the_model_keeps_the_rules_of_the_library() -> None:
     rules = ("PROGRESS_DELIVERY_SECONDS", "FINAL_DELIVERY_SECONDS", "HEARTBEAT_SECONDS")
     assert [getattr(scaling_model, name) for name in rules] == [getattr(tracker, name) for name in rules]
-    assert scaling_model.ACTIVE_SHARDS == store.ACTIVE_SHARDS
+    assert scaling_model.ACTIVE_SHARDS == items.ACTIVE_SHARDS
 
 
 def test_pages_slower_than_the_rate_are_told_one_by_one_and_the_last_with_the_end() -> None:

@@ -33,8 +33,8 @@ ROOT = Path(__file__).parents[2]
 WORKER = """
 import select, sys
 from docprogress.publisher import publisher
-with publisher().tracker(sys.argv[1]) as tracker:
-    tracker.start(total_pages=999)
+with publisher().track(sys.argv[1]) as tracker:
+    tracker.start(total=999)
     while not select.select([sys.stdin], [], [], 0.3)[0]:
         tracker.advance()
 """

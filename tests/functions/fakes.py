@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from docprogress.document import Connection, DocumentState, Failure, Status, Subscription, Tally
+from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded
 from docprogress.posting.report import DeliveryReport
-from docprogress.tracker import AlreadyProcessed, BeingProcessed, Superseded
 
 # Only a test that fails waits so long: on a machine that others use too, any step may take many seconds.
 PATIENCE_SECONDS = 60.0
@@ -66,7 +66,7 @@ class InMemoryStore:
         document_id: str,
         *,
         run_id: str,
-        total_pages: int,
+        total: int,
         owner: str | None,
         abandoned_after_seconds: float,
         write_id: str | None = None,
@@ -87,7 +87,7 @@ class InMemoryStore:
                 document_id=document_id,
                 status=Status.STARTED,
                 sequence=(row.state.sequence if row else 0) + 1,
-                total_pages=total_pages,
+                total=total,
                 run_id=run_id,
                 attempt=(row.state.attempt if row else 0) + 1,
                 owner=owner or (row.state.owner if row else None),
@@ -186,7 +186,7 @@ class InMemoryStore:
             row.state,
             status=status,
             sequence=row.state.sequence + 1,
-            pages_processed=row.state.pages_processed + pages,
+            processed=row.state.processed + pages,
             failure=failure,
         )
         row.published_at = row.updated_at = self._now()

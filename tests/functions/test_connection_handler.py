@@ -44,8 +44,8 @@ class Sandbox:
         self._log_handler = logging.StreamHandler(self._log)
         self._log_handler.setFormatter(self._module.logger.registered_formatter)
         self._module.logger.addHandler(self._log_handler)
-        monkeypatch.setattr(self._module, "ProgressStore", self._build)
-        monkeypatch.setattr(self._module, "dynamodb_client", lambda: object())
+        for adapter in ("Connections", "States"):
+            monkeypatch.setattr(self._module, adapter, self._build)
 
     def _build(self, *_: object, **__: object) -> InMemoryStore:
         self.built += 1
@@ -98,7 +98,7 @@ def connected(sandbox: Sandbox) -> Sandbox:
 
 
 def begin(store: InMemoryStore, owner: str | None = None, run_id: str = "r") -> None:
-    store.start("invoice-7", run_id=run_id, total_pages=9, owner=owner, abandoned_after_seconds=45)
+    store.start("invoice-7", run_id=run_id, total=9, owner=owner, abandoned_after_seconds=45)
 
 
 # --- the sandbox ---
@@ -119,7 +119,7 @@ def test_the_service_is_built_once_in_a_sandbox(sandbox: Sandbox) -> None:
     for _ in range(3):
         sandbox.invoke(recorded("connect"))
 
-    assert sandbox.built == 1
+    assert sandbox.built == 2, "connections and states, once each"
 
 
 def test_a_service_that_cannot_be_built_is_an_internal_error(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

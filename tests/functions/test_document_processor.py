@@ -34,7 +34,8 @@ from pypdf.generic import (
 
 from docprogress.announcer import Announcer
 from docprogress.document import Connection, DocumentState, ErrorCode, Failure, Status
-from docprogress.tracker import BeingProcessed, ProgressTracker
+from docprogress.errors import BeingProcessed
+from docprogress.tracker import ProgressTracker
 from tests.functions.fakes import InMemoryStore, RecordingPoster
 
 EVENTS = Path(__file__).with_name("events")
@@ -111,7 +112,7 @@ class FakePublisher:
         self.session = SimpleNamespace(client=lambda service: {"s3": bucket}[service])
         self.announcer: Announcer | None = Announcer(store, poster)
 
-    def tracker(self, document_id: str, **arguments: Any) -> ProgressTracker:
+    def track(self, document_id: str, **arguments: Any) -> ProgressTracker:
         return ProgressTracker(
             document_id, store=self.store, deliver=self._announce, max_messages_per_second=1000.0, **arguments
         )
@@ -272,7 +273,7 @@ def test_watchers_hear_the_start_and_the_end_and_nothing_out_of_order(sandbox: S
     assert messages[-1]["status"] == "processing_complete"
     sequences = [message["sequence"] for message in messages]
     assert sequences == sorted(set(sequences))
-    assert sandbox.last.pages_processed == 40
+    assert sandbox.last.processed == 40
 
 
 def test_a_pdf_without_text_gives_empty_pages(sandbox: Sandbox) -> None:
@@ -291,7 +292,7 @@ def test_a_pdf_that_restricts_only_printing_opens_with_an_empty_password(sandbox
 def test_a_damaged_page_has_no_text_and_costs_the_others_nothing(sandbox: Sandbox) -> None:
     state = sandbox.process(with_a_damaged_page())
 
-    assert (state.status, state.pages_processed) == (Status.COMPLETE, 3)
+    assert (state.status, state.processed) == (Status.COMPLETE, 3)
     assert [page["text"] for page in sandbox.result()["pages"]] == ["one", None, "three"]
     assert "Page 2 cannot be read" in sandbox.log
 
@@ -501,14 +502,14 @@ def test_a_retry_by_lambda_takes_the_document_over_from_a_worker_that_was_killed
     event = sandbox.upload(pdf(2))
     upload = event["Records"][0]["s3"]["object"]
     run_id = f"{upload['eTag']}-{upload['sequencer']}"
-    sandbox.store.start("invoice-7", run_id=run_id, total_pages=2, owner=None, abandoned_after_seconds=45)
+    sandbox.store.start("invoice-7", run_id=run_id, total=2, owner=None, abandoned_after_seconds=45)
     sandbox.store.advance("invoice-7", run_id=run_id, pages=1, not_within_seconds=0)
     # Lambda tries again after a minute.
     sandbox.seconds_later = 60
     sandbox.invoke(event)
 
     assert sandbox.last.status is Status.COMPLETE
-    assert sandbox.last.pages_processed == 2
+    assert sandbox.last.processed == 2
 
 
 @pytest.mark.parametrize("operation", ["get_object", "upload_fileobj"])
@@ -525,7 +526,7 @@ def test_a_fault_of_s3_is_told_as_recoverable_and_leaves_the_handler(sandbox: Sa
     assert "SlowDown" not in failure.message
     sandbox.invoke(event)
     assert sandbox.last.status is Status.COMPLETE
-    assert sandbox.last.pages_processed == 2
+    assert sandbox.last.processed == 2
 
 
 def test_a_download_that_breaks_off_is_tried_again(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,7 +553,7 @@ def test_the_event_of_an_object_that_was_replaced_is_left_to_the_newer_event(san
     assert sandbox.store.published == []
     sandbox.invoke(fresh, Context("request-2"))
 
-    assert sandbox.last.total_pages == 5
+    assert sandbox.last.total == 5
 
 
 @pytest.mark.parametrize("older", [pdf(2), b"no PDF"], ids=["readable", "not readable"])
@@ -571,7 +572,7 @@ def test_an_upload_that_is_replaced_while_it_is_opened_undoes_nothing_of_the_new
     monkeypatch.setattr(sandbox.bucket, "get_object", get_object)
     sandbox.invoke(event, Context("request-2"))
 
-    assert (sandbox.last.status, sandbox.last.total_pages) == (Status.COMPLETE, 5)
+    assert (sandbox.last.status, sandbox.last.total) == (Status.COMPLETE, 5)
     assert len(sandbox.result()["pages"]) == 5
 
 
@@ -637,7 +638,7 @@ def test_the_result_of_a_newer_upload_is_not_written_over(sandbox: Sandbox, monk
     monkeypatch.setattr(PageObject, "extract_text", read_slowly)
     sandbox.invoke(older)
 
-    assert (sandbox.last.status, sandbox.last.total_pages) == (Status.COMPLETE, 5)
+    assert (sandbox.last.status, sandbox.last.total) == (Status.COMPLETE, 5)
     assert len(sandbox.result()["pages"]) == 5, "the state and the result must be of the same upload"
 
 
@@ -706,16 +707,16 @@ def test_a_document_of_very_many_updates_has_all_of_them_measured(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # CloudWatch takes at most 100 values of a metric in a line.
-    tracker = sandbox.publisher.tracker
+    tracker = sandbox.publisher.track
 
     def busy(document_id: str, **arguments: Any) -> ProgressTracker:
-        state = sandbox.store.start("busy", run_id="r", total_pages=1, owner=None, abandoned_after_seconds=45)
+        state = sandbox.store.start("busy", run_id="r", total=1, owner=None, abandoned_after_seconds=45)
         assert sandbox.publisher.announcer is not None
         for _ in range(250):
             sandbox.publisher.announcer.announce(state, 1.0)
         return tracker(document_id, **arguments)
 
-    monkeypatch.setattr(sandbox.publisher, "tracker", busy)
+    monkeypatch.setattr(sandbox.publisher, "track", busy)
     sandbox.process(pdf(1))
     lines = emitted(capsys.readouterr().out)
 

@@ -13,9 +13,9 @@ import pytest
 
 import stall_watchdog
 from docprogress.document import DocumentState, ErrorCode, Failure, Status
+from docprogress.errors import StoreUnavailable
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
-from docprogress.table.store import SilentDocument
-from docprogress.tracker import StoreUnavailable
+from docprogress.table.states import SilentDocument
 from tests.functions.fakes import PATIENCE_SECONDS, eventually
 
 
@@ -33,7 +33,7 @@ class Reporter:
     announcer: None = None
 
     @property
-    def store(self) -> Any:
+    def states(self) -> Any:
         return self
 
     def silent_documents(self, silent_seconds: float) -> Iterator[SilentDocument]:
@@ -50,7 +50,7 @@ class Reporter:
             document_id=silent.document_id,
             status=Status.ERROR,
             sequence=8,
-            total_pages=10,
+            total=10,
             run_id="run",
             failure=failure,
         )

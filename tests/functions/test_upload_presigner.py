@@ -27,8 +27,9 @@ from hypothesis import strategies as st
 
 import upload_presigner
 from docprogress.document import Status, is_document_id
-from docprogress.settings import SettingsError
-from docprogress.table.store import DocumentExists, ProgressStore
+from docprogress.errors import DocumentExists, SettingsError
+from docprogress.table.client import Table
+from docprogress.table.states import States
 from local.emulator import CREDENTIALS, REGION, Emulator
 from upload_presigner import (
     EXPIRY_SECONDS,
@@ -588,7 +589,7 @@ class Aws:
         s3, dynamodb = s3_client(session), session.client("dynamodb")
         self._cleanup.callback(s3.close)
         self._cleanup.callback(dynamodb.close)
-        return UploadPresigner(s3, BUCKET, max_upload_bytes=1_000, documents=ProgressStore(dynamodb, "table"))
+        return UploadPresigner(s3, BUCKET, max_upload_bytes=1_000, documents=States(Table("table", lambda: dynamodb)))
 
     def _root(self) -> boto3.Session:
         return boto3.Session(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
@@ -654,7 +655,7 @@ def test_a_form_puts_its_document_and_the_owner_may_watch_it(aws: Aws, granted: 
         assert body.read() == b"%PDF-1.7"
     assert stored["ContentType"] == "application/pdf"
     assert unquote(stored["Metadata"]["owner"]) == "auth0|Ünal"
-    state = ProgressStore(aws.dynamodb, "table").read(upload.document_id)
+    state = States(Table("table", lambda: aws.dynamodb)).read(upload.document_id)
     assert state is not None
     assert (state.status, state.owner) == (Status.PENDING, "auth0|Ünal")
 

@@ -42,7 +42,7 @@ class Hall:
 
 
 def state(owner: str | None = None) -> DocumentState:
-    return DocumentState(document_id="d", status=Status.STARTED, sequence=1, total_pages=9, run_id="r", owner=owner)
+    return DocumentState(document_id="d", status=Status.STARTED, sequence=1, total=9, run_id="r", owner=owner)
 
 
 def test_everyone_who_watches_the_document_hears_its_state_and_nobody_else() -> None:

@@ -34,9 +34,7 @@ def refusal(body: str | None) -> RequestRefused:
 
 
 def state(status: Status, **fields: Any) -> DocumentState:
-    return DocumentState(
-        **{"document_id": "d", "sequence": 7, "total_pages": 100, "run_id": "r", **fields}, status=status
-    )
+    return DocumentState(**{"document_id": "d", "sequence": 7, "total": 100, "run_id": "r", **fields}, status=status)
 
 
 # --- what a client may say ---
@@ -209,7 +207,7 @@ def test_a_started_document_tells_its_pages() -> None:
 
 
 def test_a_document_in_progress_tells_how_far_it_is() -> None:
-    assert state_message(state(Status.PROGRESS, pages_processed=50)) == {
+    assert state_message(state(Status.PROGRESS, processed=50)) == {
         "status": "progress",
         "docId": "d",
         "pagesProcessed": 50,
@@ -219,11 +217,11 @@ def test_a_document_in_progress_tells_how_far_it_is() -> None:
 
 
 def test_pages_counted_twice_never_show_more_than_there_are() -> None:
-    assert state_message(state(Status.PROGRESS, pages_processed=101))["pagesProcessed"] == 100
+    assert state_message(state(Status.PROGRESS, processed=101))["pagesProcessed"] == 100
 
 
 def test_a_complete_document_tells_just_that() -> None:
-    assert state_message(state(Status.COMPLETE, pages_processed=100, sequence=12)) == {
+    assert state_message(state(Status.COMPLETE, processed=100, sequence=12)) == {
         "status": "processing_complete",
         "docId": "d",
         "sequence": 12,
@@ -245,7 +243,7 @@ def test_a_failed_document_tells_why_and_whether_it_may_recover(recoverable: boo
 
 
 def test_the_snapshot_is_the_message_that_watchers_heard() -> None:
-    known = state(Status.PROGRESS, pages_processed=50)
+    known = state(Status.PROGRESS, processed=50)
 
     assert snapshot_message("d", known) == state_message(known)
 

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from docprogress.settings import ConnectionSettings, PublisherSettings, SettingsError, WatchdogSettings
+from connection_handler import ConnectionSettings
+from docprogress.errors import SettingsError
+from docprogress.publisher import PublisherSettings
+from stall_watchdog import WatchdogSettings
 
 PUBLISHER = {"TABLE_NAME": "progress", "CALLBACK_URL": "https://a.example/dev", "AWS_REGION": "eu-west-1"}
 
@@ -18,21 +21,19 @@ PUBLISHER = {"TABLE_NAME": "progress", "CALLBACK_URL": "https://a.example/dev", 
 def test_the_connection_handlers_settings_are_read() -> None:
     settings = ConnectionSettings.from_environment(
         {
-            "TABLE_NAME": "progress",
             "CONNECTION_MAX_AGE_SECONDS": "600",
             "ALLOWED_ORIGINS": "https://a.example https://b.example:8443",
         }
     )
 
     assert settings == ConnectionSettings(
-        table_name="progress",
         connection_max_age_seconds=600,
         allowed_origins=frozenset({"https://a.example", "https://b.example:8443"}),
     )
 
 
 def test_a_connection_lasts_as_long_as_the_gateway_lets_it_and_any_page_may_connect_unless_said_otherwise() -> None:
-    settings = ConnectionSettings.from_environment({"TABLE_NAME": "progress"})
+    settings = ConnectionSettings.from_environment({})
 
     assert settings.connection_max_age_seconds == 7200
     assert settings.allowed_origins == frozenset()
@@ -77,9 +78,8 @@ def test_the_region_may_come_from_either_variable_and_lambdas_own_comes_first() 
 @pytest.mark.parametrize(
     ("kind", "environment", "name"),
     [
-        (ConnectionSettings, {}, "TABLE_NAME"),
-        (ConnectionSettings, {"TABLE_NAME": ""}, "TABLE_NAME"),
         (PublisherSettings, {}, "TABLE_NAME"),
+        (PublisherSettings, {"TABLE_NAME": ""}, "TABLE_NAME"),
         (PublisherSettings, {"TABLE_NAME": "progress"}, "AWS_DEFAULT_REGION"),
     ],
 )
@@ -106,6 +106,6 @@ def test_a_number_that_is_none_is_refused_with_its_name_and_value(kind: Any, nam
 
 
 def test_the_environment_is_read_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TABLE_NAME", "set after the import")
+    monkeypatch.setenv("CONNECTION_MAX_AGE_SECONDS", "77")
 
-    assert ConnectionSettings.from_environment().table_name == "set after the import"
+    assert ConnectionSettings.from_environment().connection_max_age_seconds == 77

@@ -22,15 +22,9 @@ from hypothesis import strategies as st
 
 from docprogress import tracker as tracker_module
 from docprogress.document import DocumentState, ErrorCode, Failure, Status
+from docprogress.errors import AlreadyProcessed, BeingProcessed, StartRefused, StoreUnavailable, Superseded
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
-from docprogress.tracker import (
-    AlreadyProcessed,
-    BeingProcessed,
-    ProgressTracker,
-    StartRefused,
-    StoreUnavailable,
-    Superseded,
-)
+from docprogress.tracker import ProgressTracker
 from tests.functions.fakes import PATIENCE_SECONDS, InMemoryStore, Listener, eventually
 
 FAST = 1000.0
@@ -99,14 +93,14 @@ def advance_until_refused(tracker: ProgressTracker) -> None:
 def test_watchers_hear_the_start_with_the_number_of_pages(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.owner = "alice"
-        tracker.start(total_pages=3)
+        tracker.start(total=3)
 
         assert desk.heard == [
             DocumentState(
                 document_id="d",
                 status=Status.STARTED,
                 sequence=1,
-                total_pages=3,
+                total=3,
                 run_id="run-1",
                 attempt=1,
                 owner="alice",
@@ -116,36 +110,36 @@ def test_watchers_hear_the_start_with_the_number_of_pages(desk: Desk) -> None:
 
 def test_leaving_the_block_completes_the_document_with_all_pages_counted(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=3)
+        tracker.start(total=3)
         for _ in range(3):
             tracker.advance()
 
     assert desk.statuses[-1] is Status.COMPLETE
-    assert desk.heard[-1].pages_processed == 3
+    assert desk.heard[-1].processed == 3
     assert desk.heard[-1] == desk.store.published[-1]
 
 
 def test_several_pages_can_be_counted_at_once(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=12)
+        tracker.start(total=12)
         tracker.advance(5)
         tracker.advance(7)
 
-    assert desk.heard[-1].pages_processed == 12
+    assert desk.heard[-1].processed == 12
 
 
 def test_a_page_is_heard_of_without_a_further_call(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=2)
+        tracker.start(total=2)
         tracker.advance()
 
         desk.listener.wait_for(lambda heard: heard[-1].status is Status.PROGRESS)
-        assert desk.heard[-1].pages_processed == 1
+        assert desk.heard[-1].processed == 1
 
 
 def test_completing_by_hand_is_completing_once(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
         tracker.complete()
 
     assert desk.statuses == [Status.STARTED, Status.COMPLETE]
@@ -155,7 +149,7 @@ def test_a_failure_is_told_in_the_words_given(desk: Desk) -> None:
     failure = Failure("The PDF needs a password.", ErrorCode.PROCESSING_FAILED, recoverable=False)
 
     with desk.tracker() as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
         tracker.fail(failure)
 
     assert desk.heard[-1].failure == failure
@@ -172,11 +166,11 @@ def test_a_file_that_cannot_be_opened_fails_before_its_pages_are_known(desk: Des
 
 def test_the_pages_counted_before_a_failure_are_kept(desk: Desk) -> None:
     with desk.tracker(max_messages_per_second=0.01) as tracker:
-        tracker.start(total_pages=9)
+        tracker.start(total=9)
         tracker.advance(4)
         tracker.fail(Failure("No."))
 
-    assert desk.heard[-1].pages_processed == 4
+    assert desk.heard[-1].processed == 4
 
 
 def test_a_block_that_starts_nothing_writes_nothing(desk: Desk) -> None:
@@ -190,16 +184,16 @@ def test_a_block_that_starts_nothing_writes_nothing(desk: Desk) -> None:
 def test_every_tracker_without_a_run_id_is_a_run_of_its_own(desk: Desk) -> None:
     for _ in range(2):
         with desk.tracker(run_id=None) as tracker:
-            tracker.start(total_pages=1)
+            tracker.start(total=1)
 
     assert desk.statuses == [Status.STARTED, Status.COMPLETE] * 2
     assert [state.sequence for state in desk.heard] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("total_pages", [0, -1, 2.5, "3"])
-def test_a_document_without_pages_cannot_be_started(desk: Desk, total_pages: Any) -> None:
-    with desk.tracker() as tracker, pytest.raises(ValueError, match=f"total_pages is {total_pages!r}; it is"):
-        tracker.start(total_pages=total_pages)
+@pytest.mark.parametrize("total", [0, -1, 2.5, "3"])
+def test_a_document_without_pages_cannot_be_started(desk: Desk, total: Any) -> None:
+    with desk.tracker() as tracker, pytest.raises(ValueError, match=f"total is {total!r}; it is"):
+        tracker.start(total=total)
 
     assert desk.store.published == []
 
@@ -208,7 +202,7 @@ def test_a_joined_worker_is_seen_to_be_alive_before_its_first_page_is_done(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("docprogress.tracker.HEARTBEAT_SECONDS", 0.01)
-    desk.store.start("d", run_id="run-1", total_pages=2, owner=None, abandoned_after_seconds=45)
+    desk.store.start("d", run_id="run-1", total=2, owner=None, abandoned_after_seconds=45)
     with desk.tracker(joined=True):
         assert eventually(lambda: "heartbeat" in desk.store.calls)
 
@@ -216,12 +210,12 @@ def test_a_joined_worker_is_seen_to_be_alive_before_its_first_page_is_done(
 @pytest.mark.parametrize("pages", [-1, 0.5])
 def test_what_is_no_number_of_pages_is_refused_and_the_others_count(desk: Desk, pages: Any) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=2)
+        tracker.start(total=2)
         with pytest.raises(ValueError, match=f"pages is {pages}; it is a whole number"):
             tracker.advance(pages)
         tracker.advance(2)
 
-    assert desk.heard[-1].pages_processed == 2
+    assert desk.heard[-1].processed == 2
 
 
 @pytest.mark.parametrize("document_id", ["", "a\0b", "y" * 257, "\ud800", None])
@@ -232,12 +226,12 @@ def test_a_document_that_nobody_could_watch_is_refused(desk: Desk, document_id: 
 
 def test_a_tracker_starts_once(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=2)
+        tracker.start(total=2)
         tracker.advance(2)
         with pytest.raises(RuntimeError, match="a retry has its own tracker"):
-            tracker.start(total_pages=2)
+            tracker.start(total=2)
 
-    assert desk.heard[-1].pages_processed == 2
+    assert desk.heard[-1].processed == 2
 
 
 def test_pages_are_not_counted_before_the_start(desk: Desk) -> None:
@@ -248,7 +242,7 @@ def test_pages_are_not_counted_before_the_start(desk: Desk) -> None:
 @pytest.mark.parametrize("action", ["advance", "complete"])
 def test_nothing_follows_the_end(desk: Desk, action: str) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
         tracker.complete()
         with pytest.raises(RuntimeError, match=rf"{action}\(\) on document 'd', which has ended"):
             getattr(tracker, action)()
@@ -261,7 +255,7 @@ def test_nothing_follows_the_end(desk: Desk, action: str) -> None:
 
 def test_an_exception_fails_the_document_and_goes_on(desk: Desk) -> None:
     with pytest.raises(LookupError, match="secret"), desk.tracker() as tracker:  # noqa: PT012  leaving the block is the test
-        tracker.start(total_pages=3)
+        tracker.start(total=3)
         raise LookupError("secret: s3://bucket/key of alice")
 
     assert desk.statuses == [Status.STARTED, Status.ERROR]
@@ -270,7 +264,7 @@ def test_an_exception_fails_the_document_and_goes_on(desk: Desk) -> None:
 
 def test_an_exception_that_is_tried_again_is_told_as_recoverable(desk: Desk) -> None:
     with pytest.raises(LookupError), desk.tracker(retry_follows=True) as tracker:  # noqa: PT012  leaving the block is the test
-        tracker.start(total_pages=3)
+        tracker.start(total=3)
         raise LookupError("secret")
 
     failure = desk.heard[-1].failure
@@ -289,16 +283,16 @@ def test_an_exception_before_the_start_fails_the_document_too(desk: Desk) -> Non
 
 def test_a_recoverable_failure_may_be_tried_again_under_the_same_run(desk: Desk) -> None:
     with pytest.raises(LookupError), desk.tracker(retry_follows=True) as tracker:  # noqa: PT012  leaving the block is the test
-        tracker.start(total_pages=2)
+        tracker.start(total=2)
         tracker.advance()
         raise LookupError
 
     with desk.tracker() as tracker:
-        tracker.start(total_pages=2)
+        tracker.start(total=2)
         tracker.advance(2)
 
     assert desk.statuses[-1] is Status.COMPLETE
-    assert desk.heard[-1].pages_processed == 2, "the pages of the attempt that failed do not count"
+    assert desk.heard[-1].processed == 2, "the pages of the attempt that failed do not count"
 
 
 def test_the_workers_own_exception_is_not_hidden_by_one_of_reporting_it(desk: Desk) -> None:
@@ -309,17 +303,17 @@ def test_the_workers_own_exception_is_not_hidden_by_one_of_reporting_it(desk: De
     desk.listener.during = refuse_errors
 
     with pytest.raises(LookupError), desk.tracker() as tracker:  # noqa: PT012  leaving the block is the test
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
         raise LookupError
 
 
 def test_a_repeated_event_writes_nothing(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
     written = list(desk.store.published)
 
     with pytest.raises(AlreadyProcessed), desk.tracker() as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
 
     assert desk.store.published == written
     assert desk.heard == written
@@ -327,9 +321,9 @@ def test_a_repeated_event_writes_nothing(desk: Desk) -> None:
 
 def test_a_repeated_event_of_a_run_under_way_writes_nothing(desk: Desk) -> None:
     with desk.tracker() as first:
-        first.start(total_pages=1)
+        first.start(total=1)
         with pytest.raises(BeingProcessed), desk.tracker() as second:
-            second.start(total_pages=1)
+            second.start(total=1)
         assert desk.statuses == [Status.STARTED]
 
     assert desk.statuses == [Status.STARTED, Status.COMPLETE]
@@ -349,40 +343,40 @@ def test_a_repeated_event_of_a_file_that_cannot_be_opened_writes_nothing(desk: D
 def test_a_run_whose_worker_has_fallen_silent_is_taken_over(desk: Desk) -> None:
     clock = Clock()
     desk.store = InMemoryStore(clock)
-    desk.store.start("d", run_id="run-1", total_pages=5, owner=None, abandoned_after_seconds=45)
+    desk.store.start("d", run_id="run-1", total=5, owner=None, abandoned_after_seconds=45)
     desk.store.advance("d", run_id="run-1", pages=3, not_within_seconds=0)
     clock.now += 60
 
     with desk.tracker() as tracker:
-        tracker.start(total_pages=5)
+        tracker.start(total=5)
         tracker.advance(5)
 
     assert desk.heard[-1].status is Status.COMPLETE
-    assert desk.heard[-1].pages_processed == 5, "the pages of the worker that died do not count"
+    assert desk.heard[-1].processed == 5, "the pages of the worker that died do not count"
 
 
 def test_a_worker_learns_that_a_newer_run_has_taken_its_document(desk: Desk) -> None:
     with desk.tracker(run_id="run-2") as newer:
         with pytest.raises(Superseded), desk.tracker() as older:  # noqa: PT012  leaving the block is the test
-            older.start(total_pages=9)
-            newer.start(total_pages=5)
+            older.start(total=9)
+            newer.start(total=5)
             advance_until_refused(older)
         newer.advance(5)
 
     assert [state.run_id for state in desk.store.published] == ["run-1", *["run-2"] * (len(desk.store.published) - 1)]
     assert desk.heard[-1].status is Status.COMPLETE
-    assert desk.heard[-1].pages_processed == 5
+    assert desk.heard[-1].processed == 5
 
 
 def test_a_worker_whose_document_was_taken_neither_completes_nor_fails_it(desk: Desk) -> None:
     def take(run_id: str) -> None:
-        desk.store.start("d", run_id=run_id, total_pages=5, owner=None, abandoned_after_seconds=45)
+        desk.store.start("d", run_id=run_id, total=5, owner=None, abandoned_after_seconds=45)
 
     with pytest.raises(Superseded), desk.tracker(max_messages_per_second=0.01) as completing:  # noqa: PT012  leaving the block is the test
-        completing.start(total_pages=9)
+        completing.start(total=9)
         take("run-2")
     with pytest.raises(LookupError), desk.tracker(run_id="run-3", max_messages_per_second=0.01) as failing:  # noqa: PT012  leaving the block is the test
-        failing.start(total_pages=9)
+        failing.start(total=9)
         take("run-4")
         raise LookupError
 
@@ -397,7 +391,7 @@ def test_a_burst_of_pages_is_told_in_a_bounded_number_of_messages_and_none_is_lo
     started_at = time.monotonic()
 
     with desk.tracker(max_messages_per_second=rate) as tracker:
-        tracker.start(total_pages=10_000)
+        tracker.start(total=10_000)
         for _ in range(10_000):
             tracker.advance()
 
@@ -405,12 +399,12 @@ def test_a_burst_of_pages_is_told_in_a_bounded_number_of_messages_and_none_is_lo
     assert len(desk.heard) <= 2 + seconds * rate
     assert desk.statuses[0] is Status.STARTED
     assert desk.statuses[-1] is Status.COMPLETE
-    assert desk.heard[-1].pages_processed == 10_000
+    assert desk.heard[-1].processed == 10_000
 
 
 def test_a_burst_costs_the_table_no_more_writes_than_it_makes_messages(desk: Desk) -> None:
     with desk.tracker(max_messages_per_second=50.0) as tracker:
-        tracker.start(total_pages=10_000)
+        tracker.start(total=10_000)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while len(desk.heard) < 8 and time.monotonic() < deadline:
             tracker.advance()
@@ -422,7 +416,7 @@ def test_a_burst_costs_the_table_no_more_writes_than_it_makes_messages(desk: Des
 
 def test_watchers_hear_how_it_goes_on_while_pages_come(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=10_000)
+        tracker.start(total=10_000)
 
         def three_updates(heard: list[DocumentState]) -> bool:
             tracker.advance()
@@ -430,31 +424,31 @@ def test_watchers_hear_how_it_goes_on_while_pages_come(desk: Desk) -> None:
 
         assert eventually(lambda: three_updates(desk.heard))
 
-    pages = [state.pages_processed for state in desk.heard]
+    pages = [state.processed for state in desk.heard]
     assert pages == sorted(pages)
 
 
 def test_pages_that_wait_for_their_turn_are_told_with_the_end(desk: Desk) -> None:
     with desk.tracker(max_messages_per_second=0.01) as tracker:
-        tracker.start(total_pages=7)
+        tracker.start(total=7)
         for _ in range(7):
             tracker.advance()
 
     assert desk.statuses == [Status.STARTED, Status.COMPLETE]
-    assert desk.heard[-1].pages_processed == 7
+    assert desk.heard[-1].processed == 7
 
 
 def test_a_tracker_never_makes_two_deliveries_at_once(desk: Desk) -> None:
     desk.listener.during = lambda state: time.sleep(0.002)
 
     with desk.tracker() as tracker:
-        tracker.start(total_pages=400)
+        tracker.start(total=400)
         with ThreadPoolExecutor(4) as pool:
             for _ in range(400):
                 pool.submit(tracker.advance)
 
     assert not desk.listener.overlapped
-    assert desk.heard[-1].pages_processed == 400
+    assert desk.heard[-1].processed == 400
 
 
 def test_a_delivery_that_hangs_does_not_hold_up_the_worker(desk: Desk) -> None:
@@ -470,7 +464,7 @@ def test_a_delivery_that_hangs_does_not_hold_up_the_worker(desk: Desk) -> None:
 
     desk.listener.during = hang
     with desk.tracker() as tracker:
-        tracker.start(total_pages=1001)
+        tracker.start(total=1001)
         tracker.advance()
         assert hangs.wait(PATIENCE_SECONDS)
         for _ in range(1000):
@@ -478,12 +472,12 @@ def test_a_delivery_that_hangs_does_not_hold_up_the_worker(desk: Desk) -> None:
         assert not over.is_set(), "all 1,000 calls returned while the delivery was under way"
         released.set()
 
-    assert desk.heard[-1].pages_processed == 1001
+    assert desk.heard[-1].processed == 1001
 
 
 def test_sequences_are_delivered_in_strictly_growing_order(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=500)
+        tracker.start(total=500)
         with ThreadPoolExecutor(4) as pool:
             for _ in range(500):
                 pool.submit(tracker.advance)
@@ -494,21 +488,21 @@ def test_sequences_are_delivered_in_strictly_growing_order(desk: Desk) -> None:
 
 def test_a_delivery_may_take_as_long_as_the_worker_has_left(desk: Desk) -> None:
     with desk.tracker(remaining_seconds=lambda: 1.5) as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
 
     assert all(0 < deadline < 1.5 for deadline in desk.listener.deadlines), "returning takes time as well"
 
 
 def test_a_worker_without_time_left_is_not_given_a_negative_one(desk: Desk) -> None:
     with desk.tracker(remaining_seconds=lambda: 0.1) as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
 
     assert desk.listener.deadlines == [0.0, 0.0]
 
 
 def test_the_last_message_may_take_longer_than_one_that_others_follow(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
 
     first, last = desk.listener.deadlines
     assert 0 < first < last < 29, "the end has no message after it"
@@ -519,20 +513,20 @@ def test_the_last_message_may_take_longer_than_one_that_others_follow(desk: Desk
 
 def test_a_table_that_is_unavailable_for_a_while_loses_no_page(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=100)
+        tracker.start(total=100)
         desk.store.before = refuse_once(StoreUnavailable("throttled"), "advance", times=3)
         for _ in range(100):
             tracker.advance()
-        desk.listener.wait_for(lambda heard: heard[-1].pages_processed == 100)
+        desk.listener.wait_for(lambda heard: heard[-1].processed == 100)
 
     assert desk.heard[-1].status is Status.COMPLETE
-    assert desk.heard[-1].pages_processed == 100
+    assert desk.heard[-1].processed == 100
 
 
 def test_a_table_that_is_unavailable_is_not_asked_in_a_hot_loop(desk: Desk) -> None:
     unavailable = refuse_once(StoreUnavailable("down"), "advance", times=1_000_000)
     with desk.tracker(max_messages_per_second=20.0) as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
         desk.store.before = unavailable
         started_at = time.monotonic()
         tracker.advance()
@@ -546,40 +540,40 @@ def test_a_table_that_is_unavailable_is_not_asked_in_a_hot_loop(desk: Desk) -> N
 
 def test_a_table_that_is_unavailable_for_a_moment_does_not_lose_the_end(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
         tracker.advance()
         desk.store.before = refuse_once(StoreUnavailable("throttled"), "finish")
 
     assert desk.statuses[-1] is Status.COMPLETE, "watchers would wait for ever: the document is not processed again"
-    assert desk.heard[-1].pages_processed == 1
+    assert desk.heard[-1].processed == 1
 
 
 def test_pages_whose_answer_is_lost_again_and_again_are_counted_once(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=100)
+        tracker.start(total=100)
         desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "advance", times=3)
         for _ in range(100):
             tracker.advance()
-        assert eventually(lambda: desk.store.published[-1].pages_processed == 100)
+        assert eventually(lambda: desk.store.published[-1].processed == 100)
         tracker.advance(5)
 
-    assert desk.heard[-1].pages_processed == 105
+    assert desk.heard[-1].processed == 105
 
 
 def test_an_end_whose_answer_is_lost_is_told(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
         tracker.advance()
         desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "finish")
 
     assert desk.heard[-1] == desk.store.published[-1]
-    assert (desk.heard[-1].status, desk.heard[-1].pages_processed) == (Status.COMPLETE, 1)
+    assert (desk.heard[-1].status, desk.heard[-1].processed) == (Status.COMPLETE, 1)
 
 
 def test_a_worker_that_never_heard_of_its_start_can_fail_its_document(desk: Desk) -> None:
     desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "start")
     with pytest.raises(StoreUnavailable), desk.tracker() as tracker:
-        tracker.start(total_pages=7)
+        tracker.start(total=7)
 
     assert [state.status for state in desk.store.published] == [Status.STARTED, Status.ERROR]
 
@@ -588,12 +582,12 @@ def test_a_write_that_is_refused_in_the_background_is_logged_and_its_pages_are_c
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=4)
+        tracker.start(total=4)
         desk.store.before = refuse_once(PermissionError("the token has expired"), "advance")
         tracker.advance(4)
         assert eventually(lambda: "advance" in desk.store.calls)
 
-    assert (desk.heard[-1].status, desk.heard[-1].pages_processed) == (Status.COMPLETE, 4)
+    assert (desk.heard[-1].status, desk.heard[-1].processed) == (Status.COMPLETE, 4)
     (logged,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert logged.exc_info is not None
     assert "the token has expired" in str(logged.exc_info[1])
@@ -608,13 +602,13 @@ def test_watchers_that_cannot_be_read_for_a_moment_cost_one_update_and_not_the_d
 
     desk.listener.during = fail_once
     with desk.tracker() as tracker:
-        tracker.start(total_pages=10)
+        tracker.start(total=10)
         tracker.advance(4)
         assert eventually(lambda: not faults)
         tracker.advance(6)
 
     assert desk.heard[-1].status is Status.COMPLETE
-    assert desk.heard[-1].pages_processed == 10, "the pages of the update nobody heard were in the table already"
+    assert desk.heard[-1].processed == 10, "the pages of the update nobody heard were in the table already"
 
 
 def test_a_delivery_that_is_refused_in_the_background_is_raised_by_the_next_page(desk: Desk) -> None:
@@ -626,7 +620,7 @@ def test_a_delivery_that_is_refused_in_the_background_is_raised_by_the_next_page
 
     desk.listener.during = refuse_progress
     with pytest.raises(DeliveryRefused) as caught, desk.tracker() as tracker:  # noqa: PT012  leaving the block is the test
-        tracker.start(total_pages=10_000)
+        tracker.start(total=10_000)
         advance_until_refused(tracker)
 
     assert caught.value is refused
@@ -642,7 +636,7 @@ def test_a_worker_on_a_long_page_shows_that_it_is_alive_and_tells_nobody(
 ) -> None:
     monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.005)
     with desk.tracker() as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
         assert eventually(lambda: desk.store.heartbeats >= 3)
 
     assert desk.statuses == [Status.STARTED, Status.COMPLETE]
@@ -652,12 +646,11 @@ def test_a_worker_learns_from_its_heartbeat_that_its_document_was_taken(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.005)
+    threads = set(threading.enumerate())
     with pytest.raises(Superseded), desk.tracker(max_messages_per_second=0.01) as tracker:  # noqa: PT012  leaving the block is the test
-        tracker.start(total_pages=9)
-        desk.store.start("d", run_id="run-2", total_pages=9, owner=None, abandoned_after_seconds=45)
-        assert tracker._sender is not None
-        sender = tracker._sender
-        assert eventually(lambda: not sender.is_alive())
+        tracker.start(total=9)
+        desk.store.start("d", run_id="run-2", total=9, owner=None, abandoned_after_seconds=45)
+        assert eventually(lambda: set(threading.enumerate()) == threads)
         tracker.advance()
         pytest.fail("a page of a document that was taken was counted")
 
@@ -667,7 +660,7 @@ def test_a_heartbeat_that_cannot_be_written_is_not_tried_in_a_hot_loop(
 ) -> None:
     monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.05)
     with desk.tracker(max_messages_per_second=20.0) as tracker:
-        tracker.start(total_pages=1)
+        tracker.start(total=1)
         desk.store.before = refuse_once(StoreUnavailable("down"), "heartbeat", times=1_000_000)
         started_at = time.monotonic()
         before = desk.store.calls.count("heartbeat")
@@ -683,7 +676,7 @@ def test_a_tracker_that_is_dropped_without_an_end_falls_silent(desk: Desk, monke
     monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.005)
     threads = set(threading.enumerate())
     tracker = desk.tracker()
-    tracker.start(total_pages=2)
+    tracker.start(total=2)
     (sender,) = set(threading.enumerate()) - threads
     assert eventually(lambda: desk.store.heartbeats >= 1)
 
@@ -704,7 +697,7 @@ def test_a_joined_tracker_needs_to_know_its_run(desk: Desk) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
 def test_parallel_workers_count_every_page_and_complete_the_document_once(desk: Desk, workers: int) -> None:
-    desk.store.start("d", run_id="run-1", total_pages=25 * workers, owner=None, abandoned_after_seconds=45)
+    desk.store.start("d", run_id="run-1", total=25 * workers, owner=None, abandoned_after_seconds=45)
     listeners = [Listener() for _ in range(workers)]
     ready = threading.Barrier(workers)
 
@@ -728,23 +721,23 @@ def test_parallel_workers_count_every_page_and_complete_the_document_once(desk: 
     assert [state.status for state in desk.store.published].count(Status.COMPLETE) == 1
     assert [state.status for state in heard].count(Status.COMPLETE) == 1
     assert max(heard, key=lambda state: state.sequence).status is Status.COMPLETE
-    assert desk.store.published[-1].pages_processed == 25 * workers
+    assert desk.store.published[-1].processed == 25 * workers
     assert not any(listener.overlapped for listener in listeners)
 
 
 def test_a_joined_worker_that_leaves_early_leaves_the_document_open(desk: Desk) -> None:
-    desk.store.start("d", run_id="run-1", total_pages=10, owner=None, abandoned_after_seconds=45)
+    desk.store.start("d", run_id="run-1", total=10, owner=None, abandoned_after_seconds=45)
 
     with desk.tracker(joined=True) as tracker:
         tracker.advance(4)
 
     assert desk.store.published[-1].status is Status.PROGRESS
-    assert desk.store.published[-1].pages_processed == 4
+    assert desk.store.published[-1].processed == 4
     assert desk.heard[-1] == desk.store.published[-1], "its last pages are told before it leaves"
 
 
 def test_a_joined_worker_whose_last_answer_is_lost_counts_its_pages_once(desk: Desk) -> None:
-    desk.store.start("d", run_id="run-1", total_pages=20, owner=None, abandoned_after_seconds=45)
+    desk.store.start("d", run_id="run-1", total=20, owner=None, abandoned_after_seconds=45)
 
     def lose(method: str) -> None:
         if method == "advance":
@@ -757,11 +750,11 @@ def test_a_joined_worker_whose_last_answer_is_lost_counts_its_pages_once(desk: D
         tracker.advance(10)
 
     assert desk.store.published[-1].status is Status.PROGRESS, "nine pages are still to come"
-    assert desk.heard[-1].pages_processed == 11
+    assert desk.heard[-1].processed == 11
 
 
 def test_a_joined_worker_whose_update_was_refused_hands_its_pages_in_when_it_leaves(desk: Desk) -> None:
-    desk.store.start("d", run_id="run-1", total_pages=20, owner=None, abandoned_after_seconds=45)
+    desk.store.start("d", run_id="run-1", total=20, owner=None, abandoned_after_seconds=45)
     desk.store.before = refuse_once(PermissionError("the token has expired"), "advance")
 
     for _ in range(2):
@@ -769,11 +762,11 @@ def test_a_joined_worker_whose_update_was_refused_hands_its_pages_in_when_it_lea
             tracker.advance(10)
             assert eventually(lambda: "advance" in desk.store.calls)
 
-    assert (desk.heard[-1].status, desk.heard[-1].pages_processed) == (Status.COMPLETE, 20)
+    assert (desk.heard[-1].status, desk.heard[-1].processed) == (Status.COMPLETE, 20)
 
 
 def test_a_joined_worker_that_has_left_is_not_remembered(desk: Desk) -> None:
-    desk.store.start("d", run_id="run-1", total_pages=20, owner=None, abandoned_after_seconds=45)
+    desk.store.start("d", run_id="run-1", total=20, owner=None, abandoned_after_seconds=45)
     desk.store.before = refuse_once(StoreUnavailable("throttled"), "leave")
 
     for _ in range(3):
@@ -784,7 +777,7 @@ def test_a_joined_worker_that_has_left_is_not_remembered(desk: Desk) -> None:
 
 
 def test_a_joined_worker_that_fails_fails_the_document(desk: Desk) -> None:
-    desk.store.start("d", run_id="run-1", total_pages=10, owner=None, abandoned_after_seconds=45)
+    desk.store.start("d", run_id="run-1", total=10, owner=None, abandoned_after_seconds=45)
 
     with pytest.raises(LookupError), desk.tracker(joined=True) as tracker:  # noqa: PT012  leaving the block is the test
         tracker.advance(4)
@@ -795,7 +788,7 @@ def test_a_joined_worker_that_fails_fails_the_document(desk: Desk) -> None:
 
 def test_a_joined_worker_of_a_document_that_has_ended_changes_nothing(desk: Desk) -> None:
     with desk.tracker() as tracker:
-        tracker.start(total_pages=2)
+        tracker.start(total=2)
     written = list(desk.store.published)
 
     with desk.tracker(joined=True) as late:
@@ -831,7 +824,7 @@ def test_whatever_the_workers_do_the_states_of_a_document_make_sense(steps: list
         try:
             match step:
                 case "start":
-                    tracker.start(total_pages=100)
+                    tracker.start(total=100)
                     pages[run] = 0
                 case "advance":
                     tracker.advance(run + 1)
@@ -852,7 +845,7 @@ def test_whatever_the_workers_do_the_states_of_a_document_make_sense(steps: list
                         known = desk.store.read("d")
                         if known is None or known.run_id != tracker.run_id or known.failure:
                             continue
-                        repeated.start(total_pages=100)
+                        repeated.start(total=100)
                         pytest.fail("a run under way, or one that has ended, was started by another worker")
                 case "pause":
                     time.sleep(0.002)
@@ -876,7 +869,7 @@ def test_whatever_the_workers_do_the_states_of_a_document_make_sense(steps: list
     for state in published:
         expected = finished_with.get(state.run_id, -1)
         if state.status is Status.COMPLETE and expected >= 0:
-            assert state.pages_processed == expected
+            assert state.processed == expected
     # A browser drops what is not newer than what it has.
     newest = max(desk.heard, key=lambda state: state.sequence, default=None)
     assert newest == (published[-1] if published else None), "the last state must be told to those who watch"

@@ -14,7 +14,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from websockets.sync.client import ClientConnection
 
-from docprogress.table.store import ProgressStore
+from docprogress.table.client import Table
+from docprogress.table.states import States
 from local.emulator import REGION
 from local.sample_pdf import write_sample_pdf
 
@@ -76,7 +77,7 @@ def upload(stack: Any, document_id: str, body: bytes, **metadata: str) -> None:
 
 
 def expect(stack: Any, document_id: str, *, owner: str) -> None:
-    ProgressStore(stack.client("dynamodb"), stack.outputs["tableName"]).expect(document_id, owner=owner)
+    States(Table(stack.outputs["tableName"], lambda: stack.client("dynamodb"))).expect(document_id, owner=owner)
 
 
 def upload_form(stack: Any, *, token: str | None) -> dict[str, Any]:

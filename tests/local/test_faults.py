@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[2]
 WORKER = """
 import sys, time
 from docprogress.publisher import publisher
-with publisher().tracker("killed") as tracker:
-    tracker.start(total_pages=100)
+with publisher().track("killed") as tracker:
+    tracker.start(total=100)
     for page in range(99):
         tracker.advance()
         time.sleep(1)

@@ -1,0 +1,61 @@
+"""The thread behind a tracker: takes a step whenever one is due. Knows nothing of what a step does."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+
+
+class Sender:
+    """Calls `step` when `wait_seconds` says so, never two steps at once.
+
+    The thread keeps the owner of the two methods only for as long as a step takes: a tracker that its worker has
+    dropped must not look alive for ever.
+
+    Args:
+        wait_seconds: until the next step is due. Called with `changed` held.
+        step: takes one step. The thread ends when it returns False.
+
+    Attributes:
+        changed: guards what `wait_seconds` looks at. Notify it when that changes.
+    """
+
+    def __init__(self, wait_seconds: Callable[[], float], step: Callable[[], bool]) -> None:
+        self.changed = threading.Condition()
+        self._wait_seconds = weakref.WeakMethod(wait_seconds)
+        self._step = weakref.WeakMethod(step)
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    @property
+    def is_started(self) -> bool:
+        return self._thread is not None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True, name="progress-tracker")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the step under way is done."""
+        with self.changed:
+            self._stopped = True
+            self.changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self.changed:
+                wait_seconds = self._wait_seconds()
+                if wait_seconds is None or self._stopped:
+                    return
+                seconds = wait_seconds()
+                del wait_seconds
+                if seconds > 0:
+                    self.changed.wait(seconds)
+                    continue
+            step = self._step()
+            if step is None or not step():
+                return
+            del step
