@@ -5,7 +5,7 @@ from __future__ import annotations
 import pulumi
 import pulumi_aws as aws
 
-from infra.policy import service_trust
+from .policy import service_trust
 
 
 class AccountLogging(pulumi.ComponentResource):

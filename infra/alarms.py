@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pulumi
 import pulumi_aws as aws
 
-from infra.monitored import API_GATEWAY, DYNAMODB, LAMBDA, OWN, SQS, Dimensions, Monitored, Parts
+from .monitored import API_GATEWAY, DYNAMODB, LAMBDA, OWN, SQS, Dimensions, Monitored, Parts
 
 _PERIOD_SECONDS = 300
 

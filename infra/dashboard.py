@@ -12,7 +12,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from infra.monitored import API_GATEWAY, DYNAMODB, LAMBDA, OWN, Monitored, Parts
+from .monitored import API_GATEWAY, DYNAMODB, LAMBDA, OWN, Monitored, Parts
 
 _COLUMNS = 24  # of CloudWatch's grid
 _WIDTH, _HEIGHT = 8, 6

@@ -1,65 +1,106 @@
-"""The example worker: PDFs put in a bucket are read page by page, and every page is reported."""
+"""The example worker: PDFs put in a bucket are read page by page, and every page is reported.
 
-from __future__ import annotations
+No `from __future__ import annotations` here: Pulumi reads the annotations of the arguments to make the SDKs of other
+languages, and a text is no type to it.
+"""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import pulumi
 import pulumi_aws as aws
 
-from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
-from infra.policy import allow, use_key
-from infra.publishing import Publishing
+from .document_progress import PROGRESS_DEFAULTS, PROGRESS_RULES, DocumentProgress
+from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from .lambda_package import Packaging
+from .policy import allow, use_key
+from .rules import boolean, checked
 
 # Lambda's longest: a document of thousands of pages.
 _TIMEOUT_SECONDS = 900
 
 
-@dataclass(frozen=True, kw_only=True)
-class DocumentPipelineArgs:
-    """
-    Attributes:
-        kms_key_arn: a customer key for the bucket; None for S3's own.
-        force_destroy: delete the bucket with the documents in it. Else it has to be emptied first.
-    """
+class DocumentPipelineArgs(TypedDict, total=False):
+    """Every argument may be left out but the worker's environment and policy."""
 
-    publishing: Publishing
-    functions: FunctionSettings
-    kms_key_arn: str | None = None
-    force_destroy: bool = False
+    worker_environment: pulumi.Input[dict[str, str]]
+    """The output workerEnvironment of a DocumentProgress."""
+    worker_policy: pulumi.Input[str]
+    """The output workerPolicy of the same DocumentProgress."""
+    document_retention_hours: int
+    """How long a document is kept, in whole days rounded up. 24 by default; no less than the DocumentProgress has."""
+    force_destroy: bool
+    """Delete the bucket together with its documents. Off by default: a bucket must be emptied first."""
+    kms_key_arn: str
+    """A customer key for the bucket. S3's own key by default."""
+    log_retention_days: int
+    """How long the logs are kept: one of CloudWatch's values, such as 7, 90 or 365. 30 by default."""
+    lambda_memory_megabytes: int
+    """Memory of the processor. Lambda gives processor time with it. 128 to 10240; 512 by default."""
+    lambda_packaging: Packaging
+    """What the processor's archive is built for. Lambda by default."""
+
+
+_DEFAULTS: Mapping[str, Any] = {
+    **{key: PROGRESS_DEFAULTS[key] for key in DocumentPipelineArgs.__annotations__ if key in PROGRESS_DEFAULTS},
+    "worker_environment": None,
+    "worker_policy": None,
+    "force_destroy": False,
+}
 
 
 class DocumentPipeline(pulumi.ComponentResource):
-    """
+    """A bucket whose PDFs are read page by page, and the function that reads them.
+
     ```python
-    pipeline = DocumentPipeline("documents", DocumentPipelineArgs(publishing=publishing, ...))
+    pipeline = DocumentPipeline("documents", progress=progress)
     pulumi.export("documentsBucket", pipeline.bucket_name)
     ```
     """
 
-    bucket: aws.s3.Bucket
     bucket_name: pulumi.Output[str]
-    processor: LambdaFunction
+    """Where PDFs are put. Results are written below `results/`."""
+    processor_name: pulumi.Output[str]
+    """The function that reads them."""
 
-    def __init__(self, name: str, args: DocumentPipelineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("docprogress:infra:DocumentPipeline", name, None, opts)
+    def __init__(
+        self,
+        name: str,
+        args: DocumentPipelineArgs | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        progress: DocumentProgress | None = None,
+    ) -> None:
+        """
+        Args:
+            progress: reported to, in place of worker_environment and worker_policy.
+        """
+        formerly = pulumi.ResourceOptions(aliases=[pulumi.Alias(type_="docprogress:infra:DocumentPipeline")])
+        super().__init__("docprogress:index:DocumentPipeline", name, None, pulumi.ResourceOptions.merge(formerly, opts))
         self._name = name
+        self._args = args = checked(args, {**PROGRESS_RULES, "force_destroy": boolean()}, _DEFAULTS)
+        if progress is None and not (args["worker_environment"] and args["worker_policy"]):
+            raise ValueError(
+                "worker_environment and worker_policy are needed: give the outputs of a DocumentProgress, so that the"
+                " processor knows where to report and may do so."
+            )
         self._child = pulumi.ResourceOptions(parent=self)
-        bucket = self._create_bucket(args)
-        self.bucket = bucket
-        self.bucket_name = bucket.bucket
+        self.bucket = self._create_bucket()
         self.processor = LambdaFunction(
             f"{name}-processor",
             LambdaFunctionArgs(
                 handler_module="document_processor",
-                environment=args.publishing.worker_environment,
+                environment=progress.publishing.worker_environment if progress else args["worker_environment"],
                 timeout_seconds=_TIMEOUT_SECONDS,
-                settings=args.functions,
+                settings=FunctionSettings.of(args),
             ),
             opts=self._child,
         )
-        args.publishing.grant_worker(self.processor)
-        self._grant_documents(bucket, args.kms_key_arn)
+        if progress:
+            progress.grant_worker(self.processor)
+        else:
+            self.processor.grant_document("report-progress", args["worker_policy"])
+        self._grant_documents()
         # Lambda's own default, said because functions/document_processor.py counts on it.
         aws.lambda_.FunctionEventInvokeConfig(
             f"{name}-retries",
@@ -67,12 +108,16 @@ class DocumentPipeline(pulumi.ComponentResource):
             maximum_retry_attempts=2,
             opts=self._child,
         )
-        self._notify_processor(bucket)
-        self.register_outputs({"bucket_name": self.bucket_name})
+        self._notify_processor()
+        self.bucket_name = self.bucket.bucket
+        self.processor_name = self.processor.function_name
+        self.register_outputs({"bucket_name": self.bucket_name, "processor_name": self.processor_name})
 
-    def _create_bucket(self, args: DocumentPipelineArgs) -> aws.s3.Bucket:
-        bucket = aws.s3.Bucket(f"{self._name}-bucket", force_destroy=args.force_destroy, opts=self._child)
-        # Deleted before the bucket, they would leave one that is not empty without its guards; so it takes them along.
+    def _create_bucket(self) -> aws.s3.Bucket:
+        kms_key_arn = self._args["kms_key_arn"] or None
+        bucket = aws.s3.Bucket(f"{self._name}-bucket", force_destroy=self._args["force_destroy"], opts=self._child)
+        # Never delete the guards separately: if deleting a non-empty bucket fails, it must still be private. They
+        # disappear with the bucket.
         guard = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
         aws.s3.BucketOwnershipControls(
             f"{self._name}-ownership",
@@ -115,11 +160,11 @@ class DocumentPipeline(pulumi.ComponentResource):
             rules=[
                 {
                     "apply_server_side_encryption_by_default": {
-                        "sse_algorithm": "aws:kms" if args.kms_key_arn else "AES256",
-                        "kms_master_key_id": args.kms_key_arn,
+                        "sse_algorithm": "aws:kms" if kms_key_arn else "AES256",
+                        "kms_master_key_id": kms_key_arn,
                     },
                     # One data key for many objects, or each upload would be a paid call of KMS.
-                    "bucket_key_enabled": True if args.kms_key_arn else None,
+                    "bucket_key_enabled": True if kms_key_arn else None,
                 }
             ],
             opts=guard,
@@ -133,7 +178,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                     "status": "Enabled",
                     "filter": {"prefix": ""},
                     # S3 counts in days; a document stays at least as long as its state.
-                    "expiration": {"days": -(-args.publishing.document_retention_hours // 24)},
+                    "expiration": {"days": -(-self._args["document_retention_hours"] // 24)},
                     "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
                 }
             ],
@@ -141,7 +186,8 @@ class DocumentPipeline(pulumi.ComponentResource):
         )
         return bucket
 
-    def _grant_documents(self, bucket: aws.s3.Bucket, kms_key_arn: str | None) -> None:
+    def _grant_documents(self) -> None:
+        bucket, kms_key_arn = self.bucket, self._args["kms_key_arn"]
         self.processor.grant(
             "read-documents",
             allow(["s3:GetObject"], [pulumi.Output.concat(bucket.arn, "/*")]),
@@ -153,7 +199,8 @@ class DocumentPipeline(pulumi.ComponentResource):
             parent=self,
         )
 
-    def _notify_processor(self, bucket: aws.s3.Bucket) -> None:
+    def _notify_processor(self) -> None:
+        bucket = self.bucket
         permission = aws.lambda_.Permission(
             f"{self._name}-invoke-processor",
             action="lambda:InvokeFunction",

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import pulumi
 import pulumi_aws as aws
 
-from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
-from infra.policy import allow, use_key
-from infra.progress_table import ProgressTable
+from .authorization import AuthorizationMode, NoAuthorization
+from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from .policy import allow, use_key
+from .progress_table import ProgressTable
+from .rules import THROTTLE_BURST, THROTTLE_RATE, list_of
+from .urls import ORIGIN, is_every_origin
 
 _ROUTE = "POST /uploads"
 # The stage without a path of its own in the URL, which only HTTP APIs have in this sense.
 _STAGE = "$default"
 # Below API Gateway's 30 seconds, so that the function ends with a line in its log.
 _TIMEOUT_SECONDS = 29
-# What a browser puts into Origin: a scheme and a host, in small letters, and a port unless it is the usual one.
-_ORIGIN = re.compile(r"https?://[^\s/?#@*,A-Z]+")
-_SIGNATURE_HEADERS = ("x-amz-content-sha256", "x-amz-date", "x-amz-security-token")
 
 # Every value is in quotes: API Gateway writes "-" for a variable that has no value. What a client can choose
 # freely, such as its user agent, is left out, as it may have quotes of its own.
@@ -46,60 +43,31 @@ ACCESS_LOG_FORMAT = json.dumps(
 
 
 @dataclass(frozen=True, kw_only=True)
-class JwtAuthorization:
-    """API Gateway verifies tokens itself. Unlike the authorizer of `$connect`, it takes RSA signatures only.
-
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html
-
-    Attributes:
-        issuer: as the tokens' `iss` says it.
-        audience: the audiences or client ids to accept, separated by commas.
-    """
-
-    issuer: pulumi.Input[str]
-    audience: pulumi.Input[str]
-
-    def __post_init__(self) -> None:
-        for name, value in (("issuer", self.issuer), ("audience", self.audience)):
-            # Only text can be empty now; an Output has no value yet.
-            if value == "":
-                raise ValueError(f"{name} is empty, so no token could be checked.")
-
-
-@dataclass(frozen=True, kw_only=True)
 class DocumentUploadsArgs:
     """
     Attributes:
         bucket: where the documents go; its CORS configuration is set here.
         table: where the owner of an expected document is noted.
         authorization: who may upload: everyone, whoever signs with AWS credentials, or whoever has a token.
-        allowed_origins: whose pages may upload, such as `https://app.example.com`. Empty, or with a `*`: everyone's.
-        throttle_rate: requests per second in the long run; throttle_burst: requests at once.
+        allowed_origins: whose pages may upload, such as `https://app.example.com`. Any by default, and with a `*`.
+        api_throttle_rate: steady requests per second; api_throttle_burst: requests at once.
         kms_key_arn: the bucket's customer key; None for S3's own.
     """
 
     bucket: aws.s3.Bucket
     table: ProgressTable
     functions: FunctionSettings
-    authorization: Literal["NONE", "AWS_IAM"] | JwtAuthorization
-    allowed_origins: Sequence[str]
-    throttle_rate: float
-    throttle_burst: int
+    authorization: AuthorizationMode = NoAuthorization()  # noqa: RUF009 - it is frozen and has no fields
+    allowed_origins: Sequence[str] = ()
+    api_throttle_rate: int
+    api_throttle_burst: int
     detailed_metrics_enabled: bool
     kms_key_arn: str | None = None
 
     def __post_init__(self) -> None:
-        if self.authorization not in ("NONE", "AWS_IAM") and not isinstance(self.authorization, JwtAuthorization):
-            raise ValueError(f"authorization is {self.authorization!r}; it takes NONE, AWS_IAM or a JwtAuthorization.")
-        for origin in self.allowed_origins:
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(
-                    f"allowed_origins has {origin!r}; an origin is a scheme and a host, such as"
-                    " https://app.example.com, without a path. Leave the list empty to allow every origin."
-                )
-        for name, value in (("throttle_rate", self.throttle_rate), ("throttle_burst", self.throttle_burst)):
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be above 0, or every upload gets 429.")
+        list_of(ORIGIN).check("allowed_origins", self.allowed_origins)
+        THROTTLE_RATE.check("api_throttle_rate", self.api_throttle_rate)
+        THROTTLE_BURST.check("api_throttle_burst", self.api_throttle_burst)
 
 
 class DocumentUploads(pulumi.ComponentResource):
@@ -150,7 +118,7 @@ class DocumentUploads(pulumi.ComponentResource):
             parent=self,
         )
         # Without principals there are no owners to note.
-        if self._args.authorization != "NONE":
+        if self._args.authorization.knows_callers:
             self._args.table.grant_expect(self.presigner)
 
     def _allow_origins_in_bucket(self) -> aws.s3.BucketCorsConfiguration:
@@ -165,7 +133,6 @@ class DocumentUploads(pulumi.ComponentResource):
         )
 
     def _create_api(self) -> aws.apigatewayv2.Api:
-        signature_headers = _SIGNATURE_HEADERS if self._args.authorization == "AWS_IAM" else ()
         return aws.apigatewayv2.Api(
             f"{self._name}-api",
             name=f"{pulumi.get_project()}-{pulumi.get_stack()}-uploads",
@@ -176,7 +143,7 @@ class DocumentUploads(pulumi.ComponentResource):
                 "allow_origins": self._allowed_origins,
                 "allow_methods": ["POST"],
                 # By name: a * would not stand for Authorization.
-                "allow_headers": ["authorization", "content-type", *signature_headers],
+                "allow_headers": ["authorization", "content-type", *self._args.authorization.request_headers],
                 "max_age": 3600,
             },
             opts=self._child,
@@ -199,27 +166,9 @@ class DocumentUploads(pulumi.ComponentResource):
             api_id=self._api.id,
             route_key=_ROUTE,
             target=pulumi.Output.concat("integrations/", integration.id),
-            **self._authorization(),
+            **self._args.authorization.bind_http(self._name, self._api.id, self._child),
             opts=self._child,
         )
-
-    def _authorization(self) -> dict[str, Any]:
-        authorization = self._args.authorization
-        if not isinstance(authorization, JwtAuthorization):
-            return {"authorization_type": authorization}
-        authorizer = aws.apigatewayv2.Authorizer(
-            f"{self._name}-authorizer",
-            api_id=self._api.id,
-            name="jwt",
-            authorizer_type="JWT",
-            identity_sources=["$request.header.Authorization"],
-            jwt_configuration={
-                "issuer": authorization.issuer,
-                "audiences": pulumi.Output.concat(authorization.audience).apply(lambda text: text.split(",")),
-            },
-            opts=self._child,
-        )
-        return {"authorization_type": "JWT", "authorizer_id": authorizer.id}
 
     def _permit_invocation(self) -> aws.lambda_.Permission:
         return aws.lambda_.Permission(
@@ -246,8 +195,8 @@ class DocumentUploads(pulumi.ComponentResource):
             auto_deploy=True,
             # Both limits, since one that is not set is sent as 0; levels of logging are for WebSocket APIs only.
             default_route_settings={
-                "throttling_rate_limit": args.throttle_rate,
-                "throttling_burst_limit": args.throttle_burst,
+                "throttling_rate_limit": args.api_throttle_rate,
+                "throttling_burst_limit": args.api_throttle_burst,
                 "detailed_metrics_enabled": args.detailed_metrics_enabled,
             },
             access_log_settings={"destination_arn": access_log_group.arn, "format": ACCESS_LOG_FORMAT},
@@ -258,4 +207,4 @@ class DocumentUploads(pulumi.ComponentResource):
     @property
     def _allowed_origins(self) -> list[str]:
         origins = list(self._args.allowed_origins)
-        return origins if origins and "*" not in origins else ["*"]
+        return ["*"] if is_every_origin(origins) else origins

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
 
 import pulumi
 import pulumi_aws as aws
 
-from infra.lambda_package import LAMBDA_ARCHITECTURE, LAMBDA_PYTHON, Packaging, lambda_package
-from infra.policy import allow, policy_document, service_trust
+from .lambda_package import LAMBDA_ARCHITECTURE, LAMBDA_PYTHON, PROJECT, Packaging, lambda_package
+from .policy import allow, policy_document, service_trust
+from .rules import Rule, integer, one_of, retention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +20,24 @@ class FunctionSettings:
     """What all functions of a stack have in common.
 
     Attributes:
-        packaging: what the archives are built for; see `lambda_package`.
+        lambda_packaging: what the archives are built for; see `lambda_package`.
     """
 
-    memory_megabytes: int
-    log_retention_days: int
-    packaging: Packaging = "lambda"
+    lambda_memory_megabytes: int = 512
+    log_retention_days: int = 30
+    lambda_packaging: Packaging = Packaging.LAMBDA
+
+    @classmethod
+    def of(cls, args: Mapping[str, Any]) -> Self:
+        """The settings among the checked arguments of a component."""
+        return cls(**{each.name: args[each.name] for each in fields(cls)})
+
+
+SETTINGS_RULES: Mapping[str, Rule] = {
+    "lambda_memory_megabytes": integer(128, 10_240, why=" (Lambda's limits)"),
+    "log_retention_days": retention(),
+    "lambda_packaging": one_of(Packaging),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +49,7 @@ class LambdaFunctionArgs:
     """
 
     handler_module: str
-    environment: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    environment: pulumi.Input[Mapping[str, pulumi.Input[str]]] = field(default_factory=dict)
     timeout_seconds: int
     settings: FunctionSettings
 
@@ -85,7 +98,7 @@ class LambdaFunction(pulumi.ComponentResource):
             "write-logs",
             allow(["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(log_group.arn, ":*")]),
         )
-        archive = lambda_package(args.handler_module, target=args.settings.packaging)
+        archive = lambda_package(args.handler_module, target=args.settings.lambda_packaging)
         function = aws.lambda_.Function(
             f"{name}-function",
             name=physical_name,
@@ -93,11 +106,10 @@ class LambdaFunction(pulumi.ComponentResource):
             runtime=f"python{LAMBDA_PYTHON}",
             architectures=[LAMBDA_ARCHITECTURE],
             handler=f"{args.handler_module}.handler",
-            # Relative, so that the state does not name a folder of whoever deployed last.
-            code=pulumi.FileArchive(os.path.relpath(archive)),
+            code=pulumi.FileArchive(_path_for_state(archive)),
             timeout=args.timeout_seconds,
-            memory_size=args.settings.memory_megabytes,
-            environment={"variables": {"POWERTOOLS_SERVICE_NAME": physical_name, **args.environment}},
+            memory_size=args.settings.lambda_memory_megabytes,
+            environment={"variables": _with_service_name(physical_name, args.environment)},
             logging_config={
                 "log_format": "JSON",
                 "log_group": log_group.name,
@@ -122,10 +134,16 @@ class LambdaFunction(pulumi.ComponentResource):
             intent: what the policy is for; with the function's name it names the policy, so a component
                 that grants the same twice must say it differently.
         """
+        return self.grant_document(intent, policy_document(*statements), parent=parent)
+
+    def grant_document(
+        self, intent: str, document: pulumi.Input[str], *, parent: pulumi.Resource | None = None
+    ) -> aws.iam.RolePolicy:
+        """The same for a whole policy document, as JSON."""
         policy = aws.iam.RolePolicy(
             f"{self.name}-{intent}",
             role=self._role.id,
-            policy=policy_document(*statements),
+            policy=document,
             opts=pulumi.ResourceOptions(parent=parent or self),
         )
         self.grants.append(policy)
@@ -141,3 +159,17 @@ def _physical_name(name: str) -> str:
             " 64. Choose a shorter stack name."
         )
     return physical_name
+
+
+def _with_service_name(
+    name: str, environment: pulumi.Input[Mapping[str, pulumi.Input[str]]]
+) -> pulumi.Input[Mapping[str, pulumi.Input[str]]]:
+    if isinstance(environment, Mapping):
+        return {"POWERTOOLS_SERVICE_NAME": name, **environment}
+    return pulumi.Output.all(environment).apply(lambda known: {"POWERTOOLS_SERVICE_NAME": name, **known[0]})
+
+
+def _path_for_state(archive: Path) -> str:
+    # The state of this program must not name a folder of the last person who deployed it. Whoever uses it as a plugin
+    # or as a package stands elsewhere, and from there only the whole path leads to the archive.
+    return str(archive.relative_to(PROJECT) if Path.cwd() == PROJECT else archive)

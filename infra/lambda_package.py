@@ -13,14 +13,21 @@ import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import uv
 
-# What an archive is built for: Lambda's own Python and processor, or this machine's Python, which has the wheels.
-Packaging = Literal["lambda", "host"]
+
+class Packaging(StrEnum):
+    """What the functions' archives are built for."""
+
+    LAMBDA = "lambda"
+    """Lambda's own Python and processor."""
+    HOST = "host"
+    """This machine's Python, which has the wheels: for the local stack."""
+
 
 # The functions' runtime and the wheels in their archives must agree, so both are said here.
 LAMBDA_PYTHON = "3.13"
@@ -28,11 +35,11 @@ LAMBDA_ARCHITECTURE = "arm64"
 # Amazon Linux 2023, which Lambda's Python 3.12 and later run on, has glibc 2.34.
 _LAMBDA_PLATFORM = "aarch64-manylinux_2_28"
 
-_PROJECT = Path(__file__).parent.parent
-_FUNCTIONS = _PROJECT / "functions"
+PROJECT = Path(__file__).resolve().parent.parent
+_FUNCTIONS = PROJECT / "functions"
 # Where the packages that a handler imports are looked for.
-_SOURCES = (_FUNCTIONS, _PROJECT / "library")
-_BUILD = _PROJECT / ".build"
+_SOURCES = (_FUNCTIONS, PROJECT / "library")
+_BUILD = PROJECT / ".build"
 
 # What installers leave beside a package: they differ from run to run, and nothing at run time reads them.
 _STRAY_FILES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"}
@@ -47,7 +54,7 @@ class PackagingError(Exception):
     """An archive could not be built."""
 
 
-def lambda_package(handler_module: str, *, target: Packaging = "lambda") -> Path:
+def lambda_package(handler_module: str, *, target: Packaging = Packaging.LAMBDA) -> Path:
     """Build `functions/{handler_module}.py` with all it imports, and return the archive's path.
 
     Of this project it holds the packages in `functions/` and `library/` that the handler imports, directly or not; its
@@ -64,7 +71,7 @@ def lambda_package(handler_module: str, *, target: Packaging = "lambda") -> Path
     handler = _FUNCTIONS / f"{handler_module}.py"
     if not handler.is_file():
         raise PackagingError(f"There is no functions/{handler.name}.")
-    entries = dict(_files_below(_wheels(handler_module))) if target == "lambda" else {}
+    entries = dict(_files_below(_wheels(handler_module))) if target == Packaging.LAMBDA else {}
     entries[handler.name] = handler
     for package in _imported_packages(handler):
         entries |= {f"{package.name}/{name}": path for name, path in _files_below(package)}

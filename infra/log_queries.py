@@ -12,7 +12,7 @@ from typing import Literal
 import pulumi
 import pulumi_aws as aws
 
-from infra.monitored import Monitored
+from .monitored import Monitored
 
 
 @dataclass(frozen=True)

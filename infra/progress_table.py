@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
-from infra.lambda_function import LambdaFunction
-from infra.policy import allow, use_key
+from .grants import Grantee, grant
+from .policy import allow, use_key
+
+# The keys of the rows and the indexes, as the library writes and reads them.
+PARTITION_KEY, SORT_KEY = "pk", "sk"
+CONNECTION_INDEX, CONNECTION_KEY = "by_connection", "connection_id"
+ACTIVITY_INDEX, ACTIVITY_KEY, ACTIVITY_SORT_KEY = "by_activity", "active_shard", "updated_at"
+EXPIRY = "expires_at"
+STATE = "STATE"
+"""The sort key of the row that holds a document's state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,38 +50,38 @@ class ProgressTable(pulumi.ComponentResource):
         super().__init__("docprogress:infra:ProgressTable", name, None, opts)
         self._name = name
         # DynamoDB uses a customer key in the name of whoever reads or writes.
-        self._use_of_key = [use_key(args.kms_key_arn, "dynamodb")] if args.kms_key_arn else []
+        self.using_key = [use_key(args.kms_key_arn, "dynamodb")] if args.kms_key_arn else []
         table = aws.dynamodb.Table(
             f"{name}-table",
             billing_mode="PAY_PER_REQUEST",
-            hash_key="pk",
-            range_key="sk",
+            hash_key=PARTITION_KEY,
+            range_key=SORT_KEY,
             attributes=[
-                {"name": "pk", "type": "S"},
-                {"name": "sk", "type": "S"},
-                {"name": "connection_id", "type": "S"},
-                {"name": "active_shard", "type": "S"},
-                {"name": "updated_at", "type": "N"},
+                {"name": PARTITION_KEY, "type": "S"},
+                {"name": SORT_KEY, "type": "S"},
+                {"name": CONNECTION_KEY, "type": "S"},
+                {"name": ACTIVITY_KEY, "type": "S"},
+                {"name": ACTIVITY_SORT_KEY, "type": "N"},
             ],
             global_secondary_indexes=[
                 # Sparse: only subscriptions carry connection_id. An index over every row would put all
                 # states into one hot partition.
                 {
-                    "name": "by_connection",
-                    "key_schemas": [{"attribute_name": "connection_id", "key_type": "HASH"}],
+                    "name": CONNECTION_INDEX,
+                    "key_schemas": [{"attribute_name": CONNECTION_KEY, "key_type": "HASH"}],
                     "projection_type": "KEYS_ONLY",
                 },
                 # Sparse: only documents that have started and not ended carry active_shard.
                 {
-                    "name": "by_activity",
+                    "name": ACTIVITY_INDEX,
                     "key_schemas": [
-                        {"attribute_name": "active_shard", "key_type": "HASH"},
-                        {"attribute_name": "updated_at", "key_type": "RANGE"},
+                        {"attribute_name": ACTIVITY_KEY, "key_type": "HASH"},
+                        {"attribute_name": ACTIVITY_SORT_KEY, "key_type": "RANGE"},
                     ],
                     "projection_type": "KEYS_ONLY",
                 },
             ],
-            ttl={"attribute_name": "expires_at", "enabled": True},
+            ttl={"attribute_name": EXPIRY, "enabled": True},
             # A key that is taken away again stays in force on the table, and the provider does not notice.
             server_side_encryption={"enabled": True, "kms_key_arn": args.kms_key_arn},
             deletion_protection_enabled=args.deletion_protection,
@@ -85,69 +94,58 @@ class ProgressTable(pulumi.ComponentResource):
         self.table_name = table.name
         self.arn = table.arn
         self.stream_arn = table.stream_arn
-        self._activity_index_arn = pulumi.Output.concat(table.arn, "/index/by_activity")
-        self._connection_index_arn = pulumi.Output.concat(table.arn, "/index/by_connection")
         self.register_outputs({"table_name": self.table_name, "arn": self.arn})
 
-    def grant_connections(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+    def grant_connections(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a function keep connections and subscriptions, and read the state of documents."""
-        return grantee.grant(
-            f"keep-connections-in-{self._name}",
+        return self._grant(
+            grantee,
+            "keep-connections-in",
             allow(
-                [
-                    "dynamodb:BatchWriteItem",
-                    "dynamodb:DeleteItem",
-                    "dynamodb:GetItem",
-                    "dynamodb:PutItem",
-                ],
-                [self.arn],
+                ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem"], [self.arn]
             ),
-            allow(["dynamodb:Query"], [self._connection_index_arn]),
-            *self._use_of_key,
-            parent=self,
+            allow(["dynamodb:Query"], [self._index_arn(CONNECTION_INDEX)]),
         )
 
-    def grant_write_states(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+    def grant_write_states(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a worker record the progress of documents."""
-        return grantee.grant(
-            f"write-states-in-{self._name}", allow(["dynamodb:UpdateItem"], [self.arn]), *self._use_of_key, parent=self
-        )
+        return self._grant(grantee, "write-states-in", self.writing_states)
 
-    def grant_expect(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+    @property
+    def writing_states(self) -> dict[str, Any]:
+        return allow(["dynamodb:UpdateItem"], [self.arn])
+
+    def grant_expect(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a function note whose a document will be."""
-        return grantee.grant(
-            f"expect-documents-in-{self._name}", allow(["dynamodb:PutItem"], [self.arn]), *self._use_of_key, parent=self
-        )
+        return self._grant(grantee, "expect-documents-in", allow(["dynamodb:PutItem"], [self.arn]))
 
-    def grant_find_watchers(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+    def grant_find_watchers(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a function find out who watches a document, and forget watchers that are gone."""
-        return grantee.grant(
-            f"find-watchers-in-{self._name}",
-            allow(["dynamodb:DeleteItem", "dynamodb:Query"], [self.arn]),
-            *self._use_of_key,
-            parent=self,
-        )
+        return self._grant(grantee, "find-watchers-in", self.finding_watchers)
 
-    def grant_find_silent_documents(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+    @property
+    def finding_watchers(self) -> dict[str, Any]:
+        return allow(["dynamodb:DeleteItem", "dynamodb:Query"], [self.arn])
+
+    def grant_find_silent_documents(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a function find documents that were not written for long."""
-        return grantee.grant(
-            f"find-silent-documents-in-{self._name}",
-            allow(["dynamodb:Query"], [self._activity_index_arn]),
-            *self._use_of_key,
-            parent=self,
+        return self._grant(
+            grantee, "find-silent-documents-in", allow(["dynamodb:Query"], [self._index_arn(ACTIVITY_INDEX)])
         )
 
-    def grant_read_stream(self, grantee: LambdaFunction) -> aws.iam.RolePolicy:
+    def grant_read_stream(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let Lambda read the table's stream on a function's behalf."""
-        return grantee.grant(
-            f"read-stream-of-{self._name}",
-            allow(
-                ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
-                [self.stream_arn],
-            ),
+        return self._grant(
+            grantee,
+            "read-stream-of",
+            allow(["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"], [self.stream_arn]),
             # For ListStreams, DynamoDB's own example names the streams of the table, and nothing narrower:
             # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/iam-policy-read-stream-only.html
             allow(["dynamodb:ListStreams"], [pulumi.Output.concat(self.arn, "/stream/*")]),
-            *self._use_of_key,
-            parent=self,
         )
+
+    def _grant(self, grantee: Grantee, intent: str, *statements: dict[str, Any]) -> aws.iam.RolePolicy:
+        return grant(grantee, f"{intent}-{self._name}", *statements, *self.using_key, parent=self)
+
+    def _index_arn(self, index: str) -> pulumi.Output[str]:
+        return pulumi.Output.concat(self.arn, "/index/", index)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 import pulumi
 
-from infra.lambda_function import LambdaFunction
-from infra.progress_table import ProgressTable
-from infra.websocket_api import WebSocketApi
+from .grants import Grantee
+from .policy import policy_document
+from .progress_table import ProgressTable
+from .websocket_api import ManageConnectionsVerb, WebSocketApi
 
-FanOut = Literal["direct", "stream"]
+
+class FanOut(StrEnum):
+    """Who tells the watchers."""
+
+    DIRECT = "direct"
+    """Each worker itself."""
+    STREAM = "stream"
+    """A function behind the table's stream; workers only record states."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +32,6 @@ class Publishing:
     ```
 
     Attributes:
-        fan_out: direct: a worker records states and tells the watchers; stream: it only records them.
         close_expired: connections may expire while they are open, and whoever tells the watchers closes those.
     """
 
@@ -37,7 +44,7 @@ class Publishing:
 
     @property
     def worker_environment(self) -> Mapping[str, pulumi.Input[str]]:
-        return self._environment if self.fan_out == "stream" else self.announcer_environment
+        return self._environment if self.fan_out == FanOut.STREAM else self.announcer_environment
 
     @property
     def announcer_environment(self) -> Mapping[str, pulumi.Input[str]]:
@@ -48,14 +55,28 @@ class Publishing:
             "CLOSE_EXPIRED_CONNECTIONS": "true" if self.close_expired else "false",
         }
 
-    def grant_worker(self, worker: LambdaFunction) -> None:
+    def grant_worker(self, worker: Grantee) -> None:
         self.table.grant_write_states(worker)
-        if self.fan_out == "direct":
+        if self.fan_out == FanOut.DIRECT:
             self.grant_announcer(worker)
 
-    def grant_announcer(self, announcer: LambdaFunction) -> None:
+    def grant_announcer(self, announcer: Grantee) -> None:
         self.table.grant_find_watchers(announcer)
-        self.api.grant_manage_connections(announcer, verbs=["POST", "DELETE"] if self.close_expired else ["POST"])
+        self.api.grant_manage_connections(announcer, verbs=self._verbs)
+
+    @property
+    def worker_policy(self) -> pulumi.Output[str]:
+        """The policy document of a worker, for a role that this program does not know."""
+        announcing = [self.table.finding_watchers, self.api.managing_connections(self._verbs)]
+        return policy_document(
+            self.table.writing_states,
+            *(announcing if self.fan_out == FanOut.DIRECT else []),
+            *self.table.using_key,
+        )
+
+    @property
+    def _verbs(self) -> Sequence[ManageConnectionsVerb]:
+        return ["POST", "DELETE"] if self.close_expired else ["POST"]
 
     @property
     def _environment(self) -> Mapping[str, pulumi.Input[str]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
-from infra.publishing import Publishing
+from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from .publishing import Publishing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
-from infra.publishing import Publishing
+from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from .progress_table import SORT_KEY, STATE
+from .publishing import Publishing
 
 # Only rows that hold a document's state; connections and subscriptions never wake the function.
 _STATES = json.dumps(
-    {"eventName": ["INSERT", "MODIFY"], "dynamodb": {"Keys": {"sk": {"S": ["STATE"]}}}},
+    {"eventName": ["INSERT", "MODIFY"], "dynamodb": {"Keys": {SORT_KEY: {"S": [STATE]}}}},
 )
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 import pulumi
 
-from infra.connect_authorization import TokenAuthorization
-from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
 
-TokenSource = Literal["querystring", "subprotocol"]
+
+class TokenSource(StrEnum):
+    """How a page sends its token. A browser can set no header of a WebSocket but the subprotocol's."""
+
+    QUERYSTRING = "querystring"
+    """`?token=…`, which ends up in logs of URLs."""
+    SUBPROTOCOL = "subprotocol"
+    """`docprogress`, then the token."""
+
 
 _IDENTITY_SOURCES = {
-    "querystring": "route.request.querystring.token",
-    "subprotocol": "route.request.header.Sec-WebSocket-Protocol",
+    TokenSource.QUERYSTRING: "route.request.querystring.token",
+    TokenSource.SUBPROTOCOL: "route.request.header.Sec-WebSocket-Protocol",
 }
 
 
@@ -24,7 +31,6 @@ class TokenAuthorizerArgs:
     Attributes:
         issuer: as the tokens' `iss` says it.
         audience: the audiences or client ids to accept, separated by commas.
-        token_source: how a page sends its token.
     """
 
     issuer: pulumi.Input[str]
@@ -34,27 +40,26 @@ class TokenAuthorizerArgs:
 
 
 class TokenAuthorizer(pulumi.ComponentResource):
-    """
-    ```python
-    authorizer = TokenAuthorizer("token-authorizer", TokenAuthorizerArgs(...))
-    api.configure_routes(connection_handler, authorization=authorizer.authorization)
-    ```
+    """Its function may do nothing but log.
 
-    Its function may do nothing but log.
+    Attributes:
+        identity_source: where API Gateway finds the token. Without one, a connection gets 401 before the function runs.
     """
 
-    authorization: TokenAuthorization
+    function: LambdaFunction
+    identity_source: str
 
     def __init__(self, name: str, args: TokenAuthorizerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("docprogress:infra:TokenAuthorizer", name, None, opts)
-        function = LambdaFunction(
+        self.identity_source = _IDENTITY_SOURCES[args.token_source]
+        self.function = LambdaFunction(
             name,
             LambdaFunctionArgs(
                 handler_module="token_authorizer",
                 environment={
                     "JWT_ISSUER": args.issuer,
                     "JWT_AUDIENCE": args.audience,
-                    "TOKEN_SOURCE": args.token_source,
+                    "TOKEN_SOURCE": args.token_source.value,
                 },
                 # A cold start fetches the issuer's configuration and its keys, 2 s each at the most.
                 timeout_seconds=10,
@@ -62,5 +67,4 @@ class TokenAuthorizer(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.authorization = TokenAuthorization(function=function, identity_source=_IDENTITY_SOURCES[args.token_source])
         self.register_outputs({})

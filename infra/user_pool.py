@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import TypedDict
 
 import pulumi
 import pulumi_aws as aws
 
+from .rules import list_of, matching
+from .urls import CALLBACK_URL
+
 # https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_CreateUserPoolDomain.html
-_DOMAIN_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_RESERVED_WORDS = ("aws", "amazon", "cognito")
-# Cognito's own limits.
+DOMAIN_PREFIX = matching(
+    "1 to 63 small letters, digits and -, without aws, amazon or cognito",
+    r"(?!.*(aws|amazon|cognito))[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+    "my-team-docprogress",
+)
+CALLBACK_URLS = list_of(CALLBACK_URL)
+# Cognito's own limit.
 _MAX_CALLBACK_URLS = 100
-_MAX_URL_CHARACTERS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +44,17 @@ class UserPoolArgs:
             raise ValueError(
                 f"callback_urls has {len(self.callback_urls)} entries; Cognito needs 1 to {_MAX_CALLBACK_URLS}."
             )
-        for url in self.callback_urls:
-            if not _is_callback_url(url):
-                raise ValueError(
-                    f"callback_urls has {url!r}; a callback URL is an https:// URL without a fragment, such as"
-                    " https://app.example.com/, or one of http://localhost for development."
-                )
-        if not _DOMAIN_PREFIX.fullmatch(self.domain_prefix):
-            raise ValueError(
-                f"domain_prefix is {self.domain_prefix!r}; it takes 1 to 63 small letters, digits and -,"
-                " with - neither first nor last."
-            )
-        for word in _RESERVED_WORDS:
-            if word in self.domain_prefix:
-                raise ValueError(
-                    f"domain_prefix is {self.domain_prefix!r}; Cognito keeps prefixes with {word!r} for itself."
-                )
+        CALLBACK_URLS.check("callback_urls", self.callback_urls)
+        if not self.domain_prefix:
+            raise ValueError(f"domain_prefix is ''; it takes {DOMAIN_PREFIX.allowed}.")
+        DOMAIN_PREFIX.check("domain_prefix", self.domain_prefix)
+
+
+class Tokens(TypedDict):
+    """Where a pool's tokens come from, as a DocumentProgress is told."""
+
+    jwt_issuer: pulumi.Output[str]
+    jwt_audience: pulumi.Output[str]
 
 
 class UserPool(pulumi.ComponentResource):
@@ -78,6 +78,7 @@ class UserPool(pulumi.ComponentResource):
     issuer: pulumi.Output[str]
     jwks_url: pulumi.Output[str]
     domain_url: pulumi.Output[str]
+    tokens: Tokens
 
     def __init__(self, name: str, args: UserPoolArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("docprogress:infra:UserPool", name, None, opts)
@@ -99,6 +100,7 @@ class UserPool(pulumi.ComponentResource):
         self.client_id = client.id
         self.issuer = pulumi.Output.concat("https://", pool.endpoint)
         self.jwks_url = pulumi.Output.concat(self.issuer, "/.well-known/jwks.json")
+        self.tokens = Tokens(jwt_issuer=self.issuer, jwt_audience=self.client_id)
         region = pool.arn.apply(lambda arn: arn.split(":")[3])
         self.domain_url = pulumi.Output.concat("https://", domain.domain, ".auth.", region, ".amazoncognito.com")
         self.register_outputs(
@@ -165,21 +167,3 @@ class UserPool(pulumi.ComponentResource):
             write_attributes=["email"],
             opts=self._child,
         )
-
-
-def _is_callback_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        # A port that is no number raises when it is asked for.
-        host = parts.hostname if parts.port != 0 else None
-    except ValueError:
-        return False
-    return (
-        len(url) <= _MAX_URL_CHARACTERS
-        # Everything that urlsplit would tidy up without a word, and Cognito would compare as it is.
-        and re.fullmatch(r"[!-~]+", url) is not None
-        and not {"#", "*", "\\"} & set(url)
-        and "@" not in parts.netloc
-        and bool(host)
-        and (parts.scheme == "https" or (parts.scheme == "http" and host == "localhost"))
-    )

@@ -1,100 +1,92 @@
-"""The WebSocket API: routes, integrations, the deployment and its stage, and who may post to connections."""
+"""The WebSocket API: routes, integrations, the deployment, and who may post to connections.
 
-from __future__ import annotations
+No `from __future__ import annotations` here: Pulumi reads the annotations of the arguments to make the SDKs of other
+languages, and a text is no type to it. For the same reason a choice is an enum.
+"""
 
 import hashlib
-import json
-import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import pulumi
 import pulumi_aws as aws
 
-from infra.account_logging import AccountLogging
-from infra.connect_authorization import ConnectAuthorization, IamAuthorization, TokenAuthorization
-from infra.lambda_function import LambdaFunction
-from infra.policy import allow, policy_document, service_trust
+from .authorization import AuthorizationMode, NoAuthorization
+from .grants import Grantee, grant
+from .lambda_function import LambdaFunction
+from .policy import allow, policy_document, service_trust
+from .rules import THROTTLE_BURST, THROTTLE_RATE, Rule, boolean, checked, integer, matching, one_of, retention
+from .websocket_stage import LoggingLevel, create_stage
 
-LoggingLevel = Literal["OFF", "ERROR", "INFO"]
 ManageConnectionsVerb = Literal["POST", "GET", "DELETE"]
 
 ROUTE_SELECTION_EXPRESSION = "$request.body.action"
 # The routes of a connection's life answer with a status, never with a message.
 _LIFECYCLE_ROUTES = ("$connect", "$disconnect")
 _RESERVED_ROUTES = (*_LIFECYCLE_ROUTES, "$default")
-
-# The routes that cost table writes, each with its own share of the stage's throttle.
-_THROTTLED_ROUTES = ("$connect", "progress")
-_ROUTE_SHARE = 0.5
-
-# Every value is in quotes: API Gateway writes "-" for a variable that has no value. These are the variables
-# that a WebSocket API has; $context.protocol, httpMethod and responseLength are not among them.
-# https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-logging.html
-ACCESS_LOG_FORMAT = json.dumps(
-    {
-        "requestId": "$context.requestId",
-        "extendedRequestId": "$context.extendedRequestId",
-        "requestTime": "$context.requestTime",
-        "eventType": "$context.eventType",
-        "routeKey": "$context.routeKey",
-        "connectionId": "$context.connectionId",
-        "messageId": "$context.messageId",
-        "sourceIp": "$context.identity.sourceIp",
-        "status": "$context.status",
-        "integrationStatus": "$context.integration.status",
-        "integrationLatency": "$context.integrationLatency",
-        "errorMessage": "$context.error.message",
-        "errorResponseType": "$context.error.responseType",
-    }
-)
+_IDENTITY_SOURCE = re.compile(r"route\.request\.(querystring|header)\.[A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True, kw_only=True)
-class WebSocketApiArgs:
-    """
-    Attributes:
-        throttle_rate: requests per second in the long run; throttle_burst: requests at once. Both apply to
-            the whole stage and are always set, since an unset one is sent as 0, which refuses everyone.
-        integration_timeout_milliseconds: 50 to 29000.
-        manage_account_logging: create the account's CloudWatch role. Without it, it must be set already
-            wherever there are logs.
-    """
+class WebSocketApiArgs(TypedDict, total=False):
+    """Every argument may be left out."""
 
+    routes: dict[str, pulumi.Input[str]]
+    """The name or ARN of the function behind each route key: a message's `action`, or $connect, $disconnect or
+    $default. With it the API is deployed at once; a Python program may call add_route and deploy instead."""
     stage_name: str
-    throttle_rate: float
-    throttle_burst: int
+    """The end of the URL. By default the stack's name, with - for each dot."""
+    api_throttle_rate: int
+    """Steady requests per second for the whole stage. At least 1; 1000 by default."""
+    api_throttle_burst: int
+    """Requests at once for the whole stage. At least 1; 500 by default."""
     logging_level: LoggingLevel
+    """Execution logs. INFO by default. Access logs are written in any case."""
     data_trace_enabled: bool
+    """Write whole events into the execution logs, tokens included. Off by default."""
     detailed_metrics_enabled: bool
+    """Metrics for each route, not only for the stage. On by default."""
     integration_timeout_milliseconds: int
+    """How long API Gateway waits for a function. 50 to 29000, the default."""
     log_retention_days: int
+    """How long the logs are kept: one of CloudWatch's values, such as 7, 90 or 365. 30 by default."""
     manage_account_logging: bool
+    """Set the role through which API Gateway writes logs, for the whole account and region. Off by default."""
 
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", self.stage_name):
-            raise ValueError(
-                f"stage_name is {self.stage_name!r}; it takes 1 to 128 letters, digits, - and _."
-                " ($default has no execution logs on a WebSocket API.)"
-            )
-        for name, value in (("throttle_rate", self.throttle_rate), ("throttle_burst", self.throttle_burst)):
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be above 0, or every connection gets 429.")
-        if self.logging_level not in ("OFF", "ERROR", "INFO"):
-            raise ValueError(f"logging_level is {self.logging_level!r}; it takes OFF, ERROR or INFO.")
-        if not 50 <= self.integration_timeout_milliseconds <= 29_000:
-            raise ValueError(
-                f"integration_timeout_milliseconds is {self.integration_timeout_milliseconds};"
-                " API Gateway allows 50 to 29000."
-            )
+
+STAGE_RULES: Mapping[str, Rule] = {
+    "stage_name": matching(
+        "1 to 128 letters, digits, - and _ ($default has no execution logs on a WebSocket API)",
+        r"[A-Za-z0-9_-]{1,128}",
+        "live",
+    ),
+    "api_throttle_rate": THROTTLE_RATE,
+    "api_throttle_burst": THROTTLE_BURST,
+    "logging_level": one_of(LoggingLevel),
+    "data_trace_enabled": boolean(),
+    "detailed_metrics_enabled": boolean(),
+    "integration_timeout_milliseconds": integer(50, 29_000, why=" (API Gateway's limits)"),
+    "log_retention_days": retention(),
+    "manage_account_logging": boolean(),
+}
+STAGE_DEFAULTS: Mapping[str, Any] = {
+    "stage_name": "",
+    "api_throttle_rate": 1000,
+    "api_throttle_burst": 500,
+    "logging_level": LoggingLevel.INFO,
+    "data_trace_enabled": False,
+    "detailed_metrics_enabled": True,
+    "integration_timeout_milliseconds": 29_000,
+    "log_retention_days": 30,
+    "manage_account_logging": False,
+}
 
 
 class WebSocketApi(pulumi.ComponentResource):
-    """
+    """A WebSocket API with one deployed stage.
+
     ```python
-    api = WebSocketApi("api", WebSocketApiArgs(stage_name="dev", ...))
+    api = WebSocketApi("api", {"stage_name": "dev"})
     api.configure_routes(connection_handler)
     api.deploy()
     api.grant_manage_connections(worker)
@@ -105,16 +97,37 @@ class WebSocketApi(pulumi.ComponentResource):
     """
 
     api_id: pulumi.Output[str]
+    """The id of the API."""
     execution_arn: pulumi.Output[str]
+    """The ARN that policies name, without the stage."""
+    url: pulumi.Output[str]
+    """Where browsers connect: `wss://…/{stage}`. Known once the API is deployed."""
+    callback_url: pulumi.Output[str]
+    """Where messages to connections are posted: `https://…/{stage}`. Known once the API is deployed."""
+    stage_name: pulumi.Output[str]
+    """The name of the stage. Known once the API is deployed."""
 
-    def __init__(self, name: str, args: WebSocketApiArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("docprogress:infra:WebSocketApi", name, None, opts)
+    def __init__(
+        self,
+        name: str,
+        args: WebSocketApiArgs | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        physical_name: str | None = None,
+    ) -> None:
+        """
+        Args:
+            physical_name: what the API is called in AWS. None: after the project, the stack and this component.
+        """
+        super().__init__("docprogress:index:WebSocketApi", name, None, opts)
         self._name = name
-        self._args = args
+        self._args = checked(args, STAGE_RULES, {**STAGE_DEFAULTS, "routes": {}})
+        # A stack may be named with dots, a stage may not.
+        self._args["stage_name"] = self._args["stage_name"] or pulumi.get_stack().replace(".", "-")
         self._child = pulumi.ResourceOptions(parent=self)
         self._api = aws.apigatewayv2.Api(
             f"{name}-api",
-            name=f"{pulumi.get_project()}-{pulumi.get_stack()}",
+            name=physical_name or f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}",
             description="Live progress of documents",
             protocol_type="WEBSOCKET",
             route_selection_expression=ROUTE_SELECTION_EXPRESSION,
@@ -126,7 +139,9 @@ class WebSocketApi(pulumi.ComponentResource):
             assume_role_policy=service_trust("apigateway.amazonaws.com"),
             opts=self._child,
         )
-        self._functions: dict[str, LambdaFunction] = {}
+        # By what names them in the program: the ARNs that may be invoked.
+        self._function_arns: dict[str, pulumi.Output[str]] = {}
+        self._functions: list[LambdaFunction] = []
         self._integrations: dict[str, aws.apigatewayv2.Integration] = {}
         self._routes: dict[str, aws.apigatewayv2.Route] = {}
         self._route_responses: list[aws.apigatewayv2.RouteResponse] = []
@@ -135,15 +150,31 @@ class WebSocketApi(pulumi.ComponentResource):
         self._stage: aws.apigatewayv2.Stage | None = None
         self.api_id = self._api.id
         self.execution_arn = self._api.execution_arn
+        for route_key, function in self._args["routes"].items():
+            self.add_route(route_key, function)
+        if self._args["routes"]:
+            self.deploy()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("url", "callback_url", "stage_name"):
+                raise RuntimeError(f"{name} needs a stage; call deploy() first, after the last route.")
+            raise AttributeError(name)
 
     def add_route(
-        self, route_key: str, function: LambdaFunction, *, authorization: ConnectAuthorization | None = None
+        self,
+        route_key: str,
+        function: LambdaFunction | pulumi.Input[str],
+        *,
+        authorization: AuthorizationMode | None = None,
     ) -> None:
         """Send messages whose `action` is route_key to a function, and its reply back to the sender.
 
         Args:
             route_key: an action, or one of $connect, $disconnect and $default.
-            authorization: who may connect, for $connect alone. None: everyone.
+            function: one of ours, or the name or ARN of another one.
+            authorization: who may connect, for $connect alone. Everyone by default.
 
         Raises:
             ValueError: the key is empty, taken, or an unknown one that starts with $; or authorization is
@@ -166,12 +197,12 @@ class WebSocketApi(pulumi.ComponentResource):
                 f"The route {route_key!r} cannot have an authorization; API Gateway authorizes a WebSocket"
                 " on $connect alone, and its messages are as trusted as the connection."
             )
-        integration = self._integration(function)
+        integration = self._integration(route_key, function)
         replies = route_key not in _LIFECYCLE_ROUTES
         inputs: dict[str, Any] = {
             "route_key": route_key,
             "target": pulumi.Output.concat("integrations/", integration.id),
-            **self._authorization(authorization),
+            **(authorization or NoAuthorization()).bind_connect(self),
             # With this and the route response below, the function's body reaches the client; else it is dropped.
             "route_response_selection_expression": "$default" if replies else None,
         }
@@ -193,7 +224,7 @@ class WebSocketApi(pulumi.ComponentResource):
             self._deployed.append({"routeResponse": {"routeKey": route_key, "key": "$default"}})
 
     def configure_routes(
-        self, connection_handler: LambdaFunction, *, authorization: ConnectAuthorization | None = None
+        self, connection_handler: LambdaFunction, *, authorization: AuthorizationMode | None = None
     ) -> None:
         """Give the four routes of the progress protocol to one function."""
         self.add_route("$connect", connection_handler, authorization=authorization)
@@ -213,9 +244,7 @@ class WebSocketApi(pulumi.ComponentResource):
         invoke_policy = aws.iam.RolePolicy(
             f"{self._name}-invoke-functions",
             role=self._invoke_role.id,
-            policy=policy_document(
-                allow(["lambda:InvokeFunction"], [function.arn for function in self._functions.values()])
-            ),
+            policy=policy_document(allow(["lambda:InvokeFunction"], list(self._function_arns.values()))),
             opts=self._child,
         )
         deployment = aws.apigatewayv2.Deployment(
@@ -229,7 +258,18 @@ class WebSocketApi(pulumi.ComponentResource):
                 depends_on=[*self._integrations.values(), *self._routes.values(), *self._route_responses],
             ),
         )
-        self._stage = self._create_stage(deployment, invoke_policy)
+        self._stage = create_stage(
+            self._name,
+            self._args,
+            self._api,
+            deployment,
+            route_keys=self._routes,
+            before=[invoke_policy, *(each for function in self._functions for each in function.grants)],
+            opts=self._child,
+        )
+        self.stage_name = self._stage.name
+        self.url = pulumi.Output.concat(self._api.api_endpoint, "/", self.stage_name)
+        self.callback_url = self.url.apply(lambda url: re.sub("^ws", "http", url))
         self.register_outputs(
             {
                 "url": self.url,
@@ -240,47 +280,54 @@ class WebSocketApi(pulumi.ComponentResource):
             }
         )
 
-    @property
-    def url(self) -> pulumi.Output[str]:
-        """Where browsers connect: `wss://…/{stage}`."""
-        return pulumi.Output.concat(self._api.api_endpoint, "/", self.stage_name)
+    def add_authorizer(self, function: LambdaFunction, identity_source: str) -> aws.apigatewayv2.Authorizer:
+        """Let a function decide about `$connect`; it is shown a token and answers with a policy.
 
-    @property
-    def callback_url(self) -> pulumi.Output[str]:
-        """Through which connections are posted to: `https://…/{stage}`."""
-        return self.url.apply(lambda url: re.sub("^ws", "http", url))
+        Args:
+            identity_source: where the token is, such as `route.request.querystring.token`. A connection without
+                one gets 401 before the function runs.
+        """
+        # https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html
+        if not _IDENTITY_SOURCE.fullmatch(identity_source):
+            raise ValueError(
+                f"identity_source is {identity_source!r}; it takes route.request.querystring.NAME"
+                " or route.request.header.NAME."
+            )
+        inputs: dict[str, Any] = {
+            # The only type a WebSocket API has, answered with an IAM policy and never cached.
+            "authorizer_type": "REQUEST",
+            "authorizer_uri": function.invoke_arn,
+            "authorizer_credentials_arn": self._invoke_role.arn,
+            "identity_sources": [identity_source],
+        }
+        authorizer = aws.apigatewayv2.Authorizer(
+            f"{self._name}-authorizer", api_id=self._api.id, name=function.name, **inputs, opts=self._child
+        )
+        self._call(function.name, function)
+        self._deployed.append({"authorizer": inputs})
+        return authorizer
 
-    @property
-    def stage_name(self) -> pulumi.Output[str]:
-        return self._deployed_stage("stage_name").name
-
-    def grant_connect(self, grantee: LambdaFunction | aws.iam.Role) -> aws.iam.RolePolicy:
+    def grant_connect(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a caller connect to a stage with IamAuthorization, and to no other."""
-        connect = allow(
-            ["execute-api:Invoke"],
-            [pulumi.Output.concat(self.execution_arn, "/", self._deployed_stage("the grant").name, "/$connect")],
-        )
-        if isinstance(grantee, LambdaFunction):
-            return grantee.grant(f"connect-to-{self._name}", connect, parent=self)
-        return aws.iam.RolePolicy(
-            f"{grantee.pulumi_resource_name}-connect-to-{self._name}",
-            role=grantee.id,
-            policy=policy_document(connect),
-            opts=self._child,
-        )
+        connect = pulumi.Output.concat(self.execution_arn, "/", self._deployed_stage().name, "/$connect")
+        return grant(grantee, f"connect-to-{self._name}", allow(["execute-api:Invoke"], [connect]), parent=self)
 
     def grant_manage_connections(
-        self, grantee: LambdaFunction, verbs: Sequence[ManageConnectionsVerb] | None = None
+        self, grantee: Grantee, verbs: Sequence[ManageConnectionsVerb] | None = None
     ) -> aws.iam.RolePolicy:
         """Let a worker use the @connections API of this stage, and of no other.
 
         Args:
-            verbs: POST sends, GET looks up, DELETE disconnects. None: all of them.
+            verbs: POST sends, GET looks up, DELETE disconnects. All of them by default.
 
         Raises:
             ValueError: verbs is empty or names an unknown one.
         """
-        stage = pulumi.Output.concat(self.execution_arn, "/", self._deployed_stage("the grant").name)
+        return grant(grantee, f"manage-connections-of-{self._name}", self.managing_connections(verbs), parent=self)
+
+    def managing_connections(self, verbs: Sequence[ManageConnectionsVerb] | None = None) -> dict[str, Any]:
+        """The statement that grant_manage_connections adds to a role."""
+        stage = pulumi.Output.concat(self.execution_arn, "/", self._deployed_stage().name)
         if verbs is None:
             resources = [pulumi.Output.concat(stage, "/*")]
         else:
@@ -288,108 +335,55 @@ class WebSocketApi(pulumi.ComponentResource):
             if unknown or not verbs:
                 raise ValueError(f"verbs is {list(verbs)}; it takes one or more of POST, GET and DELETE.")
             resources = [pulumi.Output.concat(stage, f"/{verb}/@connections/*") for verb in sorted(set(verbs))]
-        return grantee.grant(
-            f"manage-connections-of-{self._name}",
-            allow(["execute-api:ManageConnections"], resources),
-            parent=self,
-        )
+        return allow(["execute-api:ManageConnections"], resources)
 
-    def _authorization(self, authorization: ConnectAuthorization | None) -> dict[str, Any]:
-        match authorization:
-            case None:
-                return {"authorization_type": "NONE"}
-            case IamAuthorization():
-                return {"authorization_type": "AWS_IAM"}
-            case TokenAuthorization():
-                function = authorization.function
-                inputs: dict[str, Any] = {
-                    # The only type a WebSocket API has, answered with an IAM policy and never cached.
-                    "authorizer_type": "REQUEST",
-                    "authorizer_uri": function.invoke_arn,
-                    "authorizer_credentials_arn": self._invoke_role.arn,
-                    "identity_sources": [authorization.identity_source],
-                }
-                authorizer = aws.apigatewayv2.Authorizer(
-                    f"{self._name}-authorizer",
-                    api_id=self._api.id,
-                    name=function.name,
-                    **inputs,
-                    opts=self._child,
-                )
-                self._functions[function.name] = function
-                self._deployed.append({"authorizer": inputs})
-                return {"authorization_type": "CUSTOM", "authorizer_id": authorizer.id}
-
-    def _integration(self, function: LambdaFunction) -> aws.apigatewayv2.Integration:
-        if function.name not in self._integrations:
+    def _integration(
+        self, route_key: str, function: LambdaFunction | pulumi.Input[str]
+    ) -> aws.apigatewayv2.Integration:
+        # One for all routes of a function of ours; who the others are is known only when they are there.
+        name = function.name if isinstance(function, LambdaFunction) else f"{route_key}-route"
+        if name not in self._integrations:
             inputs: dict[str, Any] = {
                 "integration_type": "AWS_PROXY",
                 # Lambda is always invoked by POST, whatever the route.
                 "integration_method": "POST",
-                "integration_uri": function.invoke_arn,
+                "integration_uri": self._call(name, function),
                 "credentials_arn": self._invoke_role.arn,
-                "timeout_milliseconds": self._args.integration_timeout_milliseconds,
+                "timeout_milliseconds": self._args["integration_timeout_milliseconds"],
             }
-            self._functions[function.name] = function
-            self._integrations[function.name] = aws.apigatewayv2.Integration(
-                f"{self._name}-{function.name}-integration", api_id=self._api.id, **inputs, opts=self._child
+            self._integrations[name] = aws.apigatewayv2.Integration(
+                f"{self._name}-{name}-integration", api_id=self._api.id, **inputs, opts=self._child
             )
             self._deployed.append({"integration": inputs})
-        return self._integrations[function.name]
+        return self._integrations[name]
 
-    def _create_stage(
-        self, deployment: aws.apigatewayv2.Deployment, invoke_policy: aws.iam.RolePolicy
-    ) -> aws.apigatewayv2.Stage:
-        args = self._args
-        access_log_group = aws.cloudwatch.LogGroup(
-            f"{self._name}-access-logs",
-            name=pulumi.Output.concat("/aws/apigateway/", self._api.name, "/", args.stage_name),
-            retention_in_days=args.log_retention_days,
-            opts=self._child,
-        )
-        # API Gateway makes this group itself if it is not there, and then keeps its events for ever.
-        execution_log_group = aws.cloudwatch.LogGroup(
-            f"{self._name}-execution-logs",
-            name=pulumi.Output.concat("/aws/apigateway/", self._api.id, "/", args.stage_name),
-            retention_in_days=args.log_retention_days,
-            opts=self._child,
-        )
-        before: list[pulumi.Resource] = [execution_log_group, invoke_policy]
-        for function in self._functions.values():
-            before += function.grants
-        if args.manage_account_logging:
-            before.append(AccountLogging(f"{self._name}-account-logging", opts=self._child))
-        return aws.apigatewayv2.Stage(
-            f"{self._name}-stage",
-            api_id=self._api.id,
-            name=args.stage_name,
-            deployment_id=deployment.id,
-            default_route_settings=aws.apigatewayv2.StageDefaultRouteSettingsArgs(**self._route_settings()),
-            # Neither a storm of reconnects nor one of requests may use up the stage.
-            route_settings=[
-                aws.apigatewayv2.StageRouteSettingArgs(route_key=key, **self._route_settings(_ROUTE_SHARE))
-                for key in _THROTTLED_ROUTES
-                if key in self._routes
-            ],
-            access_log_settings={"destination_arn": access_log_group.arn, "format": ACCESS_LOG_FORMAT},
-            opts=pulumi.ResourceOptions(parent=self, depends_on=before),
-        )
+    def _call(self, name: str, function: LambdaFunction | pulumi.Input[str]) -> pulumi.Output[str]:
+        """Let the API invoke a function, and return the address by which it does."""
+        if isinstance(function, LambdaFunction):
+            self._function_arns[name] = function.arn
+            self._functions.append(function)
+            return function.invoke_arn
+        arn = pulumi.Output.all(self.execution_arn, function).apply(lambda known: _function_arn(*known))
+        self._function_arns[name] = arn
+        return arn.apply(_invoke_arn)
 
-    def _route_settings(self, share: float = 1) -> dict[str, Any]:
-        """Every field, always: what a route's settings leave out falls back to AWS's defaults, not to the stage's."""
-        args = self._args
-        return {
-            "throttling_rate_limit": args.throttle_rate * share,
-            "throttling_burst_limit": max(1, int(args.throttle_burst * share)),
-            "logging_level": args.logging_level,
-            "data_trace_enabled": args.data_trace_enabled,
-            "detailed_metrics_enabled": args.detailed_metrics_enabled,
-        }
-
-    def _deployed_stage(self, wanted: str) -> aws.apigatewayv2.Stage:
+    def _deployed_stage(self) -> aws.apigatewayv2.Stage:
         if self._stage is None:
-            raise RuntimeError(f"{wanted} needs a stage; call deploy() first, after the last route.")
+            raise RuntimeError("The grant needs a stage; call deploy() first, after the last route.")
         return self._stage
+
+
+def _function_arn(api_arn: str, name_or_arn: str) -> str:
+    if name_or_arn.startswith("arn:"):
+        return name_or_arn
+    _, partition, _, region, account, *_ = api_arn.split(":")
+    return f"arn:{partition}:lambda:{region}:{account}:function:{name_or_arn}"
+
+
+def _invoke_arn(function_arn: str) -> str:
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-swagger-extensions-integration.html
+    _, partition, _, region, *_ = function_arn.split(":")
+    return f"arn:{partition}:apigateway:{region}:lambda:path/2015-03-31/functions/{function_arn}/invocations"
 
 
 def _digest(text: str) -> str:

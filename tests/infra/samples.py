@@ -6,35 +6,25 @@ import dataclasses
 import json
 from typing import Any
 
+from infra.document_progress import DocumentProgress, DocumentProgressArgs
 from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from infra.lambda_package import Packaging
 from infra.monitored import Monitored
 from infra.progress_table import ProgressTable, ProgressTableArgs
-from infra.publishing import Publishing
+from infra.publishing import FanOut, Publishing
 from infra.websocket_api import WebSocketApi, WebSocketApiArgs
 from tests.mock_engine import REGION, Graph, Resource, arn
 
 KMS_KEY_ARN = arn("kms", "key/0000-1111")
 
 FUNCTION_SETTINGS = FunctionSettings(
-    memory_megabytes=512,
-    log_retention_days=30,
     # This machine's wheels: those of Lambda are the subject of test_lambda_package.
-    packaging="host",
+    lambda_packaging=Packaging.HOST,
 )
 
 FUNCTION_ARGS = LambdaFunctionArgs(handler_module="connection_handler", timeout_seconds=29, settings=FUNCTION_SETTINGS)
 
-API_ARGS = WebSocketApiArgs(
-    stage_name="live",
-    throttle_rate=100,
-    throttle_burst=50,
-    logging_level="INFO",
-    data_trace_enabled=False,
-    detailed_metrics_enabled=True,
-    integration_timeout_milliseconds=29_000,
-    log_retention_days=30,
-    manage_account_logging=False,
-)
+API_ARGS = WebSocketApiArgs(stage_name="live", api_throttle_rate=100, api_throttle_burst=50)
 
 MONITORED = Monitored(
     name="docprogress-test-api1",
@@ -59,7 +49,7 @@ def lambda_function(name: str = "handler", **changes: Any) -> LambdaFunction:
 
 
 def websocket_api(**changes: Any) -> WebSocketApi:
-    return WebSocketApi("api", dataclasses.replace(API_ARGS, **changes))
+    return WebSocketApi("api", {**API_ARGS, **changes})
 
 
 def deployed_api(**changes: Any) -> WebSocketApi:
@@ -78,12 +68,17 @@ def publishing(**changes: Any) -> Publishing:
     sample = Publishing(
         table=progress_table(with_stream=changes.get("fan_out") == "stream"),
         api=deployed_api(),
-        fan_out="direct",
+        fan_out=FanOut.DIRECT,
         close_expired=False,
         max_messages_per_second=4,
         document_retention_hours=25,
     )
     return dataclasses.replace(sample, **changes)
+
+
+def document_progress(**changes: Any) -> DocumentProgress:
+    args: DocumentProgressArgs = {"stage_name": "live", "lambda_packaging": Packaging.HOST}
+    return DocumentProgress("progress", {**args, **changes})
 
 
 def allowed(*statements: tuple[list[str], list[str]]) -> dict[str, Any]:

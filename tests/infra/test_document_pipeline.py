@@ -5,11 +5,14 @@ Does not prove that S3 sends the notification: the emulator's tests put a file i
 
 from __future__ import annotations
 
+from typing import Any
+
 import pulumi
 import pytest
 
 from infra.document_pipeline import DocumentPipeline, DocumentPipelineArgs
-from tests.infra.samples import FUNCTION_SETTINGS, KMS_KEY_ARN, allowed, document, policy, publishing
+from infra.lambda_package import Packaging
+from tests.infra.samples import KMS_KEY_ARN, allowed, document, document_progress, policy
 from tests.mock_engine import ACCOUNT, PARTITION, REGION, SUFFIX, Graph, Resource, arn, run
 
 BUCKET = f"documents-bucket-{SUFFIX}"
@@ -17,12 +20,11 @@ BUCKET_ARN = f"arn:{PARTITION}:s3:::{BUCKET}"
 PROCESSOR_ARN = arn("lambda", "function:docprogress-test-documents-processor")
 
 
-def pipeline(kms_key_arn: str | None = None, **changes: object) -> Graph:
+def pipeline(**changes: Any) -> Graph:
     def program() -> None:
-        args = DocumentPipelineArgs(
-            publishing=publishing(**changes), functions=FUNCTION_SETTINGS, kms_key_arn=kms_key_arn
-        )
-        pulumi.export("bucket", DocumentPipeline("documents", args).bucket_name)
+        args = DocumentPipelineArgs(lambda_packaging=Packaging.HOST, **changes)
+        documents = DocumentPipeline("documents", args, progress=document_progress())
+        pulumi.export("bucket", documents.bucket_name)
 
     return run(program)
 
@@ -34,7 +36,7 @@ def graph() -> Graph:
 
 def child(graph: Graph, resource_type: str) -> Resource:
     resource = graph.one(resource_type)
-    assert resource.parent == graph.one("docprogress:infra:DocumentPipeline").urn
+    assert resource.parent == graph.one("docprogress:index:DocumentPipeline").urn
     return resource
 
 
@@ -136,7 +138,9 @@ def test_a_result_wakes_nobody(graph: Graph) -> None:
 
 
 def test_only_this_bucket_of_this_account_may_call_the_processor(graph: Graph) -> None:
-    assert child(graph, "Permission").inputs == {
+    permission = graph.one("Permission", "documents-invoke-processor")
+    assert permission.parent == graph.one("docprogress:index:DocumentPipeline").urn
+    assert permission.inputs == {
         "action": "lambda:InvokeFunction",
         "function": "docprogress-test-documents-processor",
         "principal": "s3.amazonaws.com",

@@ -133,7 +133,7 @@ def test_a_name_of_64_characters_is_taken() -> None:
 
 
 def test_settings_reach_the_function_and_its_logs() -> None:
-    settings = dataclasses.replace(FUNCTION_SETTINGS, memory_megabytes=1024, log_retention_days=365)
+    settings = dataclasses.replace(FUNCTION_SETTINGS, lambda_memory_megabytes=1024, log_retention_days=365)
     graph = run(lambda: lambda_function(settings=settings))
     assert graph.one("Function").inputs["memorySize"] == 1024
     assert graph.one("LogGroup").inputs["retentionInDays"] == 365

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.websocket_api import ACCESS_LOG_FORMAT
+from infra.websocket_stage import ACCESS_LOG_FORMAT
 from tests.infra.samples import KMS_KEY_ARN, document, trust
 from tests.mock_engine import ACCOUNT, PARTITION, PROJECT_ROOT, REGION, Graph, Resource, arn, run_main
 
@@ -35,7 +35,7 @@ def stack_of(graph: Graph) -> str:
 
 def of_websocket_api(graph: Graph, resource_type: str) -> list[Resource]:
     """The parts of the WebSocket API, beside which an HTTP API may stand."""
-    api = graph.one("docprogress:infra:WebSocketApi")
+    api = graph.one("docprogress:index:WebSocketApi")
     return [each for each in graph.of(resource_type) if graph.parent(each) is api]
 
 
@@ -48,7 +48,7 @@ def test_the_rules_here_see_every_component_that_there_is(everything: Graph) -> 
     sources = "".join(file.read_text() for file in (PROJECT_ROOT / "infra").glob("*.py"))
     # The account's is opted into where no other stack of the region has it; the others watch any stack, not one.
     apart = {f"docprogress:infra:{name}" for name in ("AccountLogging", "Alarms", "Dashboard", "LogQueries")}
-    components = set(re.findall(r'"(docprogress:infra:\w+)"', sources)) - apart
+    components = set(re.findall(r'__init__\(\s*"(docprogress:\w+:\w+)"', sources)) - apart
     assert components == {each.type for each in everything if each.type.startswith("docprogress:")}
 
 
@@ -523,7 +523,7 @@ def test_every_resource_of_aws_belongs_to_a_component_and_says_so_by_its_name(gr
         if resource.type.startswith("aws:"):
             parent = graph.parent(resource)
             assert parent is not None, f"{resource.name} stands alone"
-            assert parent.type.startswith("docprogress:infra:")
+            assert parent.type.startswith("docprogress:")
             assert parent.name in resource.name
             assert f"{parent.type}${resource.type}::" in resource.urn
 
@@ -531,7 +531,7 @@ def test_every_resource_of_aws_belongs_to_a_component_and_says_so_by_its_name(gr
 def test_components_stand_at_the_top_or_in_one_another(graph: Graph) -> None:
     for resource in graph:
         if not resource.type.startswith("aws:"):
-            assert resource.type.startswith("docprogress:infra:")
+            assert resource.type.startswith("docprogress:")
             assert graph.parent(resource) or resource.parent.endswith(f"::docprogress-{stack_of(graph)}")
 
 

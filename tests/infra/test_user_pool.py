@@ -177,7 +177,7 @@ def test_a_page_may_be_served_over_https_or_by_this_machine(url: str) -> None:
     ],
 )
 def test_any_other_callback_url_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"callback_urls has {url!r}; a callback URL is an https:// URL")):
+    with pytest.raises(ValueError, match=r"callback_urls is \[.*\]; it takes a JSON list of https URLs"):
         dataclasses.replace(ARGS, callback_urls=["https://app.example.com/", url])
 
 
@@ -195,5 +195,5 @@ def test_a_domain_prefix_is_one_label_of_a_host_name(prefix: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["my-aws-app", "amazonas", "cognito-docs"])
 def test_a_domain_prefix_has_none_of_cognito_s_own_words(prefix: str) -> None:
-    with pytest.raises(ValueError, match=r"Cognito keeps prefixes with '(aws|amazon|cognito)' for itself"):
+    with pytest.raises(ValueError, match="without aws, amazon or cognito"):
         dataclasses.replace(ARGS, domain_prefix=prefix)

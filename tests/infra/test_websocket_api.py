@@ -17,9 +17,9 @@ import pulumi
 import pytest
 
 from infra import websocket_api as module
-from infra.websocket_api import ACCESS_LOG_FORMAT, WebSocketApi
+from infra.websocket_api import WebSocketApi
+from infra.websocket_stage import ACCESS_LOG_FORMAT
 from tests.infra.samples import (
-    API_ARGS,
     FUNCTION_SETTINGS,
     allowed,
     deployed_api,
@@ -55,7 +55,7 @@ def deployed() -> Graph:
 def test_the_api_selects_routes_by_the_action_of_a_message(deployed: Graph) -> None:
     api = deployed.one("Api")
     assert api.inputs == {
-        "name": "docprogress-test",
+        "name": "docprogress-test-api",
         "description": "Live progress of documents",
         "protocolType": "WEBSOCKET",
         "routeSelectionExpression": "$request.body.action",
@@ -138,7 +138,7 @@ def test_the_stage_has_every_setting(deployed: Graph) -> None:
             for route_key in ("$connect", "progress")
         ],
         "accessLogSettings": {
-            "destinationArn": arn("logs", "log-group:/aws/apigateway/docprogress-test/live"),
+            "destinationArn": arn("logs", "log-group:/aws/apigateway/docprogress-test-api/live"),
             "format": ACCESS_LOG_FORMAT,
         },
     }
@@ -148,7 +148,7 @@ def test_access_logs_and_execution_logs_have_a_group_each_that_expires() -> None
     graph = run(lambda: deployed_api(log_retention_days=90))
     groups = {name: graph.one("LogGroup", name).inputs for name in ("api-access-logs", "api-execution-logs")}
     assert groups == {
-        "api-access-logs": {"name": "/aws/apigateway/docprogress-test/live", "retentionInDays": 90},
+        "api-access-logs": {"name": "/aws/apigateway/docprogress-test-api/live", "retentionInDays": 90},
         # API Gateway decides on this name.
         "api-execution-logs": {"name": "/aws/apigateway/api-api-id/live", "retentionInDays": 90},
     }
@@ -221,8 +221,8 @@ def test_the_same_api_is_not_deployed_again(deployed: Graph) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"throttle_rate": 7.5},
-        {"throttle_burst": 7},
+        {"api_throttle_rate": 7},
+        {"api_throttle_burst": 7},
         {"logging_level": "ERROR"},
         {"data_trace_enabled": True},
         {"detailed_metrics_enabled": False},
@@ -238,7 +238,7 @@ def test_what_belongs_to_the_stage_deploys_nothing(settings: dict[str, Any], dep
 
 def test_a_bigger_function_deploys_nothing(deployed: Graph) -> None:
     def program() -> None:
-        bigger = dataclasses.replace(FUNCTION_SETTINGS, memory_megabytes=1024, log_retention_days=7)
+        bigger = dataclasses.replace(FUNCTION_SETTINGS, lambda_memory_megabytes=1024, log_retention_days=7)
         api = websocket_api()
         api.configure_routes(lambda_function(settings=bigger, timeout_seconds=5))
         api.deploy()
@@ -384,7 +384,7 @@ def test_a_grant_of_no_verb_or_an_unknown_one_is_refused(verbs: list[str]) -> No
         (lambda api: api.stage_name, "needs a stage; call deploy() first"),
         (
             lambda api: api.grant_manage_connections(lambda_function("worker")),
-            "the grant needs a stage; call deploy() first, after the last route",
+            "The grant needs a stage; call deploy() first, after the last route",
         ),
         (lambda api: api.deploy(), "deploy() needs at least one route; call configure_routes() or add_route() first"),
     ],
@@ -425,32 +425,33 @@ def test_a_second_function_for_a_route_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"throttle_rate": 0}, "throttle_rate is 0; it must be above 0, or every connection gets 429"),
-        ({"throttle_rate": -1}, "throttle_rate is -1; it must be above 0"),
-        ({"throttle_rate": math.inf}, "throttle_rate is inf; it must be above 0"),
-        ({"throttle_rate": math.nan}, "throttle_rate is nan; it must be above 0"),
-        ({"throttle_burst": 0}, "throttle_burst is 0; it must be above 0"),
-        ({"logging_level": "DEBUG"}, "logging_level is 'DEBUG'; it takes OFF, ERROR or INFO"),
-        ({"integration_timeout_milliseconds": 49}, "integration_timeout_milliseconds is 49; API Gateway allows 50 to"),
-        ({"integration_timeout_milliseconds": 29_001}, "is 29001; API Gateway allows 50 to 29000"),
+        ({"api_throttle_rate": 0}, "api_throttle_rate is 0; it takes a whole number from 1 up (0 would refuse every"),
+        ({"api_throttle_rate": -1}, "api_throttle_rate is -1; it takes"),
+        ({"api_throttle_rate": math.inf}, "api_throttle_rate is inf; it takes"),
+        ({"api_throttle_rate": math.nan}, "api_throttle_rate is nan; it takes"),
+        ({"api_throttle_burst": 0}, "api_throttle_burst is 0; it takes"),
+        ({"logging_level": "DEBUG"}, "logging_level is 'DEBUG'; it takes one of OFF, ERROR, INFO"),
+        ({"integration_timeout_milliseconds": 49}, "is 49; it takes a whole number from 50 to 29000"),
+        ({"integration_timeout_milliseconds": 29_001}, "is 29001; it takes a whole number from 50 to 29000"),
         ({"stage_name": "$default"}, "stage_name is '$default'; it takes 1 to 128 letters, digits, - and _"),
-        ({"stage_name": ""}, "stage_name is ''"),
         ({"stage_name": "a.b"}, "stage_name is 'a.b'"),
         ({"stage_name": "x" * 129}, "it takes 1 to 128 letters"),
         ({"stage_name": "live\n"}, r"stage_name is 'live\n'"),
+        ({"log_retention_days": 31}, "log_retention_days is 31; it takes one of 1, 3, 5, 7"),
+        ({"stage": "live"}, "stage: there is no such argument; there are stage_name, api_throttle_rate,"),
     ],
     ids=str,
 )
 def test_settings_that_api_gateway_refuses_are_refused_first(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        dataclasses.replace(API_ARGS, **change)
+        run(lambda: websocket_api(**change))
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"throttle_rate": 0.5},
-        {"throttle_burst": 1},
+        {"api_throttle_rate": 1},
+        {"api_throttle_burst": 1},
         {"integration_timeout_milliseconds": 50},
         {"stage_name": "Live-1_b"},
     ],

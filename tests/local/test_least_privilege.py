@@ -22,7 +22,7 @@ from botocore.credentials import Credentials
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from infra.connect_authorization import IamAuthorization
+from infra.authorization import IamAuthorization
 from tests.functions.test_upload_presigner import post
 from tests.infra.samples import lambda_function, websocket_api
 from tests.local.conftest import DeployedStack

@@ -9,8 +9,8 @@ import re
 
 import pytest
 
-from infra.connect_authorization import IamAuthorization, TokenAuthorization
-from infra.token_authorizer import TokenAuthorizer, TokenAuthorizerArgs
+from infra.authorization import IamAuthorization, TokenAuthorization
+from infra.token_authorizer import TokenSource
 from tests.infra.samples import FUNCTION_SETTINGS, allowed, lambda_function, policy, websocket_api
 from tests.mock_engine import ACCOUNT, PARTITION, REGION, SUFFIX, Graph, arn, run
 
@@ -20,10 +20,11 @@ HANDLER_ARN = arn("lambda", "function:docprogress-test-handler")
 
 def authorized(**changes: str) -> Graph:
     def program() -> None:
-        args = {"issuer": "https://issuer.example", "audience": "one,two", "token_source": "querystring"} | changes
-        authorizer = TokenAuthorizer("tokens", TokenAuthorizerArgs(**args, functions=FUNCTION_SETTINGS))  # type: ignore[arg-type]  # texts all
+        given = {"issuer": "https://issuer.example", "audience": "one,two", "token_source": "querystring"} | changes
+        source = TokenSource(given.pop("token_source"))
+        tokens = TokenAuthorization(name="tokens", token_source=source, functions=FUNCTION_SETTINGS, **given)
         api = websocket_api()
-        api.configure_routes(lambda_function(), authorization=authorizer.authorization)
+        api.configure_routes(lambda_function(), authorization=tokens)
         api.deploy()
 
     return run(program)
@@ -137,4 +138,10 @@ def test_authorization_of_another_route_is_refused(route_key: str) -> None:
 )
 def test_an_identity_source_that_a_websocket_api_lacks_is_refused(identity_source: str) -> None:
     with pytest.raises(ValueError, match=r"identity_source is '.*'; it takes route\.request\.querystring\.NAME"):
-        run(lambda: TokenAuthorization(function=lambda_function(), identity_source=identity_source))
+        run(lambda: websocket_api().add_authorizer(lambda_function(), identity_source))
+
+
+@pytest.mark.parametrize("missing", ["issuer", "audience"])
+def test_tokens_that_could_not_be_checked_are_refused(missing: str) -> None:
+    with pytest.raises(ValueError, match=f"{missing} is empty, so no token could be checked"):
+        authorized(**{missing: ""})

@@ -1,0 +1,272 @@
+"""Live progress of documents as one component: the table, the WebSocket API, who may connect and who tells.
+
+No `from __future__ import annotations` here: Pulumi reads the annotations of the arguments to make the SDKs of other
+languages, and a text is no type to it. For the same reason a choice is an enum.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypedDict, cast
+
+import pulumi
+
+from .authorization import (
+    Authorization,
+    AuthorizationMode,
+    IamAuthorization,
+    NoAuthorization,
+    TokenAuthorization,
+)
+from .grants import Grantee
+from .lambda_function import SETTINGS_RULES, FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from .lambda_package import Packaging
+from .progress_table import ProgressTable, ProgressTableArgs
+from .publishing import FanOut, Publishing
+from .rules import Rule, boolean, checked, integer, list_of, matching, one_of
+from .stall_watchdog import StallWatchdog, StallWatchdogArgs
+from .stream_fan_out import StreamFanOut, StreamFanOutArgs
+from .token_authorizer import TokenSource
+from .urls import ISSUER, ORIGIN, is_every_origin
+from .websocket_api import STAGE_DEFAULTS, STAGE_RULES, WebSocketApi, WebSocketApiArgs
+from .websocket_stage import LoggingLevel
+
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
+_LONGEST_CONNECTION_SECONDS = 7200
+
+# What a component of this name makes is called as it was before there was this component.
+_FIRST_NAME = "progress"
+
+
+class DocumentProgressArgs(TypedDict, total=False):
+    """Every argument may be left out."""
+
+    stage_name: str
+    """The end of the URL. By default the stack's name, with - for each dot."""
+    api_throttle_rate: int
+    """Steady requests per second for the whole WebSocket stage. At least 1; 1000 by default."""
+    api_throttle_burst: int
+    """Requests at once for the whole WebSocket stage. At least 1; 500 by default."""
+    logging_level: LoggingLevel
+    """Execution logs of the WebSocket stage. INFO by default. Access logs are written in any case."""
+    data_trace_enabled: bool
+    """Write whole events into the execution logs, tokens included. Off by default."""
+    detailed_metrics_enabled: bool
+    """Metrics for each route, not only for the stage. On by default."""
+    integration_timeout_milliseconds: int
+    """How long API Gateway waits for the connection handler. 50 to 29000, the default."""
+    manage_account_logging: bool
+    """Set the role through which API Gateway writes logs, for the whole account and region. Off by default."""
+    log_retention_days: int
+    """How long the logs are kept: one of CloudWatch's values, such as 7, 90 or 365. 30 by default."""
+    lambda_memory_megabytes: int
+    """Memory of each function. Lambda gives processor time with it. 128 to 10240; 512 by default."""
+    lambda_packaging: Packaging
+    """What the functions' archives are built for. Lambda by default."""
+    authorization: Authorization
+    """Who may connect. Everyone by default."""
+    jwt_issuer: pulumi.Input[str]
+    """The issuer of the tokens, as their `iss` says it. With JWT."""
+    jwt_audience: pulumi.Input[str]
+    """The audiences or client ids to accept, separated by commas. With JWT."""
+    jwt_token_source: TokenSource
+    """How a page sends its token. In the subprotocol by default, which keeps it out of URLs."""
+    allowed_origins: list[str]
+    """The origins whose pages may connect, such as https://app.example.com. Any by default."""
+    connection_max_age_seconds: int
+    """How long a connection may last. 60 to 7200, the default, at which API Gateway ends it."""
+    fan_out: FanOut
+    """Who tells the watchers. Each worker itself by default."""
+    max_messages_per_second: int
+    """Progress messages for each document and second. Start, end and errors always go out. 1 to 20; 4 by default."""
+    stall_timeout_seconds: int
+    """How long a started document may be silent before it ends as PROCESSING_STALLED. 60 to 86400; 120 by default."""
+    document_retention_hours: int
+    """How long the state of a document is kept after its last change. 3 to 8760; 24 by default."""
+    kms_key_arn: str
+    """A customer key for the table. AWS manages the key by default."""
+    protected: bool
+    """Refuse to delete the table. Off by default."""
+
+
+PROGRESS_RULES: Mapping[str, Rule] = {
+    **STAGE_RULES,
+    **SETTINGS_RULES,
+    "authorization": one_of(Authorization),
+    "jwt_issuer": ISSUER,
+    "jwt_audience": matching("audiences separated by commas, without spaces", r"[^\s,]+(,[^\s,]+)*", "my-client-id"),
+    "jwt_token_source": one_of(TokenSource),
+    "allowed_origins": list_of(ORIGIN),
+    "connection_max_age_seconds": integer(
+        60, _LONGEST_CONNECTION_SECONDS, why=" (API Gateway ends a connection after 2 hours)"
+    ),
+    "fan_out": one_of(FanOut),
+    "max_messages_per_second": integer(1, 20),
+    # A living worker writes at least every 20 seconds.
+    "stall_timeout_seconds": integer(60, 86_400),
+    # Longer than any connection, so that a page never outlives what it watches.
+    "document_retention_hours": integer(3, 8760),
+    "kms_key_arn": matching(
+        "the ARN of a KMS key, not of an alias",
+        r"arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+",
+        "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555",
+    ),
+    "protected": boolean(),
+}
+PROGRESS_DEFAULTS: Mapping[str, Any] = {
+    **STAGE_DEFAULTS,
+    "lambda_memory_megabytes": 512,
+    "lambda_packaging": Packaging.LAMBDA,
+    "authorization": Authorization.NONE,
+    "jwt_issuer": "",
+    "jwt_audience": "",
+    "jwt_token_source": TokenSource.SUBPROTOCOL,
+    "allowed_origins": [],
+    "connection_max_age_seconds": _LONGEST_CONNECTION_SECONDS,
+    "fan_out": FanOut.DIRECT,
+    "max_messages_per_second": 4,
+    "stall_timeout_seconds": 120,
+    "document_retention_hours": 24,
+    "kms_key_arn": "",
+    "protected": False,
+}
+
+
+class DocumentProgress(pulumi.ComponentResource):
+    """Live progress of documents: browsers connect to `url`, workers report with `worker_environment`.
+
+    ```python
+    progress = DocumentProgress("progress", {"api_throttle_rate": 100})
+    worker = LambdaFunction("worker", LambdaFunctionArgs(environment=progress.worker_environment, ...))
+    progress.grant_worker(worker)
+    ```
+    """
+
+    url: pulumi.Output[str]
+    """Where browsers connect: `wss://…/{stage}`."""
+    callback_url: pulumi.Output[str]
+    """Where messages to connections are posted: `https://…/{stage}`."""
+    api_id: pulumi.Output[str]
+    """The id of the WebSocket API."""
+    stage_name: pulumi.Output[str]
+    """The name of its stage."""
+    table_name: pulumi.Output[str]
+    """The table of connections, subscriptions and states."""
+    connection_handler_name: pulumi.Output[str]
+    """The function behind the routes."""
+    worker_environment: pulumi.Output[dict[str, str]]
+    """The environment variables of a worker, in Lambda or anywhere else."""
+    worker_policy: pulumi.Output[str]
+    """The policy document, as JSON, of a worker's role: what it takes to report progress, and nothing else."""
+
+    def __init__(
+        self, name: str, args: DocumentProgressArgs | None = None, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("docprogress:index:DocumentProgress", name, None, opts)
+        self._args = args = checked(args, PROGRESS_RULES, PROGRESS_DEFAULTS)
+        self._prefix = "" if name == _FIRST_NAME else f"{name}-"
+        self.functions = FunctionSettings.of(args)
+        self.table = ProgressTable(
+            f"{self._prefix}progress",
+            ProgressTableArgs(
+                with_stream=args["fan_out"] == FanOut.STREAM,
+                kms_key_arn=args["kms_key_arn"] or None,
+                deletion_protection=args["protected"],
+            ),
+            self._child(),
+        )
+        handler = self._create_handler()
+        self.authorization = self._authorization()
+        api = self._create_api(handler)
+        self.publishing = Publishing(
+            table=self.table,
+            api=api,
+            fan_out=args["fan_out"],
+            close_expired=(
+                self.authorization.expires or args["connection_max_age_seconds"] < _LONGEST_CONNECTION_SECONDS
+            ),
+            max_messages_per_second=args["max_messages_per_second"],
+            document_retention_hours=args["document_retention_hours"],
+        )
+        StallWatchdog(
+            f"{self._prefix}stall-watchdog",
+            StallWatchdogArgs(
+                stall_timeout_seconds=args["stall_timeout_seconds"],
+                publishing=self.publishing,
+                functions=self.functions,
+            ),
+            self._child(),
+        )
+        if args["fan_out"] == FanOut.STREAM:
+            StreamFanOut(
+                f"{self._prefix}stream-fan-out",
+                StreamFanOutArgs(publishing=self.publishing, functions=self.functions),
+                self._child(),
+            )
+        self.url, self.callback_url = api.url, api.callback_url
+        self.api_id, self.stage_name = api.api_id, api.stage_name
+        self.table_name = self.table.table_name
+        self.connection_handler_name = handler.function_name
+        self.worker_environment = pulumi.Output.all(**self.publishing.worker_environment)
+        self.worker_policy = self.publishing.worker_policy
+        self.register_outputs({each: getattr(self, each) for each in DocumentProgress.__annotations__})
+
+    def grant_worker(self, worker: Grantee) -> None:
+        """Let a function or a role report progress, and do nothing else."""
+        self.publishing.grant_worker(worker)
+
+    def _create_handler(self) -> LambdaFunction:
+        origins = self._args["allowed_origins"]
+        handler = LambdaFunction(
+            f"{self._prefix}connection-handler",
+            LambdaFunctionArgs(
+                handler_module="connection_handler",
+                environment={
+                    "TABLE_NAME": self.table.table_name,
+                    "CONNECTION_MAX_AGE_SECONDS": str(self._args["connection_max_age_seconds"]),
+                    "ALLOWED_ORIGINS": "" if is_every_origin(origins) else " ".join(origins),
+                },
+                # Once API Gateway has given up, nobody hears the answer.
+                timeout_seconds=math.ceil(self._args["integration_timeout_milliseconds"] / 1000),
+                settings=self.functions,
+            ),
+            self._child(),
+        )
+        self.table.grant_connections(handler)
+        return handler
+
+    def _create_api(self, handler: LambdaFunction) -> WebSocketApi:
+        settings = {key: value for key, value in self._args.items() if key in WebSocketApiArgs.__annotations__}
+        api = WebSocketApi(
+            f"{self._prefix}api",
+            cast(WebSocketApiArgs, settings),
+            self._child(formerly="docprogress:infra:WebSocketApi"),
+            physical_name=None if self._prefix else f"{pulumi.get_project()}-{pulumi.get_stack()}",
+        )
+        api.configure_routes(handler, authorization=self.authorization)
+        api.deploy()
+        return api
+
+    def _authorization(self) -> AuthorizationMode:
+        match Authorization(self._args["authorization"]):
+            case Authorization.NONE:
+                return NoAuthorization()
+            case Authorization.AWS_IAM:
+                return IamAuthorization()
+            case Authorization.JWT:
+                return TokenAuthorization(
+                    issuer=self._args["jwt_issuer"],
+                    audience=self._args["jwt_audience"],
+                    token_source=TokenSource(self._args["jwt_token_source"]),
+                    functions=self.functions,
+                    name=f"{self._prefix}token-authorizer",
+                    opts=self._child(),
+                )
+
+    def _child(self, *, formerly: str | None = None) -> pulumi.ResourceOptions:
+        """
+        Args:
+            formerly: the type that the child had when it stood at the top of the stack, if that was another one.
+        """
+        # There it stood before this component was: a stack of that time keeps its table and its URLs.
+        former = pulumi.Alias(parent=pulumi.ROOT_STACK_RESOURCE, **({"type_": formerly} if formerly else {}))
+        return pulumi.ResourceOptions(parent=self, aliases=[] if self._prefix else [former])
