@@ -173,8 +173,9 @@ class Kind:
         if len(answer) == 1 and inner:  # {"Role": {…}}
             (answer,) = inner
         words = {**_DEFAULTS, **creation.inputs, **answer, "name": name}
-        outputs = {key[0].lower() + key[1:]: _plain(value) for key, value in answer.items()}
-        outputs = {key: value for key, value in outputs.items() if key not in creation.inputs}
+        # Only what has one form in both worlds: a record here may be a list of records there.
+        plain = {key[0].lower() + key[1:]: _plain(value) for key, value in answer.items()}
+        outputs = {k: v for k, v in plain.items() if isinstance(v, str | int) and k not in creation.inputs}
         if self.name:
             outputs[self.name_key] = name
         if "tags" in creation.inputs:

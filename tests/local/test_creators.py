@@ -151,6 +151,8 @@ def test_a_websocket_api_is_reached_by_path_on_this_machine(created: Create, emu
         accessLogSettings={"destinationArn": "arn:aws:logs:us-east-1:000000000000:log-group:a", "format": "{}"},
     )
     assert stage.outputs["invokeUrl"] == f"ws://{at}/dev"
+    plain = created("aws:apigatewayv2/stage:Stage", apiId=api.id, name="plain")
+    assert "routeSettings" not in plain.outputs, "API Gateway answers a map, and a program reads a list"
     assert stage.outputs["executionArn"] == f"{api.outputs['executionArn']}/dev"
     real = aws("apigatewayv2").get_stage(ApiId=api.id, StageName="dev")
     assert real["DefaultRouteSettings"] == {
