@@ -33,10 +33,11 @@ up: $(VENV)/.local ## the same stack, kept up until Ctrl-C: make up ARGS="--port
 test: $(VENV)/.dev ## every test
 	$(RUN) -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## formatting, lint and types
+check: $(VENV)/.dev ## formatting, lint, types, and the workflows for weaknesses
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet --no-progress .github
 
 format: $(VENV)/.dev ## write the formatting that check asks for
 	$(BIN)/ruff format .
@@ -47,7 +48,7 @@ bench: $(VENV)/.dev ## delivery against its peers, side by side
 
 preview: ## pulumi preview of STACK (default dev); needs the Pulumi CLI and AWS credentials
 	@command -v pulumi >/dev/null 2>&1 || { echo "make preview needs the Pulumi CLI: see 'Deploy to AWS' in README.md" >&2; exit 1; }
-	pulumi preview --diff --stack $(or $(STACK),dev)
+	pulumi preview $(or $(ARGS),--diff) --stack $(or $(STACK),dev)
 
 # Resolved together, so that what is tested is what is deployed.
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
