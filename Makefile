@@ -12,7 +12,7 @@ OR_SAY_WHY = || { echo "set-up failed: it needs a package index (a network, or p
 RUN := $(BIN)/python
 ARGS ?=
 
-.PHONY: help demo up test check bench preview lock format clean
+.PHONY: help demo up test check bench preview dist lock format clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -50,6 +50,24 @@ preview: ## pulumi preview of STACK (default dev); needs the Pulumi CLI and AWS 
 	@command -v pulumi >/dev/null 2>&1 || { echo "make preview needs the Pulumi CLI: see 'Deploy to AWS' in README.md" >&2; exit 1; }
 	pulumi preview $(or $(ARGS),--diff) --stack $(or $(STACK),dev)
 
+# Built from a copy, to which the licence is added.
+dist: $(VENV)/.uv ## what a release has, in dist/: wheel, npm package, bills of material; needs npm
+	@command -v npm >/dev/null 2>&1 || { echo "make dist needs npm, which comes with Node.js" >&2; exit 1; }
+	@$(UV) pip install --quiet --require-hashes -p $(RUN) -r requirements-release.txt $(OR_SAY_WHY)
+	@rm -rf dist .build/dist && mkdir -p dist .build/dist
+	@cp -R library web/client .build/dist && cp LICENSE .build/dist/library && cp LICENSE .build/dist/client
+	@$(UV) build --quiet --wheel --build-constraints requirements-release.txt --require-hashes -o dist .build/dist/library
+	@cd .build/dist && npm pack --silent --pack-destination ../../dist ./client >/dev/null
+	@# In the versions that the tests ran with.
+	@$(PINNED) library/pyproject.toml -o .build/dist/library.txt
+	@$(PINNED) pyproject.toml --group document_processor --group token_authorizer -o .build/dist/stack.txt
+	@$(BOM) --pyproject library/pyproject.toml --mc-type library -o dist/library.cdx.json .build/dist/library.txt
+	@$(BOM) --pyproject pyproject.toml -o dist/stack.cdx.json .build/dist/stack.txt
+	@ls dist
+PINNED = $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 -c requirements-dev.txt
+# Without the advice to name the direct dependencies, which requirements files do not know.
+BOM = PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --output-reproducible
+
 # Resolved together, so that what is tested is what is deployed.
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock" $(LOCKFLAGS)
@@ -58,12 +76,13 @@ lock: $(VENV)/.uv ## pin every requirements file anew from pyproject.toml: make 
 	$(COMPILE) pyproject.toml --group dev -o requirements-dev.txt
 	$(COMPILE) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
 	$(COMPILE) pyproject.toml -c requirements-dev.txt -o requirements.txt
+	$(COMPILE) --group release -c requirements-dev.txt -o requirements-release.txt
 	$(COMPILE) --group functions -c requirements-dev.txt -o functions/requirements.txt
 	$(COMPILE) --group document_processor -c requirements-dev.txt -o functions/document_processor.requirements.txt
 	$(COMPILE) --group token_authorizer -c requirements-dev.txt -o functions/token_authorizer.requirements.txt
 
 clean: ## remove what the verbs made
-	rm -rf $(VENV) .build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.uv: requirements-uv.txt
 	@test -n "$(PYTHON)" || { echo "docprogress needs Python 3.11 or newer with the venv module (Debian: apt install python3-venv)" >&2; exit 1; }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,17 +16,31 @@ FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 MANIFESTS = {"github-actions": ".github/workflows/*.yml", "pip": "*requirements*.txt", "npm": "package.json"}
 
 
+def _python(folder: str) -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+    return project
+
+
+def _sources() -> dict[str, dict[str, Any]]:
+    """Whatever says the version and the licence."""
+    return {
+        "the program": _python("."),
+        "the library": _python("library"),
+        "the browser client": json.loads((ROOT / "web" / "client" / "package.json").read_text()),
+        "the citation": yaml.safe_load((ROOT / "CITATION.cff").read_text()),
+    }
+
+
 def test_the_licence_is_the_same_wherever_it_is_named() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert "Apache License" in (ROOT / "LICENSE").read_text()
-    assert "[name of copyright owner]" not in (ROOT / "LICENSE").read_text(), "the licence names its owner"
-    assert project["license"] == citation["license"] == "Apache-2.0"
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert "[name of copyright owner]" not in text, "the licence names its owner"
+    assert {source: said["license"] for source, said in _sources().items()} == dict.fromkeys(_sources(), "Apache-2.0")
 
 
-def test_the_citation_names_the_version_of_the_project() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == project["version"]
+def test_one_tag_is_the_version_of_everything_that_a_release_has() -> None:
+    version = _python(".")["version"]
+    assert {source: said["version"] for source, said in _sources().items()} == dict.fromkeys(_sources(), version)
 
 
 @pytest.mark.parametrize("path", [path for path in FORMS if path.name != "config.yml"], ids=lambda path: path.name)
