@@ -1,0 +1,22 @@
+"""The components, for Pulumi programs in Python.
+
+```python
+from docprogress_infra import DocumentProgress
+
+progress = DocumentProgress("progress", {"allowed_origins": ["https://app.example.com"]})
+progress.grant_worker(worker_role)
+```
+"""
+
+from .document_pipeline import DocumentPipeline, DocumentPipelineArgs
+from .document_progress import DocumentProgress, DocumentProgressArgs
+from .websocket_api import WebSocketApi, WebSocketApiArgs
+
+__all__ = [
+    "DocumentPipeline",
+    "DocumentPipelineArgs",
+    "DocumentProgress",
+    "DocumentProgressArgs",
+    "WebSocketApi",
+    "WebSocketApiArgs",
+]

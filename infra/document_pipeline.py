@@ -66,7 +66,7 @@ class DocumentPipeline(pulumi.ComponentResource):
     def __init__(
         self,
         name: str,
-        args: DocumentPipelineArgs | None = None,
+        args: DocumentPipelineArgs = {},  # noqa: B006 - Pulumi reads the type, and nothing writes to the value
         opts: pulumi.ResourceOptions | None = None,
         *,
         progress: DocumentProgress | None = None,

@@ -159,7 +159,10 @@ class DocumentProgress(pulumi.ComponentResource):
     """The policy document, as JSON, of a worker's role: what it takes to report progress, and nothing else."""
 
     def __init__(
-        self, name: str, args: DocumentProgressArgs | None = None, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        args: DocumentProgressArgs = {},  # noqa: B006 - Pulumi reads the type, and nothing writes to the value
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("docprogress:index:DocumentProgress", name, None, opts)
         self._args = args = checked(args, PROGRESS_RULES, PROGRESS_DEFAULTS)

@@ -35,7 +35,9 @@ LAMBDA_ARCHITECTURE = "arm64"
 # Amazon Linux 2023, which Lambda's Python 3.12 and later run on, has glibc 2.34.
 _LAMBDA_PLATFORM = "aarch64-manylinux_2_28"
 
-PROJECT = Path(__file__).resolve().parent.parent
+_HERE = Path(__file__).resolve().parent
+# Installed as a package, it brings the sources along.
+PROJECT = _HERE / "sources" if (_HERE / "sources").is_dir() else _HERE.parent
 _FUNCTIONS = PROJECT / "functions"
 # Where the packages that a handler imports are looked for.
 _SOURCES = (_FUNCTIONS, PROJECT / "library")

@@ -132,13 +132,13 @@ THROTTLE_RATE = integer(1, why=_WHY_NOT_ZERO)
 THROTTLE_BURST = integer(1, 2**31 - 1, why=_WHY_NOT_ZERO)
 
 
-def checked(args: Mapping[str, Any] | None, rules: Mapping[str, Rule], defaults: Mapping[str, Any]) -> Any:
+def checked(args: Mapping[str, Any], rules: Mapping[str, Rule], defaults: Mapping[str, Any]) -> Any:
     """Fill in the defaults of a component's arguments, and refuse what their rules do not accept.
 
     Raises:
         ValueError: an argument is not known or not allowed; the message names it and says what it takes.
     """
-    given = {name: _as_given(value) for name, value in (args or {}).items() if value is not None}
+    given = {name: _as_given(value) for name, value in args.items() if value is not None}
     if unknown := given.keys() - defaults.keys():
         raise ValueError(f"{', '.join(sorted(unknown))}: there is no such argument; there are {', '.join(defaults)}.")
     for name, value in given.items():

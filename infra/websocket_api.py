@@ -110,7 +110,7 @@ class WebSocketApi(pulumi.ComponentResource):
     def __init__(
         self,
         name: str,
-        args: WebSocketApiArgs | None = None,
+        args: WebSocketApiArgs = {},  # noqa: B006 - Pulumi reads the type, and nothing writes to the value
         opts: pulumi.ResourceOptions | None = None,
         *,
         physical_name: str | None = None,

@@ -42,8 +42,11 @@ class LoggingLevel(StrEnum):
     """What the execution logs hold."""
 
     OFF = "OFF"
+    """Nothing."""
     ERROR = "ERROR"
+    """Failed requests."""
     INFO = "INFO"
+    """Every request."""
 
 
 def create_stage(
