@@ -27,9 +27,15 @@ def schema() -> dict[str, Any]:
     return as_the_cli_writes(inferred)
 
 
-def as_the_cli_writes(schema: Any) -> Any:
+def as_the_cli_writes(schema: Any, name: str = "") -> Any:
+    """Without what is empty, and with a description of a list or a map only where it stands."""
     if isinstance(schema, dict):
-        return {key: as_the_cli_writes(value) for key, value in schema.items() if value not in ({}, [], None)}
+        left_out = {"description"} if name in ("items", "additionalProperties") else set()
+        return {
+            key: as_the_cli_writes(value, key)
+            for key, value in schema.items()
+            if value not in ({}, [], None) and key not in left_out
+        }
     return [as_the_cli_writes(each) for each in schema] if isinstance(schema, list) else schema
 
 
