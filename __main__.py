@@ -1,10 +1,13 @@
 """Live progress of document processing: browsers watch documents through `progress`, and workers report to it."""
 
+from typing import Any
+
 import pulumi
 
 from infra.document_pipeline import DocumentPipeline
 from infra.document_progress import DocumentProgress
 from infra.document_uploads import DocumentUploads
+from infra.monitoring import Monitoring
 from infra.stack_config import StackConfig
 from infra.user_pool import UserPool
 
@@ -26,18 +29,30 @@ uploads = None
 if documents and config.has_uploads:
     uploads = DocumentUploads("uploads", config.document_uploads(documents.bucket, progress))
 
-outputs: dict[str, pulumi.Output[str]] = {
+# Its alarms, its dashboard and the queries of its logs.
+monitoring = Monitoring(
+    "monitoring",
+    config.monitoring,
+    progress=progress,
+    workers=[documents.processor] if documents else [],
+    others=[uploads.presigner] if uploads else [],
+)
+
+outputs: dict[str, pulumi.Output[Any]] = {
     "websocketUrl": progress.url,
     "callbackUrl": progress.callback_url,
     "apiId": progress.api_id,
     "stageName": progress.stage_name,
     "tableName": progress.table_name,
     "connectionHandlerName": progress.connection_handler_name,
+    "functionNames": monitoring.function_names,
 }
 if documents:
     outputs |= {"documentsBucket": documents.bucket_name, "documentProcessorName": documents.processor_name}
 if uploads:
     outputs |= {"uploadUrl": uploads.url}
+if monitoring.dashboard_name:
+    outputs |= {"dashboardName": monitoring.dashboard_name}
 if users:
     outputs |= {
         "userPoolId": users.pool_id,

@@ -179,7 +179,7 @@ class DocumentProgress(pulumi.ComponentResource):
         )
         handler = self._create_handler()
         self.authorization = self._authorization()
-        api = self._create_api(handler)
+        self.api = api = self._create_api(handler)
         self.publishing = Publishing(
             table=self.table,
             api=api,
@@ -190,7 +190,7 @@ class DocumentProgress(pulumi.ComponentResource):
             max_messages_per_second=args["max_messages_per_second"],
             document_retention_hours=args["document_retention_hours"],
         )
-        StallWatchdog(
+        self.watchdog = StallWatchdog(
             f"{self._prefix}stall-watchdog",
             StallWatchdogArgs(
                 stall_timeout_seconds=args["stall_timeout_seconds"],
@@ -198,13 +198,14 @@ class DocumentProgress(pulumi.ComponentResource):
                 functions=self.functions,
             ),
             self._child(),
-        )
+        ).function
+        self.stream_fan_out: LambdaFunction | None = None
         if args["fan_out"] == FanOut.STREAM:
-            StreamFanOut(
+            self.stream_fan_out = StreamFanOut(
                 f"{self._prefix}stream-fan-out",
                 StreamFanOutArgs(publishing=self.publishing, functions=self.functions),
                 self._child(),
-            )
+            ).function
         self.url, self.callback_url = api.url, api.callback_url
         self.api_id, self.stage_name = api.api_id, api.stage_name
         self.table_name = self.table.table_name

@@ -1,7 +1,7 @@
 """The questions that are asked of the logs at night, saved in the account: CloudWatch, Logs Insights, Queries.
 
 A query is a row of `QUERIES`. The fields of the functions' lines are theirs to write; those of the access log are in
-`infra/websocket_api.py`.
+`infra/websocket_stage.py`.
 """
 
 from __future__ import annotations

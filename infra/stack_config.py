@@ -24,6 +24,7 @@ from .document_pipeline import DocumentPipelineArgs
 from .document_progress import PROGRESS_RULES, DocumentProgress, DocumentProgressArgs
 from .document_uploads import DocumentUploadsArgs
 from .lambda_package import Packaging
+from .monitoring import MONITORING_RULES, MonitoringArgs
 from .rules import BadEntry, Rule, boolean
 from .urls import EXAMPLE_ORIGIN
 from .user_pool import CALLBACK_URLS, DOMAIN_PREFIX, UserPoolArgs
@@ -57,6 +58,7 @@ _OWN_RULES: Mapping[str, Rule] = {
     "user_pool_callback_urls": CALLBACK_URLS,
     "user_pool_domain_prefix": DOMAIN_PREFIX,
     "allow_unauthenticated": boolean(),
+    **MONITORING_RULES,
 }
 _RULES: Mapping[str, Rule] = {key: {**PROGRESS_RULES, **_OWN_RULES}[_snake_case(key)] for key in declared_defaults()}
 _SHARED_WITH_UPLOADS = ("allowed_origins", "api_throttle_rate", "api_throttle_burst", "detailed_metrics_enabled")
@@ -140,6 +142,10 @@ class StackConfig:
             kms_key_arn=self.values["kms_key_arn"] or None,
         )
 
+    @cached_property
+    def monitoring(self) -> MonitoringArgs:
+        return MonitoringArgs(**self._arguments(MonitoringArgs))
+
     @property
     def is_production(self) -> bool:
         return self.values["protected"] or pulumi.get_stack() == "prod"
@@ -171,6 +177,8 @@ class StackConfig:
             for key, entry in (("userPoolCallbackUrls", "[0]"), ("userPoolDomainPrefix", "")):
                 if not values[_snake_case(key)]:
                     yield f"createUserPool needs {key}, or nobody could sign in.", f"{key}{entry}", _example(key)
+        if values["alarm_email"] and values["alarm_topic_arn"]:
+            yield "alarmEmail and alarmTopicArn both say who is told.", "alarmEmail", ""
         if values["document_uploads"] and not values["document_pipeline"]:
             yield "documentUploads needs the bucket of the document pipeline.", "documentPipeline", "true"
         if self.is_production and "*" in values["allowed_origins"]:

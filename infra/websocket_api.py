@@ -106,6 +106,8 @@ class WebSocketApi(pulumi.ComponentResource):
     """Where messages to connections are posted: `https://…/{stage}`. Known once the API is deployed."""
     stage_name: pulumi.Output[str]
     """The name of the stage. Known once the API is deployed."""
+    access_log_group: pulumi.Output[str]
+    """The log group of its access log. Known once the API is deployed."""
 
     def __init__(
         self,
@@ -268,6 +270,9 @@ class WebSocketApi(pulumi.ComponentResource):
             opts=self._child,
         )
         self.stage_name = self._stage.name
+        self.access_log_group = self._stage.access_log_settings.apply(
+            lambda settings: settings.destination_arn.partition(":log-group:")[2] if settings else ""
+        )
         self.url = pulumi.Output.concat(self._api.api_endpoint, "/", self.stage_name)
         self.callback_url = self.url.apply(lambda url: re.sub("^ws", "http", url))
         self.register_outputs(
@@ -279,6 +284,11 @@ class WebSocketApi(pulumi.ComponentResource):
                 "execution_arn": self.execution_arn,
             }
         )
+
+    @property
+    def functions(self) -> Sequence[LambdaFunction]:
+        """Those of this program behind its routes, and its authorizer."""
+        return tuple(self._functions)
 
     def add_authorizer(self, function: LambdaFunction, identity_source: str) -> aws.apigatewayv2.Authorizer:
         """Let a function decide about `$connect`; it is shown a token and answers with a policy.

@@ -1,4 +1,4 @@
-"""CloudWatch logs, metrics and dashboards, EventBridge rules and schedules."""
+"""CloudWatch logs, metrics, alarms and dashboards, SNS, EventBridge rules and schedules."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def _log_group(creation: Creation, name: str, _answer: Mapping[str, Any]) -> Non
 
 
 KINDS = {
+    "aws:cloudwatch/compositeAlarm:CompositeAlarm": Kind(
+        "cloudwatch.PutCompositeAlarm",
+        "{name}",
+        name="AlarmName",
+        name_key="alarmName",
+        outputs={"arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{name}"},
+    ),
+    "aws:sns/topic:Topic": Kind("sns.CreateTopic", "{TopicArn}", name="Name", outputs={"arn": "{TopicArn}"}),
+    "aws:sns/topicSubscription:TopicSubscription": Kind(
+        "sns.Subscribe", "{SubscriptionArn}", fields={"topic": "TopicArn"}, outputs={"arn": "{SubscriptionArn}"}
+    ),
     "aws:cloudwatch/logGroup:LogGroup": Kind(
         "logs.CreateLogGroup",
         "{name}",

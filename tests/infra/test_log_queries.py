@@ -11,7 +11,7 @@ import re
 import pytest
 
 from infra.log_queries import QUERIES, LogQueries, LogQuery
-from infra.websocket_api import ACCESS_LOG_FORMAT
+from infra.websocket_stage import ACCESS_LOG_FORMAT
 from tests.infra.samples import MONITORED
 from tests.mock_engine import PROJECT_ROOT, run
 

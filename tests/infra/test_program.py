@@ -46,8 +46,8 @@ def stage_of(graph: Graph) -> Resource:
 
 def test_the_rules_here_see_every_component_that_there_is(everything: Graph) -> None:
     sources = "".join(file.read_text() for file in (PROJECT_ROOT / "infra").glob("*.py"))
-    # The account's is opted into where no other stack of the region has it; the others watch any stack, not one.
-    apart = {f"docprogress:infra:{name}" for name in ("AccountLogging", "Alarms", "Dashboard", "LogQueries")}
+    # The account's is opted into where no other stack of the region has it.
+    apart = {"docprogress:infra:AccountLogging"}
     components = set(re.findall(r'__init__\(\s*"(docprogress:\w+:\w+)"', sources)) - apart
     assert components == {each.type for each in everything if each.type.startswith("docprogress:")}
 
@@ -466,7 +466,7 @@ def test_the_local_stack_sends_every_service_to_the_emulator(everything: Graph) 
     # What the provider calls a service, where a resource's type does not say so.
     names = {
         **dict.fromkeys(("cloudwatch/eventRule", "cloudwatch/eventTarget"), "events"),
-        "cloudwatch/logGroup": "logs",
+        **dict.fromkeys(("cloudwatch/logGroup", "cloudwatch/queryDefinition"), "logs"),
         "cognito": "cognitoidp",
     }
     used = {each.type.split(":")[1] for each in everything if each.type.startswith("aws:")}
@@ -478,8 +478,11 @@ def test_the_local_stack_sends_every_service_to_the_emulator(everything: Graph) 
     assert "aws:skipRequestingAccountId" not in config, "the grants' ARNs would name no account"
 
 
-def outputs_without_pipeline(stack: str) -> dict[str, str]:
+def outputs_without_pipeline(stack: str, *more_functions: str) -> dict[str, object]:
+    functions = ("connection-handler", "stall-watchdog", *more_functions)
     return {
+        "functionNames": {name: f"docprogress-{stack}-{name}" for name in functions},
+        "dashboardName": f"docprogress-{stack}-api-api-id",
         "websocketUrl": f"wss://{WEBSOCKET_HOST}/{stack}",
         "callbackUrl": f"https://{WEBSOCKET_HOST}/{stack}",
         "apiId": "api-api-id",
@@ -496,14 +499,15 @@ def test_the_outputs_without_the_pipeline(prod: Graph) -> None:
 @pytest.mark.parametrize("stack", ["dev", "local"])
 def test_the_outputs_with_the_pipeline(stack: str, request: pytest.FixtureRequest) -> None:
     graph: Graph = request.getfixturevalue(stack)
-    assert graph.outputs == outputs_without_pipeline(stack) | {
+    assert graph.outputs == outputs_without_pipeline(stack, "documents-processor") | {
         "documentsBucket": "documents-bucket-1a2b3c4",
         "documentProcessorName": f"docprogress-{stack}-documents-processor",
     }
 
 
 def test_the_outputs_with_everything(everything: Graph) -> None:
-    assert everything.outputs == outputs_without_pipeline("dev") | {
+    more = ("documents-processor", "stream-fan-out", "token-authorizer", "uploads-presigner")
+    assert everything.outputs == outputs_without_pipeline("dev", *more) | {
         "documentsBucket": "documents-bucket-1a2b3c4",
         "documentProcessorName": "docprogress-dev-documents-processor",
         "userPoolId": "users-pool-id",

@@ -139,6 +139,13 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     ),
     "lambdaMemoryMegabytes": ("a whole number from 128 to 10240", integers_outside(128, 10_240)),
     "lambdaPackaging": ("one of lambda, host", ["zip", "Lambda", ""]),
+    "alarmEmail": ("an email address", ["on-call", "a@b", "a b@c.example", "a@b@c.example"]),
+    "alarmTopicArn": ("the ARN of an SNS topic", ["on-call", "arn:aws:sqs:eu-west-1:123456789012:on-call"]),
+    "alarmThresholds": (
+        "a JSON list of ALARM=NUMBER, with an alarm of docs/operations.md, such as",
+        ["", "latency=5000", '["latency"]', '["latency=many"]', '["latency=-1"]', '["slowness=1"]', "[5000]"],
+    ),
+    "dashboard": ("true or false", ["yes", ""]),
 }
 # For keys whose default is empty.
 EXAMPLES = {
@@ -146,6 +153,8 @@ EXAMPLES = {
     "jwtAudience": "my-client-id",
     "userPoolDomainPrefix": "my-team-docprogress",
     "kmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555",
+    "alarmEmail": "on-call@example.com",
+    "alarmTopicArn": "arn:aws:sns:us-east-1:123456789012:on-call",
 }
 GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "apiThrottleRate": [("1", 1), ("10000", 10_000)],
@@ -188,6 +197,16 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     ],
     "lambdaMemoryMegabytes": [("128", 128), ("10240", 10_240)],
     "lambdaPackaging": [("lambda", "lambda"), ("host", "host")],
+    "alarmEmail": [("", ""), ("on-call@example.com", "on-call@example.com")],
+    "alarmTopicArn": [
+        ("", ""),
+        ("arn:aws-cn:sns:cn-north-1:123456789012:a_b-1", "arn:aws-cn:sns:cn-north-1:123456789012:a_b-1"),
+    ],
+    "alarmThresholds": [
+        ("[]", []),
+        ('["latency=5000","delivery-failed=0.5"]', ["latency=5000", "delivery-failed=0.5"]),
+    ],
+    "dashboard": [("true", True), ("false", False)],
 }
 
 
@@ -294,6 +313,10 @@ USER_POOL = {
 }
 
 CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
+    (
+        {"alarmEmail": "a@b.example", "alarmTopicArn": "arn:aws:sns:eu-west-1:123456789012:on-call"},
+        [("both say who is told", "rm docprogress:alarmEmail")],
+    ),
     (
         {"authorization": "JWT"},
         [

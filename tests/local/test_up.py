@@ -51,6 +51,8 @@ def test_up_prints_one_line_of_json_serves_any_client_and_leaves_nothing(leftove
             "connectionHandlerName",
             "documentsBucket",
             "documentProcessorName",
+            "functionNames",
+            "dashboardName",
             "awsEndpointUrl",
         }
         with connect(outputs["websocketUrl"], open_timeout=PATIENCE_SECONDS, ping_interval=None) as connection:
