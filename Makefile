@@ -12,7 +12,7 @@ OR_SAY_WHY = || { echo "set-up failed: it needs a package index (a network, or p
 RUN := $(BIN)/python
 ARGS ?=
 
-.PHONY: help demo up test check bench preview dist lock format clean
+.PHONY: help demo up doctor test check bench preview dist lock format clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -29,6 +29,9 @@ demo: $(VENV)/.local ## deploy on the embedded emulator and watch a PDF go by: m
 
 up: $(VENV)/.local ## the same stack, kept up until Ctrl-C: make up ARGS="--port 4566"
 	@exec $(RUN) -m local up $(ARGS)
+
+doctor: $(VENV)/.local ## what is wrong with a stack: make doctor ARGS="--stack prod", or ARGS="--outputs up.json"
+	@exec $(RUN) -m local doctor $(ARGS)
 
 test: $(VENV)/.dev ## every test
 	$(RUN) -m pytest $(ARGS)

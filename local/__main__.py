@@ -1,4 +1,4 @@
-"""`python -m local up` and `python -m local demo`."""
+"""`python -m local up`, `python -m local demo` and `python -m local doctor`."""
 
 import argparse
 import contextlib
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from .doctor import add_arguments
 from .emulator import CREDENTIALS, NO_PROFILE, REGION, EmulatorError
 from .engine import DeployError, ResourceCreated
 from .signals import ended_by_signals
@@ -29,6 +30,10 @@ def main() -> int:
         hint = "`make up` and `make demo` install what they need"
         print(f"error: missing Python packages: {', '.join(missing)}; {hint}", file=sys.stderr)
         return 1
+    if arguments.command == "doctor":  # which may look at AWS, with the credentials of whoever asks
+        from .doctor.command import doctor
+
+        return doctor(arguments)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(NO_PROFILE)
@@ -108,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("demo", help="watch PDF files being processed, then take everything down")
     show.add_argument("--page", action="store_true", help="serve the web page too, until Ctrl-C")
     show.add_argument("files", nargs="*", type=Path, metavar="FILE.pdf", help="default: a sample is made")
+    doctor = commands.add_parser("doctor", help="say what is wrong with a stack, here or on AWS, and what cures it")
+    add_arguments(doctor)
     return parser
 
 

@@ -1,0 +1,134 @@
+"""The command: where the outputs come from, the clients, what is printed, the exit code."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+from .document import document, end, retry
+from .finding import Check, Finding, Patient, Status, looked_at
+from .legs import legs
+from .settings import SETTINGS
+
+_NEEDED = ("websocketUrl", "callbackUrl", "apiId", "stageName", "tableName")
+
+
+class NoOutputs(Exception):
+    """There is nothing to look at. The message is meant for people."""
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """0: no fault. 1: a fault. 2: there was nothing to look at."""
+    try:
+        if (options.end or options.retry) and options.document is None:
+            raise NoOutputs("--end and --retry act on a document: name it with --document")
+        patient = patient_of(_outputs(options), token=options.token)
+    except NoOutputs as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    findings = []
+    for finding in examine(patient, options.document, end_it=options.end, retry_it=options.retry):
+        findings.append(finding)
+        if not options.json:
+            print(_line(finding), flush=True)
+    if options.json:
+        print(json.dumps([vars(finding) for finding in findings]))
+    return int(any(finding.status is Status.FAULT for finding in findings))
+
+
+def examine(
+    patient: Patient, document_id: str | None = None, *, end_it: bool = False, retry_it: bool = False
+) -> Iterator[Finding]:
+    checks: dict[str, Check] = {**SETTINGS, "connection": legs}
+    if document_id is not None:
+        checks = {"document": document(document_id)}
+        checks |= {"end": end(document_id)} if end_it else {}
+        checks |= {"retry": retry(document_id)} if retry_it else {}
+    for name, check in checks.items():
+        yield from looked_at(name, check, patient)
+
+
+def patient_of(outputs: Mapping[str, Any], *, token: str = "") -> Patient:
+    """Raises NoOutputs."""
+    if missing := [key for key in _NEEDED if not outputs.get(key)]:
+        raise NoOutputs(f"these are no outputs of docprogress: {', '.join(missing)} is missing")
+    endpoint_url = outputs.get("awsEndpointUrl")
+    host = urlsplit(outputs["callbackUrl"]).hostname or ""
+    named = host.split(".")[2] if ".execute-api." in host else ""
+    region = named or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    session: Any = boto3.Session(
+        aws_access_key_id=outputs.get("awsAccessKeyId", "test" if endpoint_url else None),
+        aws_secret_access_key=outputs.get("awsSecretAccessKey", "test" if endpoint_url else None),
+        aws_session_token=None,
+        region_name=region,
+    )
+    clients: dict[str, Any] = {"session": session}
+
+    def client(service: str) -> Any:
+        if service not in clients:
+            # The emulator's callback URL is a path of its endpoint, AWS's a host of its own: both are in the outputs.
+            url = outputs["callbackUrl"] if service == "apigatewaymanagementapi" else endpoint_url
+            clients[service] = session.client(
+                service,
+                endpoint_url=url,
+                config=Config(
+                    connect_timeout=5,
+                    read_timeout=30,
+                    retries={"mode": "standard", "total_max_attempts": 2},
+                    s3={"addressing_style": "path"} if endpoint_url else None,
+                ),
+            )
+        return clients[service]
+
+    return Patient(
+        outputs=outputs,
+        client=client,
+        region=region,
+        emulated=endpoint_url is not None,
+        token=token,
+        credentials=session.get_credentials(),
+    )
+
+
+def _outputs(options: argparse.Namespace) -> Mapping[str, Any]:
+    if options.outputs:
+        text = sys.stdin.read() if str(options.outputs) == "-" else _read(options.outputs)
+    else:
+        text = _of_stack(options.stack)
+    try:
+        outputs = json.loads(text)
+    except ValueError as error:
+        raise NoOutputs(f"the outputs are no JSON: {error}") from None
+    if not isinstance(outputs, dict):
+        raise NoOutputs("the outputs are no JSON object")
+    return outputs
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoOutputs(f"cannot read {path}: {error}") from None
+
+
+def _of_stack(stack: str) -> str:
+    try:
+        command = ["pulumi", "stack", "output", "--json", "--show-secrets", "--stack", stack]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        raise NoOutputs("the Pulumi CLI is not there; give --outputs FILE, the line that `make up` prints") from None
+    except subprocess.CalledProcessError as error:
+        raise NoOutputs(f"pulumi knows no outputs of stack {stack}: {error.stderr.strip()}") from None
+
+
+def _line(finding: Finding) -> str:
+    cure = f"\n{'':10}-> {finding.cure}" if finding.cure else ""
+    return f"{finding.status:8}  {finding.check}: {finding.detail}{cure}"
