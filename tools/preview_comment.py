@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MARKER = "<!-- docprogress preview -->"
-# GitHub takes comments of 65,536 characters: three groups of 30 lines and the errors stay below that.
-MAX_LINES_PER_GROUP = 30
+# GitHub takes comments of 65,536 characters: four groups of 24 lines and the errors stay below that.
+MAX_LINES_PER_GROUP = 24
 MAX_LINE_CHARACTERS = 600
 MAX_ERROR_CHARACTERS = 6000
 
@@ -197,6 +197,14 @@ def new_rights(changes: Sequence[Change]) -> Iterator[str]:
             yield f"{_named(change)}: {right}"
 
 
+def other_changes(changes: Sequence[Change]) -> Iterator[str]:
+    """What the three groups do not name."""
+    named = " ".join((*data_at_stake(changes), *url_changes(changes), *new_rights(changes)))
+    for change in changes:
+        if change.operation != "unchanged" and change.is_custom and _named(change) not in named:
+            yield f"**{change.operation}** {_named(change)}{_values(change, change.keys)}"
+
+
 def _gone(changes: Iterable[Change]) -> frozenset[str]:
     return frozenset(change.urn for change in changes if change.operation == "deleted" and not change.retained)
 
@@ -361,16 +369,21 @@ def _is_entry(change: Change) -> bool:
 # --- text ---
 
 
-def comment(preview: Mapping[str, Any], *, stack: str) -> str:
-    """The whole comment, with `MARKER` in its first line to find it by."""
+def comment(preview: Mapping[str, Any], *, stack: str, every_change: bool = False) -> str:
+    """The whole comment, with `MARKER` in its first line to find it by.
+
+    Args:
+        every_change: Name the other changes too, where any change is news.
+    """
     changes = read_changes(preview)
     groups = {
         "Data at stake": list(data_at_stake(changes)),
         "URLs that change": list(url_changes(changes)),
         "New rights": list(new_rights(changes)),
+        "Other changes": list(other_changes(changes)) if every_change else [],
     }
     parts = [MARKER, f"### Preview of {_code(stack)}", *_errors(preview)]
-    if not any(groups.values()):
+    if not any(groups[title] for title in ("Data at stake", "URLs that change", "New rights")):
         parts.append("No data is at stake, no URL changes, and nobody gets a new right.")
     for title, lines in groups.items():
         if lines:
@@ -469,6 +482,9 @@ def parse(text: str) -> Mapping[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Show a reviewer what to look at in `pulumi preview --json`.")
     parser.add_argument("--stack", required=True, help="the stack that was previewed")
+    parser.add_argument(
+        "--every-change", action="store_true", help="name the other changes too, and not only count them"
+    )
     options = parser.parse_args(arguments)
     try:
         preview = parse(sys.stdin.read())
@@ -477,7 +493,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{MARKER}\n\n### Preview of {_code(options.stack)}\n\n**The preview gave no result.** Its log says why.")
         print(f"preview_comment: standard input is not what `pulumi preview --json` prints: {error}", file=sys.stderr)
         return 1
-    print(comment(preview, stack=options.stack), end="")
+    print(comment(preview, stack=options.stack, every_change=options.every_change), end="")
     return 0
 
 

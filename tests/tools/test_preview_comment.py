@@ -315,6 +315,15 @@ def test_a_preview_without_anything_to_look_at_says_so() -> None:
     assert text.endswith("56 unchanged\n")
 
 
+def test_where_any_change_is_news_each_is_named_once() -> None:
+    text = comment(recorded("stage-renamed"), stack="dev", every_change=True)
+    _, _, others = text.partition("#### Other changes")
+    assert "**updated** `stall-watchdog-function` (Function): `environment`" in others
+    assert "`api-stage`" not in others, "the URLs name it"
+    assert text.count("`stall-watchdog-function`") == 1
+    assert "#### Other changes" not in comment(recorded("stage-renamed"), stack="dev")
+
+
 def test_an_operation_that_is_not_known_is_counted_under_its_own_name() -> None:
     text = comment({"steps": [step("teleport", "aws:s3/bucket:Bucket")], "changeSummary": {"teleport": 1}}, stack="dev")
     assert text.endswith("1 teleport\n")
@@ -340,9 +349,11 @@ def test_the_longest_comment_is_one_that_github_takes() -> None:
     roles = [step("create", "aws:iam/rolePolicy:RolePolicy", name=f"p{n}", new={"policy": long}) for n in range(100)]
     apis = [step("delete", "aws:apigatewayv2/api:Api", name=f"{number:04}{'y' * 2000}") for number in range(500)]
     errors = [{"severity": "error", "message": "e" * 100_000}]
-    text = comment({**preview(*many, *roles, *apis), "diagnostics": errors}, stack="s" * 100)
+    rules = [step("create", "aws:cloudwatch/eventRule:EventRule", name=f"{n:04}{'z' * 2000}") for n in range(500)]
+    failed = {**preview(*many, *roles, *apis, *rules), "diagnostics": errors}
+    text = comment(failed, stack="s" * 100, every_change=True)
     assert len(text) <= 65_536
-    assert "**470 more**" in text
+    assert text.count("**476 more**") == 3
     assert all(line.count("`") % 2 == 0 for line in text.splitlines() if line.startswith("- "))
 
 
