@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .doctor import add_arguments
-from .emulator import CREDENTIALS, NO_PROFILE, REGION, EmulatorError
+from .emulator import CREDENTIALS, NO_PROFILE, REGION, Emulator, EmulatorError
 from .engine import DeployError, ResourceCreated
 from .signals import ended_by_signals
 from .stack import LocalStack, local_stack
@@ -67,7 +67,7 @@ def up(port: int, config: dict[str, str]) -> int:
 
     with local_stack(port=port, config=config, log=sys.stderr, on_created=tell) as stack:
         endpoint_url = stack.emulator.endpoint_url
-        print(json.dumps({**stack.outputs, "awsEndpointUrl": endpoint_url}), flush=True)
+        print(json.dumps({**stack.outputs, **_access(stack.emulator)}), flush=True)
         variables = {"AWS_ENDPOINT_URL": endpoint_url, "AWS_DEFAULT_REGION": REGION, **CREDENTIALS}
         exports = " ".join(f"{name}={value}" for name, value in variables.items())
         print(f"ready in {time.monotonic() - process_started_at():.1f} s; Ctrl-C ends it", file=sys.stderr)
@@ -76,6 +76,14 @@ def up(port: int, config: dict[str, str]) -> int:
             while True:
                 stack.emulator.check(within=3600)
     return 0
+
+
+def _access(emulator: Emulator) -> dict[str, str]:
+    return {
+        "awsEndpointUrl": emulator.endpoint_url,
+        "awsAccessKeyId": CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        "awsSecretAccessKey": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    }
 
 
 @contextlib.contextmanager

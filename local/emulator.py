@@ -7,6 +7,7 @@ import contextlib
 import errno
 import http.client
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -19,8 +20,12 @@ from types import TracebackType
 from typing import IO, Self
 
 REGION = "us-east-1"
-# MiniStack treats these as its root user; functions get session credentials of their own roles instead.
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+# The emulator's root user, another in each run: a key that everyone knows would let every page and every user of this
+# machine in. Functions get session credentials of their own roles instead.
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": f"AKIA{secrets.token_hex(8).upper()}",
+    "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
+}
 # Nobody's AWS profile may have a say in what runs here: a default profile alone can redirect a client.
 NO_PROFILE = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 _HOST = "127.0.0.1"
@@ -37,7 +42,7 @@ class Emulator:
     """An AWS emulator on 127.0.0.1 for as long as the block runs.
 
         with Emulator() as emulator:
-            boto3.Session("test", "test", region_name=REGION).client("s3", endpoint_url=emulator.endpoint_url)
+            boto3.Session(*CREDENTIALS.values(), region_name=REGION).client("s3", endpoint_url=emulator.endpoint_url)
 
     Its socket is bound here and inherited, so a busy port is known at once, and a request made before the emulator
     is ready waits instead of being refused.

@@ -15,8 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import Any
-from urllib.parse import urlsplit
+from pathlib import Path
 
 GRACE_SECONDS = 0.3  # for WebSocket close frames; a graceful shutdown alone can wait 26 s for idle clients
 
@@ -29,19 +28,6 @@ def end_with_parent(lifeline: int, ending: threading.Event) -> None:
     time.sleep(GRACE_SECONDS)
     shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
-
-
-def is_local(headers: list[tuple[bytes, bytes]], name: bytes) -> bool:
-    """Whether a Host or Origin, if there is one, is this machine.
-
-    The emulator's keys are known to everyone, so any web page could drive it, and with it run code here (CORS and
-    DNS rebinding); whose pages may open a WebSocket is the program's to decide.
-    """
-    for value in (value.decode("latin-1") for key, value in headers if key == name):
-        host = urlsplit(value if "//" in value else f"//{value}").hostname or ""
-        if host not in ("127.0.0.1", "::1", "localhost") and not host.endswith(".localhost"):
-            return False
-    return True
 
 
 def main(listener: int, lifeline: int) -> None:
@@ -57,7 +43,12 @@ def main(listener: int, lifeline: int) -> None:
     # Imported under the lifeline: a parent that gives up early must not wait for it.
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
-    from ministack.app import app
+
+    # In isolated mode the project is not on the path, and it must not stay there: Lambda workers inherit it.
+    sys.path.append(str(Path(__file__).parents[1]))
+    from local.guard import Guard
+
+    sys.path.pop()
 
     config = Config()
     config.bind = [f"fd://{listener}"]
@@ -65,17 +56,7 @@ def main(listener: int, lifeline: int) -> None:
     config.loglevel = "WARNING"
     logging.getLogger("ministack").setLevel(logging.WARNING)  # its banner
 
-    async def guarded(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            if not is_local(scope["headers"], b"host") or not is_local(scope["headers"], b"origin"):
-                await send({"type": "http.response.start", "status": 403, "headers": []})
-                await send({"type": "http.response.body", "body": b"only pages of this machine may ask"})
-                return
-            # Policies that refuse plain HTTP (aws:SecureTransport) take loopback, which no one else can read, for TLS.
-            scope = {**scope, "scheme": "https"}
-        await app(scope, receive, send)
-
-    asyncio.run(serve(guarded, config))
+    asyncio.run(serve(Guard(), config))  # type: ignore[arg-type]  # a narrower ASGI than hypercorn's
     if ending.is_set():
         watchdog.join()  # it clears up and ends the group; without a wait it would end with this thread
 

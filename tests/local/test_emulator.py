@@ -51,10 +51,10 @@ with emulator:
 def test_the_key_of_user_pools_goes_with_its_emulator(leftovers: Any) -> None:
     program = """
 import boto3
-from local.emulator import Emulator
+from local.emulator import CREDENTIALS, Emulator
 with Emulator() as emulator:
     endpoint = {"endpoint_url": emulator.endpoint_url, "region_name": "us-east-1"}
-    boto3.Session("test", "test").client("cognito-idp", **endpoint).create_user_pool(PoolName="users")
+    boto3.Session(*CREDENTIALS.values()).client("cognito-idp", **endpoint).create_user_pool(PoolName="users")
     print("created", flush=True)
     input()
 """

@@ -54,10 +54,12 @@ def test_up_prints_one_line_of_json_serves_any_client_and_leaves_nothing(leftove
             "functionNames",
             "dashboardName",
             "awsEndpointUrl",
+            "awsAccessKeyId",
+            "awsSecretAccessKey",
         }
         with connect(outputs["websocketUrl"], open_timeout=PATIENCE_SECONDS, ping_interval=None) as connection:
             assert ask(connection, action="ping") == {"status": "pong"}
-        session: Any = boto3.Session("test", "test", region_name="us-east-1")
+        session: Any = boto3.Session(outputs["awsAccessKeyId"], outputs["awsSecretAccessKey"], region_name="us-east-1")
         client = session.client("lambda", endpoint_url=outputs["awsEndpointUrl"])
         handler = client.get_function_configuration(FunctionName=outputs["connectionHandlerName"])
         client.close()
