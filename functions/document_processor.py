@@ -1,36 +1,38 @@
 """Reads PDFs put in the documents bucket and reports each page: a worker as one would write it.
 
-`{docId}.pdf` becomes `results/{docId}.json`:
-    {"docId", "source": {"key", "eTag"}, "pages": [{"number", "text"}]}
-A page that cannot be read has "text": null. A file that can never be read ends in an `error` message and a
-log line; any other failure is tried again by Lambda, and watchers are told that it will be.
+`{docId}.pdf` becomes `results/{docId}.json` (`documents.names` says what the id of any other key is):
+    {"docId", "source": {"key", "eTag"}, "pages": [{"number", "text"}], "pagesUnreadable": [3], "pagesWithoutText": [5]}
+A page that cannot be read has "text": null, and one without text, such as a scanned one, has "". A document that can
+never be read ends in an `error` message with a code of its own and in a log line. Any other failure is tried again by
+Lambda, and watchers are told that it will be.
 """
 
 from __future__ import annotations
 
-import json
-import logging
+import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
-from pypdf import PdfReader
-from pypdf.errors import EmptyFileError
 
-from docprogress.document import Failure, is_document_id
+from docprogress.document import ErrorCode, Failure, is_document_id
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded
 from docprogress.publisher import Publisher, publisher
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import ProgressTracker
+from documents.names import document_id_of, is_pdf
+from documents.reading import Limits, Reading
+from documents.result import Result
+from documents.unreadable import Reason, UnreadableDocument
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -38,19 +40,22 @@ if TYPE_CHECKING:
 
 logger = Logger(use_rfc3339=True)
 metrics = Metrics(namespace=NAMESPACE)
-# A damaged file makes pypdf warn once per object.
-logging.getLogger("pypdf").setLevel(logging.ERROR)
-copy_config_to_registered_loggers(logger, include={"docprogress"})
+copy_config_to_registered_loggers(logger, include={"docprogress", "documents"})
 
 MAX_DOCUMENT_BYTES = 100 * 1024 * 1024
 # S3's limit; the result's key is a little longer than the document's.
 _MAX_KEY_BYTES = 1024
 _CHUNK_BYTES = 1024 * 1024
-_PAGES_CACHED = 50
-
-
-class UnreadableDocument(Exception):
-    """No retry will read this file; the text is for the people who watch."""
+# What this process needs for itself, beside the one that reads.
+_OWN_MEMORY_BYTES = 192 * 1024 * 1024
+# Kept of Lambda's time for storing the result and telling the end.
+_CLOSING_SECONDS = 20.0
+# The result's metadata key for what S3 orders the uploads of a key by.
+_ORDER = "source-sequencer"
+# Another run may store the result between the look and the put, but hardly every time.
+_STORE_ATTEMPTS = 5
+# Changed since it was looked at, being changed right now, or removed by the lifecycle.
+_RESULT_CHANGED = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}
 
 
 class SourceReplaced(Superseded):
@@ -83,7 +88,7 @@ class Upload:
 
     @property
     def document_id(self) -> str:
-        return self.key[: -len(".pdf")]
+        return document_id_of(self.key)
 
     @property
     def result_key(self) -> str:
@@ -107,7 +112,7 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
     for record in event.get("Records") or []:
         upload = Upload.from_record(record)
         logger.append_keys(document_id=upload.document_id)
-        if not is_document_id(upload.document_id):
+        if not (is_pdf(upload.key) and is_document_id(upload.document_id)):
             logger.error("Not processed: the key names no document", key=upload.key)
             continue
         try:
@@ -132,7 +137,7 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         return float(context.get_remaining_time_in_millis()) / 1000
 
     with (
-        tempfile.TemporaryFile() as source,
+        tempfile.NamedTemporaryFile(suffix=".pdf") as source,
         tempfile.TemporaryFile() as result,
         reporter.track(
             upload.document_id,
@@ -147,37 +152,38 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
             # Before anything can be wrong with the file: the owner alone is told of it.
             tracker.owner = _owner(found)
             _download(upload, found, source)
-            reader = _open(source)
-            # Opening a large or damaged file takes seconds, in which a better one may have come and been read.
-            _require_newest(upload, s3)
-            _read(upload, reader, result, tracker)
+            with Reading(source.name, seconds=remaining_seconds() - _CLOSING_SECONDS, limits=_limits()) as reading:
+                # Opening a large or damaged file takes seconds, in which a better one may have come and been read.
+                _require_newest(upload, s3)
+                _read(upload, reading, result, tracker)
         except UnreadableDocument as unreadable:
             _require_newest(upload, s3)
             logger.warning("Not a readable document: %s", unreadable)
             metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
-            tracker.fail(Failure(str(unreadable)))
+            tracker.fail(Failure(str(unreadable), ErrorCode(unreadable.reason)))
             return
         # A newer upload, and whoever took this one over, writes its own.
         tracker.require_current()
-        s3.upload_fileobj(
-            result,
-            upload.bucket,
-            upload.result_key,
-            ExtraArgs={"ContentType": "application/json"},
-        )
+        _store(upload, result, s3)
         tracker.complete()
         metrics.add_metric("DocumentsCompleted", MetricUnit.Count, 1)
 
 
+def _limits() -> Limits:
+    """What the reading process may have of the function's memory."""
+    megabytes = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+    return Limits(memory_bytes=int(megabytes) * 1024 * 1024 - _OWN_MEMORY_BYTES) if megabytes else Limits()
+
+
 def _find(upload: Upload, s3: S3Client) -> GetObjectOutputTypeDef:
     if len(upload.result_key.encode()) > _MAX_KEY_BYTES:
-        raise UnreadableDocument("The file's name is too long.")
+        raise UnreadableDocument(Reason.TOO_LARGE, "The file's name is too long.")
     try:
         return s3.get_object(Bucket=upload.bucket, Key=upload.key, IfMatch=f'"{upload.etag}"')
     except ClientError as error:
         match error.response["Error"]["Code"]:
             case "NoSuchKey":
-                raise UnreadableDocument("The file was removed before it was read.") from error
+                raise UnreadableDocument(Reason.MISSING, "The file was removed before it was read.") from error
             case "PreconditionFailed":
                 raise SourceReplaced(upload) from error
         raise
@@ -205,52 +211,72 @@ def _owner(found: GetObjectOutputTypeDef) -> str | None:
 def _download(upload: Upload, found: GetObjectOutputTypeDef, target: IO[bytes]) -> None:
     with closing(found["Body"]) as body:
         if upload.size > MAX_DOCUMENT_BYTES:
-            raise UnreadableDocument(f"The file is larger than {MAX_DOCUMENT_BYTES // 1024 // 1024} MB.")
+            raise UnreadableDocument(
+                Reason.TOO_LARGE, f"The file is larger than {MAX_DOCUMENT_BYTES // 1024 // 1024} MB."
+            )
         for chunk in body.iter_chunks(_CHUNK_BYTES):
             target.write(chunk)
+    target.flush()
 
 
-def _read(upload: Upload, reader: PdfReader, result: IO[bytes], tracker: ProgressTracker) -> None:
-    """Write the text of every page to result, as JSON, and report each page. Memory holds one page at a time."""
-    tracker.start(total=len(reader.pages))
-    head = json.dumps({"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}})
-    result.write(f'{head[:-1]}, "pages": ['.encode())
-    for number, text in enumerate(_page_texts(reader), start=1):
-        page = json.dumps({"number": number, "text": text})
-        result.write(f"{',' if number > 1 else ''}\n{page}".encode())
+def _read(upload: Upload, reading: Reading, target: IO[bytes], tracker: ProgressTracker) -> None:
+    """Write the text of every page to target, as JSON, and report each page."""
+    tracker.start(total=reading.page_count)
+    head = {"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}}
+    result = Result(target, head)
+    for text in reading:
+        result.add(text)
         tracker.advance()
-    result.write(b"\n]}\n")
-    result.seek(0)
-    metrics.add_metric("PagesProcessed", MetricUnit.Count, len(reader.pages))
+    result.end()
+    metrics.add_metric("PagesProcessed", MetricUnit.Count, result.page_count)
 
 
-def _open(source: IO[bytes]) -> PdfReader:
-    try:
-        reader = PdfReader(source)
-        # Files that only restrict printing or copying open with an empty password.
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise UnreadableDocument("The PDF needs a password.")
-        page_count = len(reader.pages)
-    except EmptyFileError:
-        raise UnreadableDocument("The file is empty.") from None
-    except UnreadableDocument:
-        raise
-    except Exception as error:
-        # Damaged files make pypdf raise anything, beside errors of its own; their text may quote the document.
-        logger.info("pypdf cannot open the file: %s", type(error).__name__)
-        raise UnreadableDocument("The file is not a readable PDF.") from error
-    if page_count == 0:
-        raise UnreadableDocument("The PDF has no pages.")
-    return reader
+def _store(upload: Upload, result: IO[bytes], s3: S3Client) -> None:
+    """Put the result, unless a newer upload's is there. Raises SourceReplaced.
 
-
-def _page_texts(reader: PdfReader) -> Iterator[str | None]:
-    for number in range(len(reader.pages)):
+    The condition holds at the very moment of the put: whatever was looked at before it may have changed since.
+    """
+    for attempt in range(_STORE_ATTEMPTS):
+        kept = _kept_result(upload, s3)
+        if kept is not None and kept.order > _order(upload.sequencer):
+            raise SourceReplaced(upload)
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if kept is None else {"IfMatch": kept.etag}
+        result.seek(0)
         try:
-            yield reader.pages[number].extract_text()
-        except Exception as error:  # noqa: BLE001  a damaged page raises anything, and must not cost the others
-            logger.warning("Page %d cannot be read: %s", number + 1, type(error).__name__)
-            yield None
-        if number % _PAGES_CACHED == _PAGES_CACHED - 1:
-            # pypdf keeps every object that it has resolved, fonts and images too.
-            reader.resolved_objects.clear()
+            s3.put_object(
+                Bucket=upload.bucket,
+                Key=upload.result_key,
+                Body=result,
+                ContentType="application/json",
+                Metadata={_ORDER: upload.sequencer},
+                **condition,
+            )
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status not in _RESULT_CHANGED or attempt == _STORE_ATTEMPTS - 1:
+                raise
+        else:
+            return
+
+
+class KeptResult(NamedTuple):
+    etag: str
+    order: int
+
+
+def _kept_result(upload: Upload, s3: S3Client) -> KeptResult | None:
+    try:
+        head = s3.head_object(Bucket=upload.bucket, Key=upload.result_key)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+            return None
+        raise
+    return KeptResult(head["ETag"], _order(head["Metadata"].get(_ORDER, "")))
+
+
+def _order(sequencer: str) -> int:
+    """Sequencers compare as hexadecimal numbers. 0 for a result that says none, since somebody else put it there."""
+    try:
+        return int(sequencer, 16)
+    except ValueError:
+        return 0

@@ -64,7 +64,7 @@ def test_every_file_gets_its_own_outcome_and_one_failure_fails_the_demo(leftover
     assert [(row[0], row[1], row[4].split(":")[0]) for row in rows] == [
         ("report.pdf", "3", "completed"),
         ("report.pdf", "5", "completed"),
-        ("no [pdf].pdf", "0", "PROCESSING_FAILED"),
+        ("no [pdf].pdf", "0", "DOCUMENT_DAMAGED"),
     ]
     leftovers.assert_none()
 

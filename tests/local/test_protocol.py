@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_read_ends_in_an_error_once(stack: Stack, body: by
         ask(connection, action="progress", docId=document_id)
         upload(stack, document_id, body)
         answer = receive(connection)
-        assert (answer["errorCode"], answer["recoverable"]) == ("PROCESSING_FAILED", False)
+        assert (answer["errorCode"], answer["recoverable"]) == ("DOCUMENT_DAMAGED" if body else "DOCUMENT_EMPTY", False)
         with pytest.raises(TimeoutError):
             # Lambda would try again after a second.
             receive(connection, timeout=3)

@@ -24,7 +24,7 @@ def test_an_unreadable_file_is_told_from_the_stream_too(stream_stack: DeployedSt
     with stream_stack.connect() as connection:
         ask(connection, action="progress", docId="unreadable")
         upload(stream_stack, "unreadable", b"no PDF")
-        assert receive_to_the_end(connection)[-1]["errorCode"] == "PROCESSING_FAILED"
+        assert receive_to_the_end(connection)[-1]["errorCode"] == "DOCUMENT_DAMAGED"
 
 
 def test_the_worker_may_not_post_by_itself(stream_stack: DeployedStack) -> None:

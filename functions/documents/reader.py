@@ -1,0 +1,171 @@
+"""Reads one PDF in a process of its own: `python -m documents.reader PATH FIRST MEMORY_BYTES PAGE_SECONDS SECONDS`.
+
+Prints one JSON value a line: the number of pages, then for each page from FIRST (0 is the first) its text, or null
+where it cannot be read. A document that cannot be read ends the lines with {"reason": str, "finding": str}.
+
+A hostile file may take any time and any memory, and PDFium is C++. So this process has neither credentials nor
+anything else to lose, limits itself, and dies of what it cannot handle; `reading` makes sense of how it died.
+PDFium reads first, since it reads most and fastest (docs/pdf-readers.md). pypdf reads what PDFium refuses, and looks at
+pages on which PDFium finds nothing, since it takes contents that it cannot decode for an empty page.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+import time
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+from documents.mending import lift_encryption, mend_end
+from documents.unreadable import Reason, UnreadableDocument
+
+# A page of a book has some 3,000 characters, and a sheet of figures a hundred times as many.
+MAX_PAGE_CHARACTERS = 2_000_000
+# Far beyond any page: text may stand outside the page's box, and is read all the same.
+_EVERYWHERE = {"left": -1e7, "bottom": -1e7, "right": 1e7, "top": 1e7}
+_PAGES_CACHED = 50
+
+
+class Pdfium:
+    """Raises pypdfium2.PdfiumError where it refuses a document."""
+
+    def __init__(self, path: str) -> None:
+        self._document = pypdfium2.PdfDocument(path)
+        self.page_count = len(self._document)
+
+    def text(self, number: int) -> str | None:
+        """None for a page that cannot be read or has nothing on it; text of no character where it has pictures only."""
+        try:
+            with closing(self._document[number]) as page:
+                if pdfium.FPDFPage_CountObjects(page) == 0:
+                    return None
+                with closing(page.get_textpage()) as text_page:
+                    if text_page.count_chars() > MAX_PAGE_CHARACTERS:
+                        _refuse_page(number)
+                    text: str = text_page.get_text_bounded(**_EVERYWHERE, errors="replace")
+                    return text.replace("\r\n", "\n")
+        except pypdfium2.PdfiumError:
+            return None
+
+
+class Pypdf:
+    """Raises anything where it refuses a document or a page."""
+
+    def __init__(self, path: str) -> None:
+        import logging
+
+        from pypdf import PdfReader
+
+        logging.disable()  # it warns once per damaged object
+        self._reader = PdfReader(path)
+        if self._reader.is_encrypted and not self._reader.decrypt(""):
+            raise UnreadableDocument(Reason.ENCRYPTED, "The PDF needs a password.")
+        self.page_count = len(self._reader.pages)
+
+    def text(self, number: int) -> str:
+        if number % _PAGES_CACHED == 0:
+            # It keeps every object that it has resolved, fonts and images too.
+            self._reader.resolved_objects.clear()
+        text = self._reader.pages[number].extract_text()
+        if len(text) > MAX_PAGE_CHARACTERS:
+            _refuse_page(number)
+        return text
+
+
+def _refuse_page(number: int) -> NoReturn:
+    raise UnreadableDocument(Reason.TOO_LARGE, f"Page {number + 1} has more text than can be read.")
+
+
+class Document:
+    """A PDF by the reader that opens it, mended where that helps."""
+
+    def __init__(self, path: str) -> None:
+        """Raises UnreadableDocument."""
+        if Path(path).stat().st_size == 0:
+            raise UnreadableDocument(Reason.EMPTY, "The file is empty.")
+        self._second = cache(lambda: Pypdf(path))
+        try:
+            self._first: Pdfium | None = _open_with_pdfium(path)
+            self.page_count = self._first.page_count
+        except pypdfium2.PdfiumError as refused:
+            self._first = None
+            self.page_count = self._count_again(refused.err_code)
+
+    def _count_again(self, refusal: int | None) -> int:
+        try:
+            return self._second().page_count
+        except (UnreadableDocument, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001  pypdf raises anything; its text may quote the document
+            if refusal in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
+                raise UnreadableDocument(Reason.ENCRYPTED, "The PDF is protected.") from None
+            raise UnreadableDocument(Reason.DAMAGED, "The file is not a readable PDF.") from None
+
+    def text(self, number: int) -> str | None:
+        """None where neither reader can read the page."""
+        text = self._first.text(number) if self._first is not None else None
+        if text is not None:
+            return text
+        try:
+            # Where they count differently, they mean different pages.
+            return self._second().text(number) if self._second().page_count == self.page_count else None
+        except UnreadableDocument as unreadable:
+            if unreadable.reason is Reason.TOO_LARGE:
+                raise
+            return None
+        except Exception:  # noqa: BLE001  as above; a page that costs no other one anything
+            return None
+
+
+def _open_with_pdfium(path: str) -> Pdfium:
+    for mend in (lift_encryption, mend_end):
+        try:
+            return Pdfium(path)
+        except pypdfium2.PdfiumError:
+            mend(path)
+    return Pdfium(path)
+
+
+def read(path: str, first: int, page_seconds: float, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+
+    def limit_time() -> None:
+        # The alarm's default action ends the process, whatever C++ is in the middle of.
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, min(page_seconds, deadline - time.monotonic())))
+
+    limit_time()
+    document = Document(path)
+    put(document.page_count)
+    for number in range(first, document.page_count):
+        limit_time()
+        put(document.text(number))
+
+
+def put(value: Any) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def main(path: str, first: str, memory_bytes: str, page_seconds: str, seconds: str) -> None:
+    if sys.platform == "linux":  # elsewhere the limit is refused or does nothing
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        read(path, int(first), float(page_seconds), float(seconds))
+    except UnreadableDocument as unreadable:
+        put({"reason": unreadable.reason, "finding": unreadable.finding})
+    except MemoryError:
+        # As PDFium ends when it gets no more memory.
+        signal.raise_signal(signal.SIGABRT)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
