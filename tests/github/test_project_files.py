@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,9 @@ def test_the_licence_is_the_same_wherever_it_is_named() -> None:
 
 
 def test_one_tag_is_the_version_of_everything_that_a_release_has() -> None:
-    version = _python(".")["version"]
-    assert {source: said["version"] for source, said in _sources().items()} == dict.fromkeys(_sources(), version)
+    schema = json.loads((ROOT / "plugin" / "schema.json").read_text())
+    said = {source: said["version"] for source, said in ({"the component": schema} | _sources()).items()}
+    assert said == dict.fromkeys(said, _python(".")["version"])
 
 
 @pytest.mark.parametrize("path", [path for path in FORMS if path.name != "config.yml"], ids=lambda path: path.name)
@@ -54,8 +56,34 @@ def test_an_issue_form_has_what_github_asks_for(path: Path) -> None:
     assert all(field["attributes"]["label"] for field in fields)
 
 
+def _dependabot() -> dict[str, set[Path]]:
+    """The folders that each ecosystem is looked for in."""
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    return {
+        update["package-ecosystem"]: {
+            ROOT.joinpath(folder.lstrip("/")) for folder in update.get("directories", [update.get("directory")])
+        }
+        for update in updates
+    }
+
+
 def test_dependabot_looks_where_there_is_something_to_update() -> None:
-    for update in yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]:
-        for folder in update.get("directories", [update.get("directory")]):
-            found = list(ROOT.joinpath(folder.lstrip("/")).glob(MANIFESTS[update["package-ecosystem"]]))
-            assert found, f"{update['package-ecosystem']} in {folder}"
+    for ecosystem, folders in _dependabot().items():
+        assert [folder for folder in folders if not list(folder.glob(MANIFESTS[ecosystem]))] == [], ecosystem
+
+
+def test_dependabot_looks_wherever_a_version_is_written_down() -> None:
+    pinned = {
+        "npm": {path for path in _sources_named("package.json") if "ependencies" in path.read_text()},
+        "pip": {path for path in _sources_named("*requirements*.txt") if "==" in path.read_text()},
+    }
+    assert all(pinned.values())
+    for ecosystem, paths in pinned.items():
+        assert {path.parent for path in paths} <= _dependabot()[ecosystem], ecosystem
+
+
+def _sources_named(pattern: str) -> Iterator[Path]:
+    """Without what the verbs and npm make."""
+    for path in ROOT.rglob(pattern):
+        if not any(part.startswith(".") or part in ("node_modules", "dist") for part in path.relative_to(ROOT).parts):
+            yield path
