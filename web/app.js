@@ -101,12 +101,10 @@ const CONNECTION = {
   OFFLINE: ["Offline", ""],
   CONNECTION_REFUSED: [
     "Refused",
-    "The server keeps refusing the connection. If your sign-in has ended, sign in again and reload this page.",
+    "The server cannot be reached, or refuses the connection. This page goes on trying. If your sign-in has ended, sign in " +
+      "again and reload this page.",
   ],
-  "closed CONNECTION_REFUSED": [
-    "Refused",
-    "The server refused the connection too often, so this page no longer tries. Sign in again, then reload this page.",
-  ],
+  "closed CONNECTION_REFUSED": ["Refused", "The server has ended your access. Sign in again, then reload this page."],
   TOKEN_MISSING: ["Signed out", "Sign in, then reload this page to see live progress."],
   ADDRESS_INVALID: ["Closed", "The browser does not accept the address in config.json. Check websocketUrl."],
 };
@@ -139,7 +137,7 @@ function showConnection(state, error) {
 
 /**
  * @param {string} tokenUrl
- * @returns {Promise<string | null | undefined>} nothing for who is signed out
+ * @returns {Promise<string | null>} `null` for who is signed out
  */
 async function fetchToken(tokenUrl) {
   const response = await fetch(tokenUrl, { cache: "no-store" });
@@ -149,7 +147,7 @@ async function fetchToken(tokenUrl) {
   if (!response.ok) {
     throw new Error(`${tokenUrl} answered ${response.status}`);
   }
-  return (await response.json()).token;
+  return (await response.json()).token ?? null;
 }
 
 // --- documents ------------------------------------------------------------------------------------------------------------

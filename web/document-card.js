@@ -4,6 +4,7 @@
  * @module document-card
  */
 
+import { countsOf } from "./client/index.js";
 import { Pace, formatDuration, formatPages, formatRate } from "./pace.js";
 
 /**
@@ -127,10 +128,12 @@ export class DocumentCard {
         this.#pace = new Pace();
         this.#startedAtMs = nowMs;
         this.#saidHalf = false;
-        this.onNews(`${this.#name}: processing ${formatPages(update.totalPages)}.`);
-        return this.#processing(0, update.totalPages, nowMs);
-      case "progress":
-        return this.#processing(update.pagesProcessed, update.totalPages, nowMs);
+        this.onNews(`${this.#name}: processing ${formatPages(countsOf(update).total ?? 0)}.`);
+        return this.#processing(0, countsOf(update).total ?? 0, nowMs);
+      case "progress": {
+        const { done, total } = countsOf(update);
+        return this.#processing(done ?? 0, total ?? 0, nowMs);
+      }
       case "processing_complete":
         return this.#complete(nowMs);
       case "error":

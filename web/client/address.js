@@ -13,7 +13,7 @@ import { ConnectionError } from "./errors.js";
 
 const SUBPROTOCOL = "docprogress";
 
-/** In a query: a token as `tokenTransport` sends it, or AWS's signature. Not sent anew, they are refused for ever. */
+/** In a query: a token as `tokenTransport` sends it, or AWS's signature. */
 const CREDENTIALS = /[?&](token|X-Amz-Signature)=/;
 
 export class Address {
@@ -40,17 +40,23 @@ export class Address {
     return this.#options.token !== undefined || typeof this.#url === "function" || CREDENTIALS.test(this.#url.search);
   }
 
+  /** Whether the next one may differ from the last. */
+  get mayChange() {
+    return typeof this.#url === "function" || typeof this.#options.token === "function";
+  }
+
   /** A browser without any network calls itself offline, yet reaches its own machine, where an unknown address may be. */
   get isOffline() {
     return !this.#isOnline() && !/^(|localhost|127\.[\d.]+|\[::1\])$/.test(this.#hostname);
   }
 
   /**
+   * @param {AbortSignal} signal aborts when nobody waits for the answer any more
    * @returns {Promise<{ url: string, protocols: string[] }>}
    * @throws {ConnectionError} `OFFLINE`, `ADDRESS_FAILED`, `ADDRESS_INVALID`, `TOKEN_FAILED` or `TOKEN_MISSING`
    */
-  async next() {
-    const url = await this.#freshUrl();
+  async next(signal) {
+    const url = await this.#freshUrl(signal);
     this.#hostname = url.hostname;
     if (this.isOffline) {
       throw offline();
@@ -61,12 +67,15 @@ export class Address {
     }
     let value;
     try {
-      value = typeof token === "function" ? await token() : token;
+      value = typeof token === "function" ? await token({ signal }) : token;
     } catch (error) {
       throw new ConnectionError("TOKEN_FAILED", "The token could not be had", error);
     }
-    if (!value) {
-      throw new ConnectionError("TOKEN_MISSING", "There is no token: sign in, then make a new client");
+    if (value === null) {
+      throw new ConnectionError("TOKEN_MISSING", "Nobody is signed in: sign in, then make a new client");
+    }
+    if (!value || typeof value !== "string") {
+      throw new ConnectionError("TOKEN_FAILED", "The token is no text; null would say that nobody is signed in");
     }
     if (tokenTransport === "subprotocol") {
       return { url: url.href, protocols: [SUBPROTOCOL, value] };
@@ -75,13 +84,14 @@ export class Address {
     return { url: url.href, protocols: [] };
   }
 
-  async #freshUrl() {
+  /** @param {AbortSignal} signal */
+  async #freshUrl(signal) {
     if (typeof this.#url !== "function") {
       return new URL(this.#url);
     }
     let url;
     try {
-      url = await this.#url();
+      url = await this.#url({ signal });
     } catch (error) {
       throw new ConnectionError("ADDRESS_FAILED", "The address could not be had", error);
     }

@@ -4,61 +4,51 @@
  * @module backoff
  */
 
-/**
- * @typedef {object} BackoffOptions
- * @property {number} reconnectBaseMs
- * @property {number} reconnectCapMs
- * @property {number} refusalLimit
- */
-
 export class Backoff {
   #options;
   #random;
-  #isSecured;
   #failuresInARow = 0;
-  #refusalsInARow = 0;
+  #unopenedInARow = 0;
 
   /**
-   * @param {BackoffOptions} options
+   * @param {{ reconnectBaseMs: number, reconnectCapMs: number, refusalLimit: number }} options
    * @param {() => number} random from 0 to below 1
-   * @param {boolean} isSecured whether a socket that fails before it opens may mean that a token or signature was refused
    */
-  constructor(options, random, isSecured) {
+  constructor(options, random) {
     this.#options = options;
     this.#random = random;
-    this.#isSecured = isSecured;
   }
 
+  /** Whether so many sockets in a row ended before they opened that it is no accident. */
   get isRefused() {
-    return this.#isSecured && this.#refusalsInARow >= this.#options.refusalLimit;
+    return this.#unopenedInARow >= this.#options.refusalLimit;
   }
 
-  /** Whether any further attempt would be refused too. */
-  get isHopeless() {
-    return this.isRefused && this.#refusalsInARow >= 2 * this.#options.refusalLimit;
-  }
-
-  refused() {
-    this.#refusalsInARow++;
+  unopened() {
+    this.#unopenedInARow++;
   }
 
   opened() {
-    this.#refusalsInARow = 0;
+    this.#unopenedInARow = 0;
   }
 
+  /** A server that only accepts may still be the one that failed. */
   answered() {
     this.#failuresInARow = 0;
   }
 
   reset() {
-    this.#failuresInARow = this.#refusalsInARow = 0;
+    this.#failuresInARow = this.#unopenedInARow = 0;
   }
 
-  /** Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"); once refused, the cap and up to as much again. */
+  /**
+   * Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter") up to the cap; from then on the cap and up to as
+   * much again, for ever, so that all who wait do not come at once when the server is back.
+   */
   nextDelayMs() {
-    const { reconnectBaseMs, reconnectCapMs, refusalLimit } = this.#options;
-    const bound = Math.min(reconnectCapMs, reconnectBaseMs * 2 ** this.#failuresInARow++);
+    const { reconnectBaseMs, reconnectCapMs } = this.#options;
+    const bound = reconnectBaseMs * 2 ** this.#failuresInARow++;
     const random = this.#random();
-    return this.isRefused ? reconnectCapMs * 2 ** (this.#refusalsInARow - refusalLimit) * (1 + random) : bound * random;
+    return bound < reconnectCapMs ? bound * random : reconnectCapMs * (1 + random);
   }
 }

@@ -11,17 +11,20 @@
 import { Address, offline } from "./address.js";
 import { Backoff } from "./backoff.js";
 import { Connection } from "./connection.js";
-import { ConnectionError } from "./errors.js";
-import { isDocumentId, isFinal, isRefusal } from "./messages.js";
-import { callSafely, platformWith } from "./platform.js";
-import { Topic, Watch, deliver, end } from "./watch.js";
+import { ConnectionError, ProgressError } from "./errors.js";
+import { Listeners, deferred } from "./listeners.js";
+import { isDocumentId, isFinal, isRefusal, updateOf } from "./messages.js";
+import { platformWith, setWatchedTimeout } from "./platform.js";
+import { Topic, Watch, deliver, end, fail } from "./watch.js";
 
 /**
  * @typedef {import("./index.js").Update} Update
+ * @typedef {import("./index.js").ErrorUpdate} ErrorUpdate
  * @typedef {import("./index.js").ClientOptions} ClientOptions
  * @typedef {import("./index.js").WatchOptions} WatchOptions
  * @typedef {import("./index.js").AddressSource} AddressSource
  * @typedef {import("./index.js").ConnectionState} ConnectionState
+ * @typedef {import("./messages.js").Message} Message
  */
 
 const DEFAULTS = {
@@ -33,9 +36,14 @@ const DEFAULTS = {
   replyTimeoutMs: 10_000,
   pingIntervalMs: 60_000,
   replaceAfterMs: 110 * 60_000,
+  retryWithinMs: 5 * 60_000,
 };
 
-const FINAL_CODES = new Set(["TOKEN_MISSING", "ADDRESS_INVALID"]);
+/** What a browser fires when its user, its network or its machine is back. */
+const WAKING = ["visibilitychange", "pageshow", "focus", "online", "resume"];
+
+/** The key of those who hear of the connection; those of messages are texts. */
+const STATE = Symbol("state");
 
 /**
  * Watches documents over one connection, which it opens at once and keeps open until `close()`. The server takes 100 of them;
@@ -58,6 +66,11 @@ export class ProgressClient {
   #successor = null;
   /** @type {unknown} the next attempt to connect, or the coming replacement of an open connection */
   #timer = null;
+  #listeners = new Listeners();
+  /** Settled when the client is next open, or closed for good. */
+  #opening = deferred();
+  /** @type {Map<string, Set<(refusal: ErrorUpdate) => void>>} what to do when a cancellation is refused */
+  #cancellations = new Map();
 
   /**
    * @param {string | URL | AddressSource} url the `wss://` address of the stage (`ws://` on one's own machine)
@@ -69,8 +82,13 @@ export class ProgressClient {
     this.#options = /** @type {typeof DEFAULTS & Omit<ClientOptions, keyof typeof DEFAULTS>} */ ({ ...DEFAULTS, ...given });
     this.#platform = platformWith(options.platform);
     this.#address = new Address(url, this.#options, () => this.#platform.isOnline());
-    this.#backoff = new Backoff(this.#options, () => this.#platform.random(), this.#address.isSecured);
-    this.#platform.events.addEventListener("online", this.#onOnline);
+    this.#backoff = new Backoff(this.#options, () => this.#platform.random());
+    if (options.onStateChange) {
+      this.onStateChange(options.onStateChange);
+    }
+    for (const type of WAKING) {
+      this.#platform.events.addEventListener(type, this.#onWaking);
+    }
     this.#platform.events.addEventListener("offline", this.#onOffline);
     this.#connect();
   }
@@ -117,9 +135,109 @@ export class ProgressClient {
     topic.watches.add(watch);
     const known = topic.state;
     if (known !== null) {
-      queueMicrotask(() => watch.state ?? watch[deliver](known));
+      queueMicrotask(() => {
+        if (watch.state === null) {
+          watch[deliver](known);
+          if (topic.isGivenUp) {
+            watch[fail]();
+          }
+        }
+      });
     }
     return watch;
+  }
+
+  /**
+   * End a document's processing. Asked for again until it has an effect, over any number of connections.
+   *
+   * @param {string} documentId
+   * @param {{ signal?: AbortSignal | undefined }} [options] a signal ends the waiting, not what the server has heard
+   * @returns {Promise<import("./index.js").CompleteUpdate | ErrorUpdate>} how the document ended, which need not be by this
+   */
+  async cancel(documentId, { signal } = {}) {
+    const ended = deferred();
+    /** @param {ErrorUpdate} refusal */
+    const refuse = (refusal) => ended.reject(new ProgressError(refusal));
+    const watch = this.watch(documentId, {
+      signal,
+      onUpdate: (update) => {
+        if (isRefusal(update)) {
+          refuse(update);
+        } else if (isFinal(update)) {
+          ended.resolve(update);
+        }
+      },
+    });
+    watch.done.catch(ended.reject); // after `onUpdate`: the signal's reason, or why the client closed
+    const refusals = this.#cancellations.get(documentId) ?? new Set();
+    this.#cancellations.set(documentId, refusals.add(refuse));
+    if (!signal?.aborted && !isFinal(this.#topics.get(documentId)?.state ?? null)) {
+      this.#openConnections().forEach((connection) => connection.cancel(documentId));
+    }
+    try {
+      return await ended.promise;
+    } finally {
+      refusals.delete(refuse);
+      if (refusals.size === 0) {
+        this.#cancellations.delete(documentId);
+        this.#openConnections().forEach((connection) => connection.uncancel(documentId));
+      }
+      watch.stop();
+    }
+  }
+
+  /**
+   * Send a message of one's own, to a route that the API has for it; what comes back is for `on`.
+   *
+   * @param {string} action the route's key
+   * @param {object} [body] its other fields
+   * @param {{ signal?: AbortSignal | undefined }} [options] a signal ends the waiting for a connection
+   * @returns {Promise<void>} when it is handed to an open connection; nobody says whether it arrives
+   */
+  async send(action, body = {}, { signal } = {}) {
+    if (typeof action !== "string" || !/^[^$]/.test(action)) {
+      throw new TypeError("An action is the key of a route, and none of those that start with $");
+    }
+    const message = { ...body, action };
+    JSON.stringify(message); // what cannot be sent is refused now
+    const aborted = deferred();
+    const abort = () => aborted.reject(signal?.reason);
+    signal?.addEventListener("abort", abort);
+    try {
+      signal?.throwIfAborted();
+      while (!this.#current?.isOpen) {
+        await Promise.race([this.#opening.promise, aborted.promise]);
+      }
+      this.#current.send(message);
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  /**
+   * Hear every message of one `status` as it arrives, those of one's own included.
+   *
+   * @param {string} status
+   * @param {(message: any) => void} listener
+   * @param {{ signal?: AbortSignal | undefined }} [options]
+   * @returns {() => void} ends it
+   */
+  on(status, listener, { signal } = {}) {
+    return this.#listeners.add(status, listener, signal);
+  }
+
+  /**
+   * @param {(state: ConnectionState, error: ConnectionError | null) => void} listener called when either changes
+   * @param {{ signal?: AbortSignal | undefined }} [options]
+   * @returns {() => void} ends it
+   */
+  onStateChange(listener, { signal } = {}) {
+    return this.#listeners.add(
+      STATE,
+      // Another listener may have closed the client, and then all have heard of that.
+      (state, error) => (state === this.#state ? listener(state, error) : undefined),
+      signal,
+    );
   }
 
   /** Close for good. Unfinished watches reject with `CLIENT_CLOSED`; no timer, socket or listener stays behind. */
@@ -134,7 +252,7 @@ export class ProgressClient {
   }
 
   #startConnection() {
-    return new Connection(this.#platform, this.#options, () => this.#address.next(), {
+    return new Connection(this.#platform, this.#options, (signal) => this.#address.next(signal), {
       opened: (connection) => this.#opened(connection),
       received: (connection, message) => this.#received(connection, message),
       checked: (connection) => this.#askForSilentDocuments(connection),
@@ -147,6 +265,9 @@ export class ProgressClient {
     this.#backoff.opened();
     for (const topic of this.#topics.values()) {
       connection.ask(topic.documentId, topic.sequence);
+    }
+    for (const documentId of this.#cancellations.keys()) {
+      connection.cancel(documentId);
     }
     if (connection === this.#successor) {
       this.#promoteWhenSubscribed();
@@ -178,7 +299,7 @@ export class ProgressClient {
    * @param {ConnectionError} error
    */
   #lost(connection, error) {
-    if (FINAL_CODES.has(error.code)) {
+    if (error.code === "TOKEN_MISSING" || (error.code === "ADDRESS_INVALID" && !this.#address.mayChange)) {
       this.#shut(error);
       return;
     }
@@ -187,7 +308,7 @@ export class ProgressClient {
       return;
     }
     if (connection.hasSocket && !connection.isOpen) {
-      this.#backoff.refused();
+      this.#backoff.unopened();
     }
     if (connection === this.#successor) {
       this.#successor = null;
@@ -200,21 +321,12 @@ export class ProgressClient {
       this.#replaceLater();
       return;
     }
-    if (connection.hasSocket && this.#backoff.isRefused) {
-      error = new ConnectionError(
-        "CONNECTION_REFUSED",
-        "The server keeps refusing the connection: the token or address may be invalid, or the server out of reach",
-        error,
-      );
-      if (this.#current === null && this.#backoff.isHopeless) {
-        this.#shut(error);
-        return;
-      }
-    }
     if (this.#current === null) {
       this.#schedule(this.#backoff.nextDelayMs(), () => this.#connect());
     }
-    this.#setState("reconnecting", error);
+    // A browser hides why: that a token is refused, or that the server is away, looks the same to it. So this is no end.
+    const isRefused = connection.hasSocket && this.#address.isSecured && this.#backoff.isRefused;
+    this.#setState("reconnecting", isRefused ? new ConnectionError("CONNECTION_REFUSED", error.message, error) : error);
   }
 
   /**
@@ -226,8 +338,18 @@ export class ProgressClient {
     this.#timer = this.#platform.setTimeout(action, delayMs);
   }
 
-  #onOnline = () => {
-    if (this.#state === "reconnecting" && !this.#current?.isOpen) {
+  /** @param {Event} [event] */
+  #onWaking = (event) => {
+    if (!this.#platform.isVisible() || this.#address.isOffline) {
+      return;
+    }
+    if (this.#current?.isOpen) {
+      this.#current.probe();
+      return;
+    }
+    const isUnderWay = this.#current && this.#platform.now() - this.#current.startedAt < this.#options.replyTimeoutMs;
+    // An attempt that is under way gets its time, unless the network has changed since.
+    if (!isUnderWay || event?.type === "online") {
       this.#dropConnections();
       this.#backoff.reset();
       this.#connect();
@@ -259,9 +381,13 @@ export class ProgressClient {
       return;
     }
     this.#dropConnections();
-    this.#platform.events.removeEventListener("online", this.#onOnline);
+    for (const type of WAKING) {
+      this.#platform.events.removeEventListener(type, this.#onWaking);
+    }
     this.#platform.events.removeEventListener("offline", this.#onOffline);
-    const watches = [...this.#topics.values()].flatMap((topic) => [...topic.watches]);
+    const topics = [...this.#topics.values()];
+    topics.forEach((topic) => this.#platform.clearTimeout(topic.timer));
+    const watches = topics.flatMap((topic) => [...topic.watches]);
     this.#topics.clear();
     this.#setState("closed", error);
     for (const watch of watches) {
@@ -277,10 +403,18 @@ export class ProgressClient {
    */
   #setState(state, error) {
     const changed = state !== this.#state || error?.code !== this.#lastError?.code;
+    if (this.#state === "open" && state !== "open") {
+      this.#opening = deferred();
+    }
+    if (state === "open") {
+      this.#opening.resolve(undefined);
+    } else if (state === "closed") {
+      this.#opening.reject(error);
+    }
     this.#state = state;
     this.#lastError = error;
     if (changed) {
-      callSafely(this.#options.onStateChange, state, error);
+      this.#listeners.tell(STATE, state, error);
     }
   }
 
@@ -297,6 +431,7 @@ export class ProgressClient {
   #unwatch(documentId, watch) {
     const topic = this.#topics.get(documentId);
     if (topic?.watches.delete(watch) && topic.watches.size === 0) {
+      this.#platform.clearTimeout(topic.timer);
       this.#topics.delete(documentId);
       for (const connection of this.#openConnections()) {
         connection.leave(documentId);
@@ -322,45 +457,101 @@ export class ProgressClient {
 
   /**
    * @param {Connection} connection
-   * @param {Update | { status: "pong" }} message
+   * @param {Message} message
    */
   #received(connection, message) {
-    if (isRefusal(message) && message.recoverable && message.errorCode === "FORBIDDEN") {
-      connection.lose("The connection has expired"); // and #lost goes on, with a new token
-      return;
+    const update = updateOf(message);
+    if (isRefusal(update) && update.errorCode === "FORBIDDEN") {
+      if (update.recoverable) {
+        connection.lose("The connection has expired"); // and #lost goes on, with a new token
+        return;
+      }
+      if (update.docId === undefined) {
+        this.#shut(new ConnectionError("CONNECTION_REFUSED", update.message));
+        return;
+      }
     }
     if (!connection.hasAnswered) {
       connection.hasAnswered = true;
       this.#backoff.answered();
     }
-    if (message.status === "pong") {
+    if (update !== null) {
+      this.#learn(connection, update);
+      this.#promoteWhenSubscribed();
+    }
+    this.#listeners.tell(message.status, message);
+  }
+
+  /**
+   * @param {Connection} connection
+   * @param {Update} update
+   */
+  #learn(connection, update) {
+    const { docId } = update;
+    if (isRefusal(update)) {
+      if (update.recoverable) {
+        return; // unanswered, so the connection asks again
+      }
+      const cancellations = docId === undefined ? [...this.#cancellations.keys()] : [docId];
+      const refusals = cancellations.flatMap((id) => [...(this.#cancellations.get(id) ?? [])]);
+      if (refusals.length > 0 && !connection.unanswered.has(docId)) {
+        refusals.forEach((refuse) => refuse(update));
+        return;
+      }
+    }
+    const topic = this.#topics.get(docId);
+    if (connection.hasLeft(docId) || topic === undefined) {
       return;
     }
-    if (isRefusal(message) && message.recoverable) {
-      return; // unanswered, so the connection asks again
-    }
-    const topic = this.#topics.get(message.docId);
-    if (connection.hasLeft(message.docId) || topic === undefined) {
-      return;
-    }
-    const sequenceWhenAsked = connection.unanswered.get(message.docId);
-    connection.answered(message.docId);
+    // Replies may arrive late and out of order; one that was overtaken by an update is not news.
+    const isAnswer = connection.unanswered.get(docId) === topic.sequence;
+    connection.answered(docId);
     topic.heardAt = this.#platform.now();
-    if (message.status === "pending") {
-      // Replies may arrive late and out of order; one that was overtaken by an update is not news.
-      if (sequenceWhenAsked === topic.sequence) {
+    if (update.status === "pending") {
+      if (isAnswer) {
         topic.sequence = 0; // the record is new or has expired: whatever comes next is newer
         if (topic.state?.status !== "pending" && !isFinal(topic.state)) {
-          topic.publish(message);
+          this.#publish(topic, update);
         }
       }
-    } else if (isRefusal(message)) {
-      topic.sequence = 0; // a later snapshot must be news even if it was known before
-      topic.publish(message);
-    } else if (message.sequence !== undefined && message.sequence > topic.sequence) {
-      topic.sequence = message.sequence;
-      topic.publish(message);
+      return;
     }
-    this.#promoteWhenSubscribed();
+    const sequence = update.sequence ?? 0; // after a refusal, a snapshot must be news even if it was known before
+    const isOther = isAnswer && JSON.stringify(update) !== JSON.stringify(topic.state);
+    if (isRefusal(update) || sequence > topic.sequence || isOther) {
+      topic.sequence = sequence;
+      this.#publish(topic, update);
+    } else if (update.status === "processing_started" && sequence < topic.sequence && isFinal(topic.state)) {
+      // Late, or the record has expired and the document begins anew: the answer tells.
+      connection.ask(docId, topic.sequence);
+    }
+  }
+
+  /**
+   * @param {Topic} topic
+   * @param {Update} update
+   */
+  #publish(topic, update) {
+    this.#platform.clearTimeout(topic.timer);
+    if (update.status === "error" && update.errorCode === "PROCESSING_STALLED" && update.recoverable) {
+      this.#giveUpLater(topic, this.#options.retryWithinMs);
+    }
+    topic.publish(update);
+  }
+
+  /**
+   * Who would try a stalled document again is not known: its worker has died.
+   *
+   * @param {Topic} topic
+   * @param {number} delayMs
+   */
+  #giveUpLater(topic, delayMs) {
+    topic.timer = setWatchedTimeout(this.#platform, delayMs, (isLate) => {
+      if (isLate || this.#state !== "open") {
+        this.#giveUpLater(topic, this.#options.replyTimeoutMs); // nobody could have told of the retry
+      } else {
+        topic.giveUp();
+      }
+    });
   }
 }

@@ -6,9 +6,10 @@
 
 import { ConnectionError } from "./errors.js";
 import { parseMessage } from "./messages.js";
+import { setWatchedTimeout } from "./platform.js";
 
 /**
- * @typedef {import("./index.js").Update} Update
+ * @typedef {import("./messages.js").Message} Message
  * @typedef {import("./index.js").Platform} Platform
  * @typedef {{ replyTimeoutMs: number, reconnectCapMs: number, pingIntervalMs: number, connectTimeoutMs: number }} ConnectionOptions
  */
@@ -31,7 +32,10 @@ export class Connection {
   #leaving = new Map();
   /** @type {Set<string>} documents to be asked for when others have left */
   #held = new Set();
-  #ended = false;
+  /** @type {Set<string>} documents whose cancellation is asked for until `uncancel` */
+  #cancelled = new Set();
+  /** Ends what is still under way for this connection, such as fetching a token. */
+  #controller = new AbortController();
   /** @type {WebSocket | null} */
   #socket = null;
   /** @type {Map<TimerName, unknown>} those that run */
@@ -45,10 +49,10 @@ export class Connection {
   /**
    * @param {Platform} platform
    * @param {ConnectionOptions} options
-   * @param {() => Promise<{ url: string, protocols: string[] }>} address
+   * @param {(signal: AbortSignal) => Promise<{ url: string, protocols: string[] }>} address
    * @param {{
    *   opened: (connection: Connection) => void,
-   *   received: (connection: Connection, message: Update | { status: "pong" }) => void,
+   *   received: (connection: Connection, message: Message) => void,
    *   checked: (connection: Connection) => void,
    *   lost: (connection: Connection, error: ConnectionError) => void,
    * }} owner
@@ -57,8 +61,9 @@ export class Connection {
     this.#platform = platform;
     this.#options = options;
     this.#owner = owner;
-    this.#setTimer("connect", options.connectTimeoutMs, () => this.lose("The connection took too long to open"));
-    address().then(
+    this.startedAt = platform.now();
+    this.#setPatientTimer("connect", options.connectTimeoutMs, "The connection took too long to open");
+    address(this.#controller.signal).then(
       ({ url, protocols }) => this.#open(url, protocols),
       (error) => this.#end(error),
     );
@@ -71,7 +76,9 @@ export class Connection {
    * @param {number} sequence the newest known
    */
   ask(documentId, sequence) {
-    this.unanswered.set(documentId, sequence);
+    if (!this.unanswered.has(documentId)) {
+      this.unanswered.set(documentId, sequence);
+    }
     this.#held.add(documentId);
     this.#sendHeld();
     if (!this.#timers.has("ask")) {
@@ -87,9 +94,28 @@ export class Connection {
     for (const documentId of this.#held) {
       if (!this.#leaving.has(documentId) && this.#leaving.size <= MOST_LEAVING) {
         this.#held.delete(documentId);
-        this.#send({ action: "progress", docId: documentId });
+        this.send({ action: "progress", docId: documentId });
       }
     }
+  }
+
+  /**
+   * Ask for the end of a document; repeated until `uncancel`.
+   *
+   * @param {string} documentId
+   */
+  cancel(documentId) {
+    this.#cancelled.add(documentId);
+    this.send({ action: "cancel", docId: documentId });
+    if (!this.#timers.has("ask")) {
+      this.#askAgainLater();
+    }
+  }
+
+  /** @param {string} documentId */
+  uncancel(documentId) {
+    this.#cancelled.delete(documentId);
+    this.#restIfDone();
   }
 
   /** @param {string} documentId */
@@ -100,7 +126,7 @@ export class Connection {
   }
 
   #restIfDone() {
-    if (this.unanswered.size === 0 && this.#leaving.size === 0) {
+    if (this.unanswered.size === 0 && this.#leaving.size === 0 && this.#cancelled.size === 0) {
       this.#clearTimer("ask");
       this.#askAttempts = 0;
     }
@@ -111,7 +137,7 @@ export class Connection {
     const isAsked = this.unanswered.has(documentId) && !this.#held.has(documentId);
     this.#leaving.set(documentId, (this.#leaving.get(documentId) ?? Number(isAsked)) + 1);
     this.answered(documentId);
-    this.#send({ action: "progress", docId: documentId, subscribe: false });
+    this.send({ action: "progress", docId: documentId, subscribe: false });
     if (!this.#timers.has("ask")) {
       this.#askAgainLater();
     }
@@ -148,7 +174,7 @@ export class Connection {
    * @param {string[]} protocols
    */
   #open(url, protocols) {
-    if (this.#ended) {
+    if (this.#controller.signal.aborted) {
       return;
     }
     try {
@@ -165,7 +191,14 @@ export class Connection {
       this.#owner.opened(this);
     };
     this.#socket.onmessage = (event) => this.#receive(event.data);
-    this.#socket.onclose = () => this.lose("The connection was lost");
+    // Most browsers close after an error; some leave it at that, for one that the page's own policy forbids.
+    this.#socket.onclose = this.#socket.onerror = () =>
+      this.lose(
+        this.isOpen
+          ? "The connection was lost"
+          : `No connection to ${new URL(url).origin}: the server is away or refuses it, or the Content-Security-Policy of ` +
+              "this page does not allow it in connect-src",
+      );
   }
 
   /** @param {unknown} data */
@@ -188,14 +221,26 @@ export class Connection {
         this.#checkLater(this.#options.pingIntervalMs - silentMs);
       } else {
         this.#checkLater();
-        this.#send({ action: "ping" });
-        // A later ping gives the one before no more time: it would for ever, if pings are closer than the time-out.
-        if (!this.#timers.has("pong")) {
-          this.#setTimer("pong", this.#options.replyTimeoutMs, () => this.lose("The server stopped answering"));
-        }
+        this.#ping();
       }
       this.#owner.checked(this);
     });
+  }
+
+  #ping() {
+    this.send({ action: "ping" });
+    // A later ping gives the one before no more time: it would for ever, if pings are closer than the time-out.
+    if (!this.#timers.has("pong")) {
+      this.#setPatientTimer("pong", this.#options.replyTimeoutMs, "The server stopped answering");
+    }
+  }
+
+  /** Ask for a sign of life now, unless one is being waited for. */
+  probe() {
+    if (this.isOpen && !this.#timers.has("pong")) {
+      this.#ping();
+      this.#owner.checked(this);
+    }
   }
 
   #askAgainLater() {
@@ -204,19 +249,22 @@ export class Connection {
     this.#setTimer("ask", replyTimeoutMs + extra, () => {
       for (const documentId of this.#leaving.keys()) {
         this.#leaving.set(documentId, 1);
-        this.#send({ action: "progress", docId: documentId, subscribe: false });
+        this.send({ action: "progress", docId: documentId, subscribe: false });
       }
       for (const documentId of this.unanswered.keys()) {
         if (!this.#held.has(documentId)) {
-          this.#send({ action: "progress", docId: documentId });
+          this.send({ action: "progress", docId: documentId });
         }
+      }
+      for (const documentId of this.#cancelled) {
+        this.send({ action: "cancel", docId: documentId });
       }
       this.#askAgainLater();
     });
   }
 
   /** @param {object} message */
-  #send(message) {
+  send(message) {
     this.#socket?.send(JSON.stringify(message));
   }
 
@@ -227,7 +275,7 @@ export class Connection {
 
   /** @param {ConnectionError} error */
   #end(error) {
-    if (!this.#ended) {
+    if (!this.#controller.signal.aborted) {
       this.close();
       this.#owner.lost(this, error);
     }
@@ -235,13 +283,13 @@ export class Connection {
 
   /** Close without telling the owner. */
   close() {
-    this.#ended = true;
+    this.#controller.abort();
     for (const name of this.#timers.keys()) {
       this.#clearTimer(name);
     }
     if (this.#socket !== null) {
       // A dead peer answers no close frame, so the browser would call back minutes later.
-      this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+      this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = this.#socket.onerror = null;
       this.#socket.close();
     }
   }
@@ -258,6 +306,26 @@ export class Connection {
       action();
     };
     this.#timers.set(name, this.#platform.setTimeout(fire, delayMs));
+  }
+
+  /**
+   * For what another machine is slow to do. Where the timer itself comes late, the answer may lie in the queue behind it: it
+   * gets one more turn.
+   *
+   * @param {"connect" | "pong"} name
+   * @param {number} delayMs
+   * @param {string} reason to lose the connection
+   */
+  #setPatientTimer(name, delayMs, reason, isSecondTurn = false) {
+    const timer = setWatchedTimeout(this.#platform, delayMs, (isLate) => {
+      this.#timers.delete(name);
+      if (isLate && !isSecondTurn) {
+        this.#setPatientTimer(name, delayMs, reason, true);
+      } else {
+        this.lose(reason);
+      }
+    });
+    this.#timers.set(name, timer);
   }
 
   /** @param {TimerName} name */

@@ -7,4 +7,4 @@
 
 export { ProgressClient } from "./client.js";
 export { ConnectionError, ProgressError } from "./errors.js";
-export { isDocumentId } from "./messages.js";
+export { countsOf, isDocumentId } from "./messages.js";

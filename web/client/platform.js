@@ -9,6 +9,9 @@
 /** Browsers keep a delay in 32 bits: a longer one would be over at once. */
 const LONGEST_DELAY_MS = 2 ** 31 - 1;
 
+/** A timer that comes this late was held up by a freeze or by sleep, and so was whatever the network had to say. */
+const LATE_MS = 1000;
+
 /**
  * @param {Partial<Platform>} [given]
  * @returns {Platform}
@@ -21,8 +24,24 @@ export function platformWith(given) {
   };
 }
 
+/**
+ * @param {Platform} platform
+ * @param {number} delayMs
+ * @param {(isLate: boolean) => void} callback
+ * @returns {unknown} the timer
+ */
+export function setWatchedTimeout(platform, delayMs, callback) {
+  const dueAt = platform.now() + delayMs;
+  return platform.setTimeout(() => callback(platform.now() - dueAt > LATE_MS), delayMs);
+}
+
 /** @returns {Platform} */
 function browserPlatform() {
+  /** @param {"addEventListener" | "removeEventListener"} method */
+  const both = (method) => (/** @type {[string, any]} */ ...args) => {
+    globalThis[method]?.(...args);
+    globalThis.document?.[method](...args); // not all that a page fires at its document gets to the window
+  };
   return {
     WebSocket: globalThis.WebSocket,
     // Browsers refuse these two on any other receiver than the window.
@@ -31,21 +50,7 @@ function browserPlatform() {
     now: () => performance.now(),
     random: Math.random,
     isOnline: () => globalThis.navigator?.onLine !== false,
-    events: "addEventListener" in globalThis ? globalThis : new EventTarget(),
+    isVisible: () => globalThis.document?.visibilityState !== "hidden",
+    events: { addEventListener: both("addEventListener"), removeEventListener: both("removeEventListener") },
   };
-}
-
-/**
- * Call the caller's function so that its error reaches the caller's error reporting and nobody else.
- *
- * @template {unknown[]} A
- * @param {((...args: A) => void) | undefined} callback
- * @param {A} args
- */
-export function callSafely(callback, ...args) {
-  try {
-    callback?.(...args);
-  } catch (error) {
-    (globalThis.reportError ?? console.error)(error);
-  }
 }

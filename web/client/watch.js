@@ -5,7 +5,8 @@
  */
 
 import { ProgressError } from "./errors.js";
-import { callSafely } from "./platform.js";
+import { callSafely, deferred } from "./listeners.js";
+import { isFinal } from "./messages.js";
 
 /**
  * @typedef {import("./index.js").Update} Update
@@ -19,6 +20,10 @@ export class Topic {
   /** @type {Update | null} */
   state = null;
   heardAt = -Infinity;
+  /** Whether the retry that `state` speaks of has not come within its time. */
+  isGivenUp = false;
+  /** @type {unknown} for that retry */
+  timer = null;
   /** @type {Set<Watch>} */
   watches = new Set();
 
@@ -30,36 +35,38 @@ export class Topic {
   /** @param {Update} update */
   publish(update) {
     this.state = update;
+    this.isGivenUp = false;
     for (const watch of [...this.watches]) {
       watch[deliver](update);
+    }
+  }
+
+  giveUp() {
+    this.isGivenUp = true;
+    for (const watch of this.watches) {
+      watch[fail]();
     }
   }
 }
 
 export const deliver = Symbol("deliver");
+export const fail = Symbol("fail");
 export const end = Symbol("end");
 
 /**
  * One caller's interest in one document, made by `ProgressClient.watch`.
  *
- * It stays alive after a final state, since a document may be started again; only `stop()`, the signal or the client's end
- * stop it. A `for await` loop yields the present state and then newer ones (a slow loop sees the newest, not each), returns
- * after `processing_complete`, throws what `done` rejects with, and stops the watch when it is left.
- *
  * @implements {AsyncIterable<Update>}
  */
 export class Watch {
-  /** @type {Update | null} the newest update; `null` before the first */
+  /** @type {Update | null} */
   state = null;
-  /**
-   * Resolves with the first `processing_complete`. Rejects with a `ProgressError` on an error that is not recoverable, with
-   * a `ConnectionError` if the client closes, with the signal's reason, or with an `AbortError` on `stop()`.
-   *
-   * @type {Promise<CompleteUpdate>}
-   */
+  /** @type {Promise<CompleteUpdate>} */
   done;
-  #settleDone;
+  #done = deferred();
   #change = deferred();
+  /** @type {Error | null} */
+  #failure = null;
   /** @type {{ reason: unknown } | null} */
   #ended = null;
   #onUpdate;
@@ -77,9 +84,7 @@ export class Watch {
     this.#onUpdate = onUpdate;
     this.#signal = signal;
     this.#onEnd = onEnd;
-    this.#settleDone = /** @type {Deferred<CompleteUpdate>} */ (deferred());
-    this.done = this.#settleDone.promise;
-    this.done.catch(() => {}); // whoever only uses onUpdate must not see an unhandled rejection
+    this.done = this.#done.promise;
     signal?.addEventListener("abort", this.#onAbort);
   }
 
@@ -90,22 +95,26 @@ export class Watch {
   async *[Symbol.asyncIterator]() {
     let seen = null;
     try {
-      while (this.#ended === null || this.state !== seen) {
-        if (this.state === null || this.state === seen) {
-          await this.#change.promise;
-          continue;
-        }
-        seen = this.state;
-        yield seen;
-        if (seen.status === "processing_complete") {
+      for (;;) {
+        if (this.state !== seen && this.state !== null) {
+          seen = this.state;
+          yield seen;
+          if (seen.status === "processing_complete") {
+            return;
+          }
+          if (isFinal(seen)) {
+            throw new ProgressError(/** @type {any} */ (seen));
+          }
+        } else if (this.#ended !== null) {
+          if (this.#ended.reason !== undefined) {
+            throw this.#ended.reason;
+          }
           return;
+        } else if (this.#failure !== null) {
+          throw this.#failure;
+        } else {
+          await this.#change.promise;
         }
-        if (seen.status === "error" && !seen.recoverable) {
-          throw new ProgressError(seen);
-        }
-      }
-      if (this.#ended?.reason !== undefined) {
-        throw this.#ended.reason;
       }
     } finally {
       this.stop();
@@ -118,13 +127,21 @@ export class Watch {
       return;
     }
     this.state = update;
+    this.#failure = null;
     if (update.status === "processing_complete") {
-      this.#settleDone.resolve(update);
-    } else if (update.status === "error" && !update.recoverable) {
-      this.#settleDone.reject(new ProgressError(update));
+      this.#done.resolve(update);
+    } else if (isFinal(update)) {
+      this.#done.reject(new ProgressError(/** @type {any} */ (update)));
     }
     this.#changed();
     callSafely(this.#onUpdate, update);
+  }
+
+  /** The retry that the state speaks of has not come; should it come after all, the watch hears of it. */
+  [fail]() {
+    this.#failure = new ProgressError(/** @type {any} */ (this.state));
+    this.#done.reject(this.#failure);
+    this.#changed();
   }
 
   /**
@@ -137,7 +154,7 @@ export class Watch {
     }
     this.#ended = { reason: wanted ? undefined : reason };
     this.#signal?.removeEventListener("abort", this.#onAbort);
-    this.#settleDone.reject(reason);
+    this.#done.reject(reason);
     this.#changed();
     this.#onEnd();
   }
@@ -148,17 +165,4 @@ export class Watch {
     this.#change.resolve(undefined);
     this.#change = deferred();
   }
-}
-
-/**
- * @template T
- * @typedef {{ promise: Promise<T>, resolve: (value: T) => void, reject: (reason: unknown) => void }} Deferred
- */
-
-/** @returns {Deferred<any>} */
-function deferred() {
-  /** @type {Partial<Deferred<any>>} */
-  const result = {};
-  result.promise = new Promise((resolve, reject) => Object.assign(result, { resolve, reject }));
-  return /** @type {Deferred<any>} */ (result);
 }

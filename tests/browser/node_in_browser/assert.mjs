@@ -33,6 +33,8 @@ assert.notEqual = (actual, expected, message = `both are ${show(actual)}`) =>
 assert.deepEqual = (actual, expected, message = `${show(actual)} is not ${show(expected)}`) =>
   assert(isDeepEqual(actual, expected), message);
 
+assert.match = (text, expected) => assert(expected.test(text), `${show(text)} does not match ${expected}`);
+
 assert.throws = (body, expected) => {
   try {
     body();

@@ -56,15 +56,18 @@ test("a function for the address is asked before every connection", async () => 
   );
 });
 
-test("a function for the address that throws is asked again, one that gives no address closes the client", async () => {
-  const answers = [() => Promise.reject(new Error("network")), () => "https://api.example.com/live"];
+test("a function for the address that throws or gives none is asked again", async () => {
+  const answers = [() => Promise.reject(new Error("network")), () => "https://api.example.com/live", () => ADDRESS];
+  platform.randomValue = 0.999;
   connect({ url: () => answers.shift()() });
   await settle();
   assert.deepEqual(states, ["reconnecting ADDRESS_FAILED"]);
   assert.equal(client.lastError.cause.message, "network");
-  await platform.advance(MINUTE);
-  assert.equal(states.at(-1), "closed ADDRESS_INVALID");
+  await platform.advance(500);
+  assert.equal(states.at(-1), "reconnecting ADDRESS_INVALID");
   assert.equal(platform.sockets.length, 0);
+  await platform.advance(1000);
+  assert.equal(platform.socket.url, ADDRESS);
 });
 
 test("offline, an address from a function is used only if it is one's own machine's", async () => {
@@ -105,22 +108,28 @@ test("a token travels as a subprotocol unless told otherwise, and then never in 
   assert.equal(platform.socket.url, ADDRESS);
 });
 
-test("a token function that yields nothing closes the client, one that throws is asked again", async () => {
-  platform.randomValue = 0.5;
-  const answers = [() => Promise.reject(new Error("network")), () => null];
-  connect({ token: () => answers.shift()() });
+test("a token function that gives null closes the client for good, one that throws or gives no text is asked again", async () => {
+  const answers = [() => Promise.reject(new Error("network")), () => undefined, () => "", () => ({}), () => null];
+  const seen = [];
+  connect({ token: () => answers.shift()(), onStateChange: (state, error) => seen.push([state, error.code, error.cause]) });
   const { watch } = watched("a");
   await settle();
-  assert.deepEqual(states, ["reconnecting TOKEN_FAILED"]);
   assert.equal(client.lastError.cause.message, "network");
-  await platform.advance(MINUTE);
-  assert.equal(states.at(-1), "closed TOKEN_MISSING");
+  await platform.advance(4 * MINUTE);
+  assert.deepEqual(seen.map(([state, code]) => `${state} ${code}`), ["reconnecting TOKEN_FAILED", "closed TOKEN_MISSING"]);
+  assert.equal(answers.length, 0);
   await assert.rejects(watch.done, { code: "TOKEN_MISSING" });
   assert.throws(() => client.watch("b"), ConnectionError);
   assert.equal(platform.sockets.length, 0);
 });
 
-test("an address or token that the browser refuses closes the client", async () => {
+test("a token that is null from the start closes the client", async () => {
+  connect({ token: null });
+  await settle();
+  assert.deepEqual(states, ["closed TOKEN_MISSING"]);
+});
+
+test("an address or token that the browser refuses closes the client, unless the next may be another", async () => {
   platform.WebSocket = class {
     constructor() {
       throw new SyntaxError("invalid subprotocol");
@@ -129,6 +138,33 @@ test("an address or token that the browser refuses closes the client", async () 
   connect({ token: "not a token" });
   await settle();
   assert.deepEqual(states, ["closed ADDRESS_INVALID"]);
+  forgetStates();
+  connect({ token: () => "not a token" });
+  await platform.advance(60 * MINUTE);
+  assert.deepEqual(states, ["reconnecting ADDRESS_INVALID"]);
+});
+
+test("the functions for address and token are told when nobody waits for their answer any more", async () => {
+  const signals = [];
+  const never = ({ signal }) => (signals.push(signal), new Promise(() => {}));
+  connect({ url: never });
+  await platform.advance(29_999);
+  assert.deepEqual(signals.map((signal) => signal.aborted), [false]);
+  await platform.advance(1);
+  assert.deepEqual(signals.map((signal) => signal.aborted), [true]);
+  client.close();
+  connect({ token: never });
+  await settle();
+  client.close();
+  assert.equal(signals.at(-1).aborted, true);
+});
+
+test("a server that says on an open connection that it wants nobody closes the client", async () => {
+  await connected({ token: "revoked" });
+  const { watch } = watched("a");
+  platform.socket.push({ status: "error", errorCode: "FORBIDDEN", message: "Your access has ended.", recoverable: false });
+  assert.deepEqual(states, ["open", "closed CONNECTION_REFUSED"]);
+  await assert.rejects(watch.done, { message: "Your access has ended." });
 });
 
 test("a token that comes after close opens nothing", async () => {

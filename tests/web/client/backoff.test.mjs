@@ -8,32 +8,41 @@ import { settle } from "./fake_platform.mjs";
 import {
   ADDRESS,
   MINUTE,
-  pages,
-  expired,
-  platform,
-  states,
   client,
-  forgetStates,
-  newPlatform,
   connect,
   connected,
+  expired,
+  newPlatform,
+  nextAttempt,
+  pages,
+  platform,
+  states,
   watched,
+  forgetStates,
 } from "./harness.mjs";
 
-test("reconnecting uses full jitter up to the cap and asks for every watched document again", async () => {
+test("reconnecting uses full jitter up to the cap, then once to twice the cap, and asks for every document again", async () => {
   await connected({ reconnectBaseMs: 1000, reconnectCapMs: 8000 });
   watched("a");
   watched("b");
   platform.socket.push(pages("a", 1, 1));
   platform.socket.push(pages("b", 1, 1));
-  for (const [random, bound] of [[0, 1000], [0.999, 2000], [0.5, 4000], [0.25, 8000], [0.999, 8000], [0.5, 8000]]) {
+  const delays = [
+    [0, 0],
+    [0.999, 1998],
+    [0.5, 2000],
+    [0.25, 10_000],
+    [0.999, 15_992],
+    [0, 8000],
+  ];
+  for (const [random, delay] of delays) {
     const attempts = platform.sockets.length;
     platform.randomValue = random;
     platform.socket.drop();
-    await platform.advance(Math.max(0, random * bound - 1));
-    assert.equal(platform.sockets.length, attempts + (random === 0 ? 1 : 0), `too early for ${random} of ${bound} ms`);
+    await platform.advance(Math.max(0, delay - 1));
+    assert.equal(platform.sockets.length, attempts + (delay === 0 ? 1 : 0), `too early for ${delay} ms`);
     await platform.advance(1);
-    assert.equal(platform.sockets.length, attempts + 1, `no attempt after ${random} of ${bound} ms`);
+    assert.equal(platform.sockets.length, attempts + 1, `no attempt after ${delay} ms`);
   }
   platform.socket.accept();
   assert.deepEqual(platform.socket.asked, ["a", "b"]);
@@ -60,7 +69,7 @@ test("the delay starts over only once a server has answered", async () => {
 test("a server that takes each new connection for expired is asked ever more rarely", async () => {
   await connected({ reconnectBaseMs: 1000, reconnectCapMs: 8000 });
   const { updates } = watched("a");
-  for (const delay of [500, 1000, 2000, 4000, 4000]) {
+  for (const delay of [500, 1000, 2000, 12_000, 12_000]) {
     const attempts = platform.sockets.length;
     platform.socket.push(expired("a"));
     assert(platform.socket.isClosedByClient);
@@ -78,7 +87,7 @@ test("a replacement that keeps failing is tried ever more rarely, however much t
   watched("a");
   platform.socket.push(pages("a", 1, 1));
   await platform.advance(1000);
-  for (const delay of [500, 1000, 2000, 4000, 4000]) {
+  for (const delay of [500, 1000, 2000, 12_000, 12_000]) {
     const attempts = platform.sockets.length;
     platform.socket.drop();
     platform.sockets[0].push(pages("a", 1, attempts + 1));
@@ -105,51 +114,6 @@ test("a server that also closes what has expired is not stormed", async () => {
     }
   }
   assert(platform.sockets.length < 15, `${platform.sockets.length} connections in 30 seconds`);
-});
-
-test("refused authentication slows down to the cap and is told apart", async () => {
-  connect({ token: "stale", reconnectCapMs: 10_000, refusalLimit: 3 });
-  await settle();
-  for (let attempt = 1; attempt <= 3; attempt++) {
-    assert.equal(platform.sockets.length, attempt);
-    platform.socket.drop();
-    await platform.advance(9_999);
-  }
-  assert.equal(states.at(-1), "reconnecting CONNECTION_REFUSED");
-  assert.equal(platform.sockets.length, 3, "within the cap there is no further attempt");
-  await platform.advance(10_000);
-  assert.equal(platform.sockets.length, 4);
-  platform.socket.accept();
-  assert.equal(states.at(-1), "open");
-  assert.equal(client.lastError, null);
-});
-
-test("whoever is refused again and again waits ever longer, then gives up for good", async () => {
-  const signed = `${ADDRESS}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=1`;
-  for (const options of [{ token: "stale" }, { url: () => signed }, { url: signed }, { url: `${ADDRESS}?token=stale` }]) {
-    newPlatform();
-    forgetStates();
-    connect({ ...options, reconnectBaseMs: 2, reconnectCapMs: 10_000, refusalLimit: 3 });
-    const { watch } = watched("a");
-    await settle();
-    for (const delay of [1, 2, 15_000, 30_000, 60_000]) {
-      const attempts = platform.sockets.length;
-      platform.socket.drop();
-      await platform.advance(delay - 1);
-      assert.equal(platform.sockets.length, attempts);
-      await platform.advance(1);
-      assert.equal(platform.sockets.length, attempts + 1);
-    }
-    platform.socket.drop();
-    assert.deepEqual(states, [
-      "reconnecting CONNECTION_LOST",
-      "reconnecting CONNECTION_REFUSED",
-      "closed CONNECTION_REFUSED",
-    ]);
-    await assert.rejects(watch.done, { code: "CONNECTION_REFUSED" });
-    await platform.advance(60 * MINUTE);
-    assert.equal(platform.sockets.length, 6);
-  }
 });
 
 test("what was refused before the network came back does not count", async () => {
@@ -195,31 +159,6 @@ test("a token or an address that cannot be had is no refusal", async () => {
   assert.equal(states.at(-1), "reconnecting TOKEN_FAILED");
 });
 
-test("a refused replacement closes nothing while the old connection serves on", async () => {
-  for (const isReplacementUnderWay of [false, true]) {
-    newPlatform();
-    platform.randomValue = 0;
-    forgetStates();
-    await connected({ token: "stale", replaceAfterMs: 1000, reconnectCapMs: 1000, refusalLimit: 1 });
-    const [old] = platform.sockets;
-    for (const delay of [1000, 1000, 2000, 4000]) {
-      await platform.advance(delay);
-      platform.socket.drop();
-    }
-    assert.deepEqual(states, ["open"]);
-    if (isReplacementUnderWay) {
-      await platform.advance(8000);
-    }
-    assert.equal(platform.sockets.length, isReplacementUnderWay ? 6 : 5);
-    old.drop();
-    if (isReplacementUnderWay) {
-      assert.equal(states.at(-1), "reconnecting CONNECTION_REFUSED");
-      platform.socket.drop();
-    }
-    assert.equal(states.at(-1), "closed CONNECTION_REFUSED");
-  }
-});
-
 test("an open connection in between makes later failures no refusal", async () => {
   platform.randomValue = 0;
   connect({ token: "good", refusalLimit: 3 });
@@ -233,13 +172,75 @@ test("an open connection in between makes later failures no refusal", async () =
   assert.deepEqual(states, ["reconnecting CONNECTION_LOST", "open", "reconnecting CONNECTION_LOST"]);
 });
 
-test("without a token a server that is away is no refusal", async () => {
-  connect({ reconnectCapMs: 1000 });
-  for (let attempt = 0; attempt < 20; attempt++) {
-    await settle();
-    platform.socket.drop();
-    await platform.advance(1000);
+test("an outage of any length closes no client, with a token or without, and all are back within a minute of its end", async () => {
+  const signed = `${ADDRESS}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=1`;
+  for (const options of [{}, { token: "t" }, { token: () => "t" }, { url: () => signed }, { url: signed }]) {
+    for (const random of [0, 0.5, 0.999]) {
+      newPlatform();
+      platform.randomValue = random;
+      connect(options);
+      await settle();
+      platform.socket.accept();
+      platform.socket.push({ status: "pong" });
+      platform.isServerAway = true;
+      platform.socket.drop();
+      await platform.advance(60 * MINUTE);
+      assert.equal(client.state, "reconnecting");
+      const attempts = platform.sockets.length;
+      assert(attempts > 55 && attempts < 130, `${attempts} attempts in an hour`);
+      platform.isServerAway = false;
+      const backAt = platform.now();
+      while (platform.sockets.length === attempts) {
+        await platform.step();
+      }
+      assert(platform.now() - backAt <= MINUTE);
+      platform.socket.accept();
+      assert.equal(client.state, "open");
+      client.close();
+    }
   }
-  assert.deepEqual(states, ["reconnecting CONNECTION_LOST"]);
-  assert.equal(platform.sockets.length, 21);
+});
+
+test("sockets that never open are told apart from a lost connection where a token may be the reason", async () => {
+  const seen = [];
+  const onStateChange = (state, error) => seen.push([error?.code, error?.message]);
+  for (const options of [{ token: "stale" }, {}]) {
+    seen.length = 0;
+    connect({ ...options, refusalLimit: 3, onStateChange });
+    await settle();
+    for (let attempt = 1; attempt <= 4; attempt++) {
+      await nextAttempt((socket) => socket.fail());
+    }
+    const codes = options.token ? ["CONNECTION_LOST", "CONNECTION_REFUSED"] : ["CONNECTION_LOST"];
+    assert.deepEqual(seen.map(([code]) => code), codes);
+    for (const [, message] of seen) {
+      assert(message.includes("wss://api.example.com") && message.includes("connect-src"), message);
+    }
+    client.close();
+  }
+});
+
+test("a token is asked for anew at each attempt", async () => {
+  let calls = 0;
+  connect({ token: () => `token${++calls}` });
+  await settle();
+  for (let attempt = 1; attempt <= 12; attempt++) {
+    assert.deepEqual(platform.socket.protocols, ["docprogress", `token${attempt}`]);
+    await nextAttempt();
+  }
+});
+
+test("a replacement that is refused closes nothing, and the loss of the old connection is an outage like any other", async () => {
+  platform.randomValue = 0;
+  await connected({ token: "stale", replaceAfterMs: 1000, reconnectCapMs: 1000, refusalLimit: 1 });
+  const [old] = platform.sockets;
+  for (const delay of [1000, 0, 1000, 1000]) {
+    await platform.advance(delay);
+    platform.socket.drop();
+  }
+  assert.deepEqual(states, ["open"]);
+  assert.equal(platform.sockets.length, 5);
+  old.drop();
+  await platform.advance(60 * MINUTE);
+  assert.equal(client.state, "reconnecting");
 });

@@ -4,6 +4,8 @@
 export class FakePlatform {
   nowMs = 0;
   online = true;
+  visible = true;
+  isServerAway = false;
   randomValue = 0.5;
   sockets = [];
   timers = new Map();
@@ -16,6 +18,9 @@ export class FakePlatform {
       constructor(url, protocols) {
         super(url, protocols);
         platform.sockets.push(this);
+        if (platform.isServerAway) {
+          queueMicrotask(() => this.drop());
+        }
       }
     };
   }
@@ -30,6 +35,7 @@ export class FakePlatform {
   now = () => this.nowMs;
   random = () => this.randomValue;
   isOnline = () => this.online;
+  isVisible = () => this.visible;
 
   events = {
     addEventListener: (type, listener) => this.listeners.set(type, listener),
@@ -38,7 +44,16 @@ export class FakePlatform {
 
   setOnline(online) {
     this.online = online;
-    this.listeners.get(online ? "online" : "offline")?.();
+    this.fire(online ? "online" : "offline");
+  }
+
+  fire(type) {
+    this.listeners.get(type)?.({ type });
+  }
+
+  /** The clock goes on, and nothing else: what is due in the next `ms` runs only when `advance` says so. */
+  freeze(ms) {
+    this.nowMs += ms;
   }
 
   /** Let everything run that became due in the next `ms`, in order. */
@@ -51,11 +66,16 @@ export class FakePlatform {
         break;
       }
       this.timers.delete(due[0]);
-      this.nowMs = due[1].at;
+      this.nowMs = Math.max(this.nowMs, due[1].at);
       due[1].callback();
       await settle();
     }
     this.nowMs = until;
+  }
+
+  /** Let the next thing that is due happen, however far off. */
+  async step() {
+    await this.advance(Math.max(0, Math.min(...[...this.timers.values()].map(({ at }) => at)) - this.nowMs));
   }
 
   get socket() {
@@ -74,6 +94,7 @@ class FakeSocket {
   onopen = null;
   onmessage = null;
   onclose = null;
+  onerror = null;
 
   constructor(url, protocols) {
     this.url = url;
@@ -109,9 +130,19 @@ class FakeSocket {
     this.onclose?.({ code: 1006 });
   }
 
+  /** The error event of a socket that nothing follows. */
+  fail() {
+    this.isOpen = false;
+    this.onerror?.({});
+  }
+
   /** The documents that were subscribed to, in order. */
   get asked() {
     return this.sent.filter((message) => message.action === "progress" && message.subscribe !== false).map((m) => m.docId);
+  }
+
+  get cancelled() {
+    return this.sent.filter((message) => message.action === "cancel").map((message) => message.docId);
   }
 
   get pings() {

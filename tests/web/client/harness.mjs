@@ -51,6 +51,15 @@ export async function connected(options) {
   return client;
 }
 
+/** Lose the socket, in whatever state it is, and wait for the next. */
+export async function nextAttempt(lose = (socket) => socket.drop()) {
+  const attempts = platform.sockets.length;
+  lose(platform.socket);
+  while (platform.sockets.length === attempts) {
+    await platform.step();
+  }
+}
+
 export function watched(docId, options = {}) {
   const updates = [];
   const watch = client.watch(docId, { onUpdate: (update) => updates.push(update), ...options });
@@ -76,15 +85,15 @@ afterEach(() => {
   assert.deepEqual(platform.openSockets, [], "a socket survived close()");
 });
 
-export function setAnswering(socket) {
+/** A server that answers at once, always with the same state of whatever document. */
+export function setAnswering(socket, state = pages("a", 1, 1)) {
   const send = socket.send.bind(socket);
-  let sequence = 1;
   let answering = true;
   socket.send = (text) => {
     send(text);
     if (answering) {
       const { action, docId } = JSON.parse(text);
-      queueMicrotask(() => socket.push(action === "ping" ? { status: "pong" } : pages(docId, sequence, 1)));
+      queueMicrotask(() => socket.push(action === "ping" ? { status: "pong" } : { ...state, docId }));
     }
   };
   return { stop: () => (answering = false) };

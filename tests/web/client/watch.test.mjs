@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { ProgressError } from "../../../web/client/index.js";
 import { settle } from "./fake_platform.mjs";
-import { MINUTE, started, pages, complete, failed, platform, client, connected, watched } from "./harness.mjs";
+import { MINUTE, client, complete, connected, failed, nextAttempt, pages, platform, setAnswering, started, watched } from "./harness.mjs";
 
 test("a watch hears its document and is done when it is complete", async () => {
   await connected();
@@ -201,4 +201,66 @@ test("an error in one caller's function does not reach the others", async () => 
   delete globalThis.reportError;
   assert.equal(updates.length, 1);
   assert.deepEqual(reported, ["mine"]);
+});
+
+test("a cancelled document is over, whatever the server says of a retry", async () => {
+  await connected();
+  const { watch } = watched("a");
+  platform.socket.push(failed("a", { errorCode: "CANCELLED", sequence: 2, recoverable: true }));
+  await assert.rejects(watch.done, { code: "CANCELLED" });
+});
+
+test("a stalled document is over when no retry has followed within five minutes, and heard of again if one comes after all", async () => {
+  await connected();
+  const { stop } = setAnswering(platform.socket, failed("a", { errorCode: "PROCESSING_STALLED", sequence: 2, recoverable: true }));
+  const first = watched("a");
+  const loop = (async () => {
+    for await (const update of client.watch("a")) {
+      void update;
+    }
+  })();
+  loop.catch(() => {}); // looked at below
+  let outcome = "pending";
+  first.watch.done.catch((error) => (outcome = error.code));
+  await platform.advance(5 * MINUTE - 1);
+  assert.equal(outcome, "pending");
+  await platform.advance(1);
+  assert.equal(outcome, "PROCESSING_STALLED");
+  await assert.rejects(loop, { code: "PROCESSING_STALLED" });
+  const late = watched("a");
+  await assert.rejects(late.watch.done, { code: "PROCESSING_STALLED" });
+  stop();
+  platform.socket.push(started("a", 3));
+  assert.deepEqual(first.updates.map((update) => update.sequence), [2, 3]);
+});
+
+test("a stalled document whose retry comes in time goes on", async () => {
+  await connected({ retryWithinMs: 60_000 });
+  const { watch } = watched("a");
+  platform.socket.push(failed("a", { errorCode: "PROCESSING_STALLED", sequence: 2, recoverable: true }));
+  await platform.advance(59_999);
+  platform.socket.push(started("a", 3));
+  await platform.advance(9_000);
+  platform.socket.push(complete("a", 4));
+  assert.deepEqual(await watch.done, complete("a", 4));
+});
+
+test("nobody gives a stalled document up while nobody could have told of its retry", async () => {
+  await connected({ retryWithinMs: 60_000 });
+  const { watch } = watched("a");
+  let isOver = false;
+  watch.done.catch(() => (isOver = true));
+  platform.socket.push(failed("a", { errorCode: "PROCESSING_STALLED", sequence: 2, recoverable: true }));
+  platform.socket.drop();
+  await platform.advance(30 * MINUTE);
+  assert(!isOver);
+  await nextAttempt();
+  platform.socket.accept();
+  platform.socket.push(started("a", 3));
+  platform.socket.push(failed("a", { errorCode: "PROCESSING_STALLED", sequence: 4, recoverable: true }));
+  platform.freeze(30 * MINUTE);
+  await platform.advance(0);
+  assert(!isOver);
+  platform.socket.push(complete("a", 5));
+  await watch.done;
 });
