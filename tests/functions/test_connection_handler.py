@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from docprogress.document import Failure
 from tests.functions.fakes import InMemoryStore
+from tests.wire import from_server
 
 EVENTS = Path(__file__).with_name("events")
 FUNCTIONS = Path(__file__).parents[2] / "functions"
@@ -61,7 +62,7 @@ class Sandbox:
         event["body"] = body
         reply = self.invoke(event)
         assert reply["statusCode"] == 200, "any other status closes nothing and tells the client nothing"
-        return json.loads(reply["body"])
+        return from_server(json.loads(reply["body"]))
 
     def ask(self, document_id: str = "invoice-7", **fields: Any) -> Any:
         return self.say(json.dumps({"action": "progress", "docId": document_id, **fields}))

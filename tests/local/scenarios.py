@@ -18,12 +18,11 @@ from docprogress.table.client import Table
 from docprogress.table.states import States
 from local.emulator import REGION
 from local.sample_pdf import write_sample_pdf
+from tests.wire import Message, from_server
 
 # A cold Lambda on a machine that others use too; a message that has not come by then does not come.
 PATIENCE_SECONDS = 60.0
 FINAL = ("processing_complete", "error")
-
-Message = dict[str, Any]
 
 
 def send(connection: ClientConnection, **message: Any) -> None:
@@ -36,8 +35,7 @@ def ask(connection: ClientConnection, **message: Any) -> Message:
 
 
 def receive(connection: ClientConnection, timeout: float = PATIENCE_SECONDS) -> Message:
-    message: Message = json.loads(connection.recv(timeout=timeout))
-    return message
+    return from_server(json.loads(connection.recv(timeout=timeout)))
 
 
 def receive_to_the_end(connection: ClientConnection, timeout: float = PATIENCE_SECONDS) -> list[Message]:

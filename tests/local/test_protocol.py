@@ -17,6 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.local.scenarios import (
+    PATIENCE_SECONDS,
     as_taken,
     ask,
     eventually,
@@ -171,7 +172,7 @@ def test_a_role_without_the_grant_may_not_post(stack: Stack) -> None:
             refused_gateway.post_to_connection(ConnectionId=connection_id, Data=b"{}")
         assert refused.value.response["Error"]["Code"] in ("AccessDeniedException", "AccessDenied")
         granted_gateway.post_to_connection(ConnectionId=connection_id, Data=b'{"hello":1}')
-        assert receive(connection) == {"hello": 1}
+        assert connection.recv(timeout=PATIENCE_SECONDS) == '{"hello":1}'
 
 
 def test_a_flood_of_subscriptions_is_stopped(stack: Stack) -> None:
