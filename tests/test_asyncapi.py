@@ -5,7 +5,9 @@ Not proved here: that it is what the stack sends. Tests that receive a message h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from docprogress.document import MAX_DOCUMENT_ID_LENGTH, ErrorCode
 from tests.wire import document, from_client, from_server, names, validator
 
+CLIENT_TYPES = Path(__file__).parents[1] / "web" / "client" / "index.d.ts"
 MESSAGES = document()["components"]["messages"]
 SCHEMAS = document()["components"]["schemas"]
 
@@ -195,3 +198,39 @@ def test_a_clients_message_is_taken(message: dict[str, Any]) -> None:
 def test_what_no_client_is_meant_to_say_is_refused(message: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="has no such message"):
         from_client(message)
+
+
+# --- the types of the browser client ---
+
+
+@pytest.mark.parametrize("name", ["pending", "started", "progress", "complete", "failed"])
+def test_the_types_of_the_browser_client_know_every_key_and_promise_no_more(name: str) -> None:
+    schema = found(MESSAGES[name]["payload"]["$ref"])
+    members = _typescript(schema["properties"]["status"]["const"])
+    assert set(schema["properties"]) <= set(members), "a page could not read what is sent"
+    promised = {key for key, optional in members.items() if not optional}
+    assert promised <= set(schema["required"]), "a page would read what may be left out"
+
+
+def _typescript(status: str) -> dict[str, bool]:
+    """The members of the update with this status, and whether each is optional."""
+    interfaces = {
+        match["name"]: match
+        for match in re.finditer(
+            r"^export interface (?P<name>\w+)(?: extends (?P<of>[\w, ]+))? \{\n(?P<body>.*?)^\}",
+            CLIENT_TYPES.read_text(encoding="utf-8"),
+            re.MULTILINE | re.DOTALL,
+        )
+    }
+
+    def members(name: str) -> dict[str, bool]:
+        inherited = [each.strip() for each in (interfaces[name]["of"] or "").split(",") if each.strip()]
+        own = re.findall(r"^  (?:readonly )?(\w+)(\??):", interfaces[name]["body"], re.MULTILINE)
+        return {
+            key: optional
+            for part in (*map(members, inherited), {key: mark == "?" for key, mark in own})
+            for key, optional in part.items()
+        }
+
+    (update,) = [name for name, match in interfaces.items() if f'  status: "{status}";' in match["body"]]
+    return members(update)
