@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote_plus
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
@@ -29,7 +29,8 @@ from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded
 from docprogress.publisher import Publisher, publisher
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import ProgressTracker
-from documents.names import document_id_of, is_pdf
+from documents.names import UPLOADS, document_id_of, is_pdf
+from documents.owners import NOBODY, BlankOwner, owner_of
 from documents.reading import Limits, Reading
 from documents.result import Result
 from documents.unreadable import Reason, UnreadableDocument
@@ -96,8 +97,9 @@ class Upload:
 
     @property
     def run_id(self) -> str:
-        # S3 may deliver an event twice; the sequencer is that of the upload, not of the delivery.
-        return f"{self.etag}-{self.sequencer}"
+        # S3 may deliver an event twice; the sequencer is that of the upload, not of the delivery. A page's form can be
+        # sent again and again, and the same file under the same form is the same upload.
+        return self.etag if self.key.startswith(UPLOADS) else f"{self.etag}-{self.sequencer}"
 
 
 @cache
@@ -150,12 +152,17 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         try:
             found = _find(upload, s3)
             # Before anything can be wrong with the file: the owner alone is told of it.
-            tracker.owner = _owner(found)
+            tracker.owner = owner_of(found["Metadata"], os.environ)
             _download(upload, found, source)
             with Reading(source.name, seconds=remaining_seconds() - _CLOSING_SECONDS, limits=_limits()) as reading:
                 # Opening a large or damaged file takes seconds, in which a better one may have come and been read.
                 _require_newest(upload, s3)
                 _read(upload, reading, result, tracker)
+        except BlankOwner:
+            logger.error("Not processed: its metadata names a blank owner")
+            tracker.owner = NOBODY
+            tracker.fail(Failure("The document has no owner."))
+            return
         except UnreadableDocument as unreadable:
             _require_newest(upload, s3)
             logger.warning("Not a readable document: %s", unreadable)
@@ -200,12 +207,6 @@ def _require_newest(upload: Upload, s3: S3Client) -> None:
             raise SourceReplaced(upload) from error
         if status != HTTPStatus.NOT_FOUND:
             raise
-
-
-def _owner(found: GetObjectOutputTypeDef) -> str | None:
-    """Whose the document is: the object's metadata `owner`, percent-encoded as headers need it."""
-    owner = found["Metadata"].get("owner")
-    return unquote(owner) if owner else None
 
 
 def _download(upload: Upload, found: GetObjectOutputTypeDef, target: IO[bytes]) -> None:

@@ -2,11 +2,12 @@
 
     {"fileName": str, "size": int}   size in bytes, optional
 becomes a form that S3 takes for five minutes, for this one key, type, owner and range of sizes:
-    {"docId": str, "url": str, "fields": {str: str}, "expiresAt": int}   epoch seconds
+    {"docId": "uploads/report-1a2b3c4d", "url": str, "fields": {str: str}, "expiresAt": int}   epoch seconds
 A page posts the fields to the URL as multipart/form-data, with the file as the last one, named `file`.
 
 The form is signed with the function's own role, so it ends earlier if those credentials do, and what it allows
-is what the role may put. Whoever has it may send it again until it expires.
+is what the role may put: below `uploads/` and nowhere else. It may be sent again until it expires; the same file again
+is not processed again.
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
 """
 
@@ -34,6 +35,8 @@ from docprogress.document import ErrorCode
 from docprogress.errors import DocumentExists
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.states import States
+from documents.names import SUFFIX, UPLOADS
+from documents.owners import callers_are_known
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -59,11 +62,13 @@ class UploadSettings:
     """
     Attributes:
         max_upload_bytes: what S3 takes at most; no more than the document processor reads.
+        callers_are_known: whether the route has an authorizer, so that every document has an owner.
     """
 
     table_name: str
     documents_bucket: str
     max_upload_bytes: int
+    callers_are_known: bool
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> UploadSettings:
@@ -71,6 +76,7 @@ class UploadSettings:
             table_name=settings.text(environment, "TABLE_NAME"),
             documents_bucket=settings.text(environment, "DOCUMENTS_BUCKET"),
             max_upload_bytes=settings.positive(environment, "MAX_UPLOAD_BYTES", 100 * 1024 * 1024),
+            callers_are_known=callers_are_known(environment),
         )
 
 
@@ -119,6 +125,7 @@ class UploadPresigner:
         *,
         max_upload_bytes: int,
         documents: ExpectedDocuments,
+        callers_are_known: bool = False,
         new_suffix: Callable[[], str] = lambda: secrets.token_hex(4),
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -126,6 +133,7 @@ class UploadPresigner:
         self._bucket = bucket
         self._max_upload_bytes = max_upload_bytes
         self._documents = documents
+        self._callers_are_known = callers_are_known
         self._new_suffix = new_suffix
         self._now = now
 
@@ -136,8 +144,10 @@ class UploadPresigner:
             owner: the principal whose document it will be. None: everyone who may connect may watch it.
 
         Raises:
-            UploadRefused: the file is too large.
+            UploadRefused: the file is too large, or nobody's where callers are known.
         """
+        if owner is None and self._callers_are_known:
+            raise _nameless()
         if request.size is not None and request.size > self._max_upload_bytes:
             limit = f"{self._max_upload_bytes / 1024 / 1024:g} MB"
             raise UploadRefused(413, ErrorCode.INVALID_MESSAGE, f"The file is larger than {limit}.")
@@ -151,7 +161,7 @@ class UploadPresigner:
         expires_at = int(self._now()) + EXPIRY_SECONDS
         form = self._s3.generate_presigned_post(
             self._bucket,
-            f"{document_id}.pdf",
+            f"{document_id}{SUFFIX}",
             Fields=fields,
             Conditions=[*conditions, ["content-length-range", 1, self._max_upload_bytes]],
             ExpiresIn=EXPIRY_SECONDS,
@@ -160,7 +170,7 @@ class UploadPresigner:
 
     def _new_document(self, stem: str, owner: str | None) -> str:
         for _ in range(_ATTEMPTS):
-            document_id = f"{stem}-{self._new_suffix()}"
+            document_id = f"{UPLOADS}{stem}-{self._new_suffix()}"
             if owner is None:
                 return document_id
             try:
@@ -234,7 +244,7 @@ def principal_of(context: Mapping[str, Any]) -> str | None:
             principal = None
     if isinstance(principal, str) and principal.strip() and len(encode_owner(principal)) <= MAX_OWNER_BYTES:
         return principal
-    raise UploadRefused(403, ErrorCode.FORBIDDEN, "The caller has no name that a document could belong to.")
+    raise _nameless()
 
 
 def s3_client(session: boto3.Session) -> S3Client:
@@ -256,6 +266,7 @@ def presigner() -> UploadPresigner:
         settings.documents_bucket,
         max_upload_bytes=settings.max_upload_bytes,
         documents=States(Table(settings.table_name, lambda: dynamodb_client(session))),
+        callers_are_known=settings.callers_are_known,
     )
 
 
@@ -289,6 +300,10 @@ def _body(event: Event) -> str:
         raise _invalid(f"A request has at most {MAX_REQUEST_CHARACTERS} characters.")
     # API Gateway encodes what its Content-Type does not call text.
     return base64.b64decode(body).decode() if event.get("isBase64Encoded") else body
+
+
+def _nameless() -> UploadRefused:
+    return UploadRefused(403, ErrorCode.FORBIDDEN, "The caller has no name that a document could belong to.")
 
 
 def _invalid(message: str) -> UploadRefused:

@@ -113,7 +113,7 @@ class DocumentUploads(pulumi.ComponentResource):
         # A signed form allows what its signer may do.
         self.presigner.grant(
             "put-documents",
-            allow(["s3:PutObject"], [pulumi.Output.concat(self._args.bucket.arn, "/*.pdf")]),
+            allow(["s3:PutObject"], [pulumi.Output.concat(self._args.bucket.arn, "/uploads/*.pdf")]),
             *([use_key(self._args.kms_key_arn, "s3")] if self._args.kms_key_arn else []),
             parent=self,
         )

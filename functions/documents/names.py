@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 
 SUFFIX = ".pdf"
+# Where the uploads of pages go, each under a key that no other form has. Part of the id, as any other folder is.
+UPLOADS = "uploads/"
 
 
 def is_pdf(key: str) -> bool:

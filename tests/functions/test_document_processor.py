@@ -371,6 +371,29 @@ def test_the_owner_in_an_objects_metadata_owns_the_document(sandbox: Sandbox) ->
     assert sandbox.process(pdf(1)).owner == "alíce|1"
 
 
+@pytest.mark.parametrize("owner", [None, "", "%20"], ids=["none", "empty", "blank"])
+def test_where_callers_are_known_a_document_without_an_owner_is_told_to_nobody(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, owner: str | None
+) -> None:
+    monkeypatch.setenv("AUTHORIZATION", "JWT")
+    sandbox.bucket.metadata["invoice-7.pdf"] = {} if owner is None else {"owner": owner}
+    sandbox.store.subscribe("invoice-7", Connection("bob's", NEVER, "bob"))
+
+    sandbox.process(pdf(1))
+
+    assert sandbox.poster.posts == []
+    assert len(sandbox.results) == (owner is None)
+    assert ("names a blank owner" in sandbox.log) == (owner is not None)
+
+
+def test_the_same_file_sent_again_by_a_page_s_form_is_not_run_again(sandbox: Sandbox) -> None:
+    sandbox.process(pdf(2), "uploads/report-1a2b3c4d.pdf", sequencer="01")
+    told = list(sandbox.store.published)
+    sandbox.process(pdf(2), "uploads/report-1a2b3c4d.pdf", sequencer="02")
+
+    assert sandbox.store.published == told
+
+
 @pytest.mark.parametrize("fields", [{}, {"size": 100 * 1024 * 1024 + 1}], ids=["no PDF", "too large"])
 def test_the_owner_of_a_file_that_cannot_be_read_alone_hears_of_it(sandbox: Sandbox, fields: dict[str, int]) -> None:
     sandbox.bucket.metadata["invoice-7.pdf"] = {"owner": "alice"}

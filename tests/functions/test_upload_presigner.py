@@ -35,6 +35,7 @@ from upload_presigner import (
     EXPIRY_SECONDS,
     MAX_OWNER_BYTES,
     UploadPresigner,
+    UploadRefused,
     UploadRequest,
     UploadSettings,
     encode_owner,
@@ -191,14 +192,14 @@ def test_a_form_takes_one_pdf_under_one_key(service: Service) -> None:
         {"Content-Type": "application/pdf"},
         ["content-length-range", 1, MAX_BYTES],
         {"bucket": BUCKET},
-        {"key": "report-00000001.pdf"},
+        {"key": "uploads/report-00000001.pdf"},
         {"x-amz-algorithm": "AWS4-HMAC-SHA256"},
         {"x-amz-credential": signature["x-amz-credential"]},
         {"x-amz-date": signature["x-amz-date"]},
         {"x-amz-security-token": "session-token"},
     ]
     assert fields == {
-        "key": "report-00000001.pdf",
+        "key": "uploads/report-00000001.pdf",
         "Content-Type": "application/pdf",
         "policy": fields["policy"],
         **signature,
@@ -238,8 +239,8 @@ def test_an_answer_has_the_document_and_its_form_and_is_kept_by_no_cache(service
     assert answer["headers"] == {"Content-Type": "application/json", "Cache-Control": "no-store"}
     body = json.loads(answer["body"])
     assert list(body) == ["docId", "url", "fields", "expiresAt"]
-    assert body["docId"] == "Annual-report-00000001"
-    assert body["fields"]["key"] == "Annual-report-00000001.pdf"
+    assert body["docId"] == "uploads/Annual-report-00000001"
+    assert body["fields"]["key"] == "uploads/Annual-report-00000001.pdf"
     assert body["url"] == "https://documents.s3.eu-west-1.amazonaws.com/"
     assert body["expiresAt"] == 1_800_000_300
 
@@ -249,7 +250,7 @@ def test_ids_are_not_to_be_guessed() -> None:
     request = UploadRequest("report.pdf", None)
     ids = {presigner.presign(request, None).document_id for _ in range(50)}
     assert len(ids) == 50
-    assert all(re.fullmatch(r"report-[0-9a-f]{8}", each) for each in ids)
+    assert all(re.fullmatch(r"uploads/report-[0-9a-f]{8}", each) for each in ids)
 
 
 # The document's id
@@ -355,6 +356,15 @@ def test_a_caller_without_a_name_gets_no_document_that_would_be_everybody_s(
     assert service.documents.owners == {}
 
 
+def test_where_callers_are_known_one_without_an_authorizer_gets_no_form() -> None:
+    presigner = UploadPresigner(
+        signing_client(), BUCKET, max_upload_bytes=1, documents=ExpectedDocuments(), callers_are_known=True
+    )
+    with pytest.raises(UploadRefused) as refused:
+        presigner.presign(UploadRequest("report.pdf", None), None)
+    assert (refused.value.status, refused.value.code) == (403, "FORBIDDEN")
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 @example('a"b\\c\r\nx-amz-acl: public-read')
 @example("100%41")
@@ -376,19 +386,19 @@ def test_the_owner_may_watch_before_the_form_is_handed_out() -> None:
     signer: Any = Signer()
     presigner = UploadPresigner(signer, BUCKET, max_upload_bytes=1, documents=documents, new_suffix=lambda: "0123abcd")
     presigner.presign(UploadRequest("report.pdf", None), "alice")
-    assert seen == [{"report-0123abcd": "alice"}]
+    assert seen == [{"uploads/report-0123abcd": "alice"}]
 
 
 def test_a_document_that_exists_is_left_alone(service: Service) -> None:
-    service.documents.taken = {"report-00000001", "report-00000002"}
+    service.documents.taken = {"uploads/report-00000001", "uploads/report-00000002"}
     upload = service.upload(authorizer=tokens("alice"))
-    assert upload["docId"] == "report-00000003"
-    assert upload["fields"]["key"] == "report-00000003.pdf"
-    assert service.documents.owners == {"report-00000003": "alice"}
+    assert upload["docId"] == "uploads/report-00000003"
+    assert upload["fields"]["key"] == "uploads/report-00000003.pdf"
+    assert service.documents.owners == {"uploads/report-00000003": "alice"}
 
 
 def test_somebody_who_never_finds_a_free_id_is_told_to_try_again(service: Service) -> None:
-    service.documents.taken = {f"report-{number:08x}" for number in range(10)}
+    service.documents.taken = {f"uploads/report-{number:08x}" for number in range(10)}
     assert service.refusal(authorizer=tokens("alice"))[0] == 500
     assert len(service.suffixes) == 4, "five were tried"
 
@@ -444,7 +454,7 @@ def test_a_request_without_a_body_is_refused(service: Service) -> None:
 
 def test_a_body_that_api_gateway_takes_for_binary_is_read_too(service: Service) -> None:
     body = base64.b64encode(json.dumps({"fileName": "übersicht.pdf"}).encode()).decode()
-    assert service.upload(raw_body=body, isBase64Encoded=True)["docId"] == "übersicht-00000001"
+    assert service.upload(raw_body=body, isBase64Encoded=True)["docId"] == "uploads/übersicht-00000001"
 
 
 @pytest.mark.parametrize("raw_body", ["not base64", "//79"])
@@ -498,8 +508,10 @@ def test_a_refusal_is_logged_with_its_code(service: Service) -> None:
 def test_the_environment_says_where_documents_go() -> None:
     environment = {"TABLE_NAME": "table", "DOCUMENTS_BUCKET": "documents"}
     assert UploadSettings.from_environment(environment) == UploadSettings(
-        table_name="table", documents_bucket="documents", max_upload_bytes=MAX_BYTES
+        table_name="table", documents_bucket="documents", max_upload_bytes=MAX_BYTES, callers_are_known=False
     )
+    assert not UploadSettings.from_environment(environment | {"AUTHORIZATION": "NONE"}).callers_are_known
+    assert UploadSettings.from_environment(environment | {"AUTHORIZATION": "JWT"}).callers_are_known
     assert UploadSettings.from_environment(environment | {"MAX_UPLOAD_BYTES": "5"}).max_upload_bytes == 5
 
 
@@ -618,7 +630,7 @@ def _document(*statements: Mapping[str, Any]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
-PUT_DOCUMENTS = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/*.pdf"}
+PUT_DOCUMENTS = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/uploads/*.pdf"}
 EXPECT_DOCUMENTS = {
     "Effect": "Allow",
     "Action": "dynamodb:PutItem",

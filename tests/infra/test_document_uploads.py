@@ -140,7 +140,7 @@ def test_the_presigner_knows_the_bucket_and_the_table() -> None:
 def test_the_presigner_may_put_pdfs_and_nothing_else() -> None:
     graph = graph_of()
     assert policy(graph, "uploads-presigner-put-documents") == allowed(
-        (["s3:PutObject"], [f"arn:{PARTITION}:s3:::{BUCKET}/*.pdf"])
+        (["s3:PutObject"], [f"arn:{PARTITION}:s3:::{BUCKET}/uploads/*.pdf"])
     )
     assert graph.names("RolePolicy") == ["uploads-presigner-put-documents", "uploads-presigner-write-logs"], (
         "where nobody is known, no owner is noted"

@@ -1,0 +1,35 @@
+"""Whose a document is, by its upload and by whether the stack knows its callers."""
+
+from __future__ import annotations
+
+import pytest
+
+from documents.owners import NOBODY, BlankOwner, owner_of
+
+
+@pytest.mark.parametrize("mode", ["JWT", "AWS_IAM", "a mode of tomorrow"])
+def test_where_callers_are_known_an_upload_of_unknown_owner_is_nobody_s(mode: str) -> None:
+    assert owner_of({}, {"AUTHORIZATION": mode}) == NOBODY
+    assert owner_of({"owner": "al%C3%ADce%7C1"}, {"AUTHORIZATION": mode}) == "alíce|1"
+
+
+def test_shared_documents_are_asked_for_by_name() -> None:
+    assert owner_of({}, {"AUTHORIZATION": "JWT", "SHARED_DOCUMENTS": "true"}) is None
+    assert owner_of({}, {"AUTHORIZATION": "JWT", "SHARED_DOCUMENTS": "false"}) == NOBODY
+
+
+@pytest.mark.parametrize("owner", ["", " ", "%20", "%09%0A"])
+@pytest.mark.parametrize("shared", ["true", "false"])
+def test_a_blank_owner_is_an_error_even_where_documents_are_shared(owner: str, shared: str) -> None:
+    with pytest.raises(BlankOwner):
+        owner_of({"owner": owner}, {"AUTHORIZATION": "JWT", "SHARED_DOCUMENTS": shared})
+
+
+@pytest.mark.parametrize("environment", [{}, {"AUTHORIZATION": "NONE"}])
+def test_without_authorization_documents_without_an_owner_are_everyone_s(environment: dict[str, str]) -> None:
+    assert owner_of({}, environment) is None
+    assert owner_of({"owner": ""}, environment) is None
+
+
+def test_no_principal_can_be_nobody() -> None:
+    assert not NOBODY.isascii(), "subjects, ARNs and identity ids are ASCII"
