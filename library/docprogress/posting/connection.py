@@ -83,6 +83,10 @@ class Connection:
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
 
+    def abandon(self) -> None:
+        """Close a forked child's copy of the socket, and leave the loop alone, which is the parent's too."""
+        self._sock.close()
+
     def _readable(self) -> None:
         try:
             data = self._sock.recv(MAX_RESPONSE_BYTES)
