@@ -28,6 +28,8 @@ _MAX_STRAGGLERS = 20_000
 # As many as a page of the table holds. What is beyond will answer 410 to the next update too.
 _MAX_STALE = 5_000
 _KEPT_TOPICS = 256
+# So many refusals in a row are most likely everyone's: until somebody takes the message, one is asked at a time.
+_REFUSALS_IN_A_ROW = 64
 
 
 class Place:
@@ -38,7 +40,7 @@ class Place:
         is_late: it is tried on the stragglers' share of the connections.
         is_slow: the post under way has waited so long that it no longer counts as one in flight.
         hung: the last post had no answer.
-        resent: it was repeated at once because a kept connection had ended.
+        resent: how often it was repeated at once because a kept connection had ended.
     """
 
     __slots__ = (
@@ -68,7 +70,8 @@ class Place:
         self.sent: Payload | None = None
         self.signer: RequestSigner | None = None
         self.attempts = 0
-        self.hung = self.resent = False
+        self.resent = 0
+        self.hung = False
         self.is_late = self.is_slow = self.is_throttled = self.is_tried = self.is_waiting = False
 
 
@@ -83,6 +86,7 @@ class Topic:
         "is_fresh",
         "is_late",
         "places",
+        "refused_in_a_row",
         "slow",
         "stale",
         "unsent",
@@ -101,6 +105,7 @@ class Topic:
         self.due: deque[Place] = deque()  # stragglers whose time has come
         self.hung: deque[Place] = deque()  # those among them that gave no answer
         self.in_flight = 0
+        self.refused_in_a_row = 0
         self.is_fresh = self.is_late = False  # whether it stands in the backlog's queue of that name
 
 
@@ -251,6 +256,7 @@ class Backlog:
         self._tried(place)
         self._is_throttled(place, False)
         self._done(place)
+        topic.refused_in_a_row = topic.refused_in_a_row + 1 if verdict is Verdict.REFUSED else 0
         if verdict is Verdict.DELIVERED:
             update.delivered()
         elif verdict is Verdict.STALE:
@@ -275,7 +281,7 @@ class Backlog:
         for _ in range(len(queue)):
             topic = queue[0]
             queue.rotate(-1)
-            if topic.in_flight < share:
+            if topic.in_flight < (share if topic.refused_in_a_row < _REFUSALS_IN_A_ROW else 1):
                 place = take(topic)
                 if place is not None:
                     return place

@@ -38,6 +38,8 @@ _MAX_IDLE_SECONDS = 50.0
 _ADDRESSES_VALID_SECONDS = 30.0  # half of the TTL of AWS's records
 _LONGEST_REOPEN_SECONDS = 1.0
 _WATCH_SECONDS = 0.05
+# After a freeze all kept connections may have ended, and a post may meet several of them.
+_MAX_RESENT = 3
 # Credentials that are refused as expired so soon after they were fetched will not get better.
 _RENEWED_FOR_SECONDS = 30.0
 
@@ -163,9 +165,9 @@ class Engine:
             return
         self._backlog.ended(place)
         timed_out = isinstance(error, TimeoutError)
-        if connection.answers > 0 and not connection.answer_begun and not timed_out and not place.resent:
+        if connection.answers > 0 and not connection.answer_begun and not timed_out and place.resent < _MAX_RESENT:
             # Most likely closed by the peer while idle, as in a frozen sandbox: nobody is to blame.
-            place.resent = True
+            place.resent += 1
             self._backlog.again(place)
         else:
             self._backlog.unanswered(place, type(error).__name__, self._loop.time(), hung=timed_out)
@@ -345,17 +347,18 @@ class Engine:
 
     def _renewed(self, renewing: asyncio.Future[ReadOnlyCredentials]) -> None:
         self._renewing = None
-        self._renewed_at = self._loop.time()
         if renewing.cancelled():
             return
-        error = renewing.exception()
+        now, error = self._loop.time(), renewing.exception()
+        if error is None:
+            self._renewed_at = now
         for place in self._suspended:
             if error is None:
                 self._use_credentials(place.update.method, renewing.result())
                 self._backlog.again(place)
             else:
                 problem = f"no credentials: {type(error).__name__} {error}"
-                self._backlog.unanswered(place, problem, self._renewed_at, hung=False)
+                self._backlog.unanswered(place, problem, now, hung=False)
         self._suspended.clear()
         self._send_or_open()
 
