@@ -38,7 +38,7 @@ _MAX_IDLE_SECONDS = 50.0
 _ADDRESSES_VALID_SECONDS = 30.0  # half of the TTL of AWS's records
 _LONGEST_REOPEN_SECONDS = 1.0
 _WATCH_SECONDS = 0.05
-# After a freeze all kept connections may have ended, and a post may meet several of them.
+# A post may meet several kept connections that end at the moment.
 _MAX_RESENT = 3
 # Credentials that are refused as expired so soon after they were fetched will not get better.
 _RENEWED_FOR_SECONDS = 30.0
@@ -201,7 +201,7 @@ class Engine:
             self._watch_closely()
         while self._idle:
             connection = self._idle.pop()
-            if abs(time.time() - connection.idle_since) > _MAX_IDLE_SECONDS:
+            if abs(time.time() - connection.idle_since) > _MAX_IDLE_SECONDS or connection.has_ended:
                 self._discard(connection)
                 continue
             place = self._next()

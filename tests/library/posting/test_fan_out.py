@@ -164,7 +164,7 @@ def test_a_bad_request_fails_at_once_and_alone(make_fan_out: MakeFanOut) -> None
 def test_connections_closed_after_a_few_requests_are_replaced(make_fan_out: MakeFanOut) -> None:
     with ConnectionsServer(close_after=3) as server:
         report = make_fan_out(server.callback_url, max_connections=4).post(
-            [watchers(60)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget
+            [watchers(60)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
         )
     assert report == DeliveryReport(delivered=60)
     assert sum(map(len, server.received.values())) == 60
