@@ -37,7 +37,9 @@ def test_everyone_hears_over_few_connections_that_are_kept_for_the_next_message(
     with ConnectionsServer() as server:
         fan_out = make_fan_out(server.callback_url, max_connections=8)
         for message in (b"1", b"2", b"3"):
-            report = fan_out.post(pages(watchers(300), 100), message, deadline_seconds=AMPLE, forget=never_forget)
+            report = fan_out.post(
+                pages(watchers(300), 100), message, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+            )
             assert report == DeliveryReport(delivered=300)
     assert server.received == {w.connection_id: [b"1", b"2", b"3"] for w in watchers(300)}
     assert server.accepted <= 8
@@ -50,7 +52,7 @@ def test_nobody_to_tell_is_no_delivery_and_no_connection(make_fan_out: MakeFanOu
         fan_out = make_fan_out(server.callback_url)
         nothing: list[list[list[Watcher]]] = [[], [[]], [[], []]]
         for empty in nothing:
-            report = fan_out.post(empty, MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            report = fan_out.post(empty, MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget)
             assert report == DeliveryReport()
     assert server.accepted == 0
 
@@ -67,7 +69,7 @@ def test_a_stale_connection_is_forgotten_and_the_others_still_hear(make_fan_out:
     plan = by_id({w.connection_id: [Behaviour.GONE] * 9 for w in gone})
     with ConnectionsServer(plan, name_errors=lambda id_: hash(id_) % 2 == 0) as server:
         report = make_fan_out(server.callback_url).post(
-            pages(watchers(250), 40), MESSAGE, deadline_seconds=AMPLE, forget=forget
+            pages(watchers(250), 40), MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=forget
         )
     assert report == DeliveryReport(delivered=100, stale=150)
     assert sorted(w for batch in forgotten for w in batch) == sorted(gone), "each once, as it was read"
@@ -103,7 +105,7 @@ def test_a_wanted_page_is_handed_over_before_more_are_forgotten(make_fan_out: Ma
 
     with ConnectionsServer(plan) as server:
         report = make_fan_out(server.callback_url, max_connections=8).post(
-            recording(), MESSAGE, deadline_seconds=AMPLE, forget=forget
+            recording(), MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=forget
         )
     assert report == DeliveryReport(delivered=20, stale=300)
     assert events[:4] == ["read", "read", "forget", "read"], "the healthy page was handed over before the third read"
@@ -155,7 +157,7 @@ def test_however_the_answer_is_framed_nobody_hears_twice(make_fan_out: MakeFanOu
 def test_a_bad_request_fails_at_once_and_alone(make_fan_out: MakeFanOut) -> None:
     with ConnectionsServer(by_id({"w3=": [Behaviour.BAD_REQUEST] * 9})) as server:
         report = make_fan_out(server.callback_url).post(
-            [watchers(6)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget
+            [watchers(6)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
         )
     assert report == DeliveryReport(delivered=5, failed=1)
     assert len(server.requests) == 6
@@ -175,7 +177,7 @@ def test_a_message_too_large_for_one_write_arrives_whole(make_fan_out: MakeFanOu
     message = random.Random(16).randbytes(8_000_000)
     with ConnectionsServer() as server:
         report = make_fan_out(server.callback_url).post(
-            [watchers(3)], message, deadline_seconds=AMPLE, forget=never_forget
+            [watchers(3)], message, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
         )
     assert report == DeliveryReport(delivered=3)
     assert [server.received[w.connection_id] == [message] for w in watchers(3)] == [True] * 3
@@ -198,7 +200,9 @@ def test_expired_credentials_are_fetched_anew_once_and_nobody_is_lost(make_fan_o
 
     with ConnectionsServer(plan, name_errors=lambda id_: int(id_[1:-1]) % 2 == 0) as server:
         fan_out = make_fan_out(server.callback_url, credentials=credentials)
-        report = fan_out.post(pages(watchers(400), 50), MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        report = fan_out.post(
+            pages(watchers(400), 50), MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+        )
     assert report == DeliveryReport(delivered=400)
     assert asked == 2
 
@@ -213,7 +217,7 @@ def test_a_refusal_of_some_is_counted_and_logged_and_the_others_are_served(
         by_id({w.connection_id: [behaviour] * 9 for w in refusing}), name_errors=lambda _: named
     ) as server:
         report = make_fan_out(server.callback_url, strict=True).post(
-            [refusing, watchers(90)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget
+            [refusing, watchers(90)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
         )
     assert report == DeliveryReport(delivered=90, refused=100)
     assert len(server.received) == 90
@@ -233,14 +237,14 @@ def test_a_refusal_by_all_is_one_loud_error_with_its_cure_and_raised_where_that_
 ) -> None:
     with ConnectionsServer(lambda _id, _attempt: behaviour) as server:
         lenient = make_fan_out(server.callback_url)
-        assert lenient.post([watchers(9)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget) == DeliveryReport(
-            refused=9
-        )
+        assert lenient.post(
+            [watchers(9)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+        ) == DeliveryReport(refused=9)
         (error,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
         assert cure in error
         strict = make_fan_out(server.callback_url, strict=True)
         with pytest.raises(DeliveryRefused, match=cure) as refused:
-            strict.post([watchers(9)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            strict.post([watchers(9)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget)
     assert refused.value.status == status
     assert refused.value.report == DeliveryReport(refused=9)
 
@@ -256,7 +260,7 @@ def test_credentials_that_stay_expired_are_a_refusal(make_fan_out: MakeFanOut) -
     with ConnectionsServer(lambda _id, _attempt: Behaviour.EXPIRED_TOKEN) as server:
         fan_out = make_fan_out(server.callback_url, max_connections=4, credentials=credentials, strict=True)
         with pytest.raises(DeliveryRefused, match="token included in the request is expired"):
-            fan_out.post([watchers(50)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            fan_out.post([watchers(50)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget)
     assert asked == 2, "once for the message, and once more"
 
 
@@ -270,7 +274,7 @@ def test_credentials_that_cannot_be_renewed_hold_up_nobody_for_ever(make_fan_out
 
     with ConnectionsServer(lambda _id, _attempt: Behaviour.EXPIRED_TOKEN) as server:
         fan_out = make_fan_out(server.callback_url, credentials=credentials)
-        report = fan_out.post([watchers(5)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        report = fan_out.post([watchers(5)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget)
     assert report == DeliveryReport(failed=5)
 
 
@@ -283,7 +287,9 @@ def test_connections_closed_while_the_sandbox_was_frozen_are_reopened_unnoticed(
     with ConnectionsServer() as server:
         fan_out = make_fan_out(server.callback_url, max_connections=4)
         for _ in range(5):
-            report = fan_out.post([watchers(40)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            report = fan_out.post(
+                [watchers(40)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+            )
             assert report == DeliveryReport(delivered=40)
             server.drop_connections()
     assert server.accepted > 4
@@ -296,7 +302,9 @@ def test_a_connection_idle_for_long_is_not_trusted(make_fan_out: MakeFanOut, mon
         fan_out = make_fan_out(server.callback_url, max_connections=1)
         for wait in (50.0, 50.0, 0.0, 0.0):
             monkeypatch.setattr("docprogress.posting.engine._MAX_IDLE_SECONDS", wait)
-            assert fan_out.post([watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget).delivered
+            assert fan_out.post(
+                [watchers(1)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+            ).delivered
     assert server.accepted == 3
 
 
@@ -342,9 +350,19 @@ def test_tls_is_verified_against_the_systems_authorities(
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # how OpenSSL is told its authorities
         fan_out = make_fan_out(server.callback_url, max_connections=4)
         large = random.Random(16).randbytes(2_000_000)
-        assert fan_out.post([watchers(60)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget).delivered == 60
+        assert (
+            fan_out.post(
+                [watchers(60)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+            ).delivered
+            == 60
+        )
         server.drop_connections()
-        assert fan_out.post([watchers(3)], large, deadline_seconds=AMPLE, forget=never_forget).delivered == 3
+        assert (
+            fan_out.post(
+                [watchers(3)], large, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+            ).delivered
+            == 3
+        )
     assert server.received["w2="] == [MESSAGE, large]
 
 
@@ -357,7 +375,7 @@ def test_a_server_of_an_unlikely_authority_is_verified_against_all_of_the_system
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     with ConnectionsServer(ssl_context=server_context(certificate)) as server:
         report = make_fan_out(server.callback_url).post(
-            [watchers(3)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget
+            [watchers(3)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
         )
     assert report == DeliveryReport(delivered=3)
 
@@ -381,7 +399,9 @@ def test_the_next_page_is_read_while_the_last_is_posted_and_no_further(make_fan_
             yield page
 
     with ConnectionsServer(plan) as server:
-        make_fan_out(server.callback_url).post(recording(), MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        make_fan_out(server.callback_url).post(
+            recording(), MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+        )
     ahead = [100 * number - posted for number, posted in enumerate(posted_when_read)]
     assert max(ahead) <= 200 + 128, "two pages and what is in flight"
     assert max(ahead[1:]) > 0, "a page is read before all of the last was posted"
@@ -406,7 +426,9 @@ def test_documents_published_at_once_share_the_connections_fairly(make_fan_out: 
                 if len(handed_over) == len(threads):
                     all_are_there.set()
 
-            reports[name] = fan_out.post(page(), name.encode(), deadline_seconds=AMPLE, forget=never_forget)
+            reports[name] = fan_out.post(
+                page(), name.encode(), deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+            )
 
         threads = [threading.Thread(target=publish, args=("long", 4_000))]
         threads += [threading.Thread(target=publish, args=(f"short{n}", 50)) for n in range(6)]
@@ -433,7 +455,7 @@ def test_a_page_that_cannot_be_read_is_raised_after_those_before_it_were_served(
     with ConnectionsServer() as server:
         fan_out = make_fan_out(server.callback_url)
         with pytest.raises(ConnectionError, match="the table is away"):
-            fan_out.post(breaking(), MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            fan_out.post(breaking(), MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget)
     assert len(server.received) == 70
 
 
@@ -441,7 +463,7 @@ def test_a_forget_that_fails_is_raised_after_those_in_hand_were_served(make_fan_
     with ConnectionsServer(by_id({"w0=": [Behaviour.GONE]})) as server:
         fan_out = make_fan_out(server.callback_url)
         with pytest.raises(AssertionError, match="were forgotten"):
-            fan_out.post([watchers(70)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            fan_out.post([watchers(70)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget)
     assert len(server.received) == 69
 
 
