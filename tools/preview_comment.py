@@ -81,8 +81,8 @@ _HAS_URL = re.compile(
 _URL_KEYS = ("aliases", "apiMappingKey", "apiMappings", "disableExecuteApiEndpoint", "domain", "domainName", "routeKey")
 _IS_ALL_URL = re.compile(r"aws:apigatewayv2/(?:domainName|apiMapping):|aws:apigateway/basePath|aws:route53/record:")
 
-# What `pulumi preview --json` says in place of a value: one that only the deployment will know (a boolean, number, text,
-# list, object; https://pkg.go.dev/github.com/pulumi/pulumi/sdk/v3/go/common/resource/sig), and a secret.
+# What `pulumi preview --json` says in place of a value: of one that only the deployment will know (a boolean, a number,
+# a text, a list, an object; https://pkg.go.dev/github.com/pulumi/pulumi/sdk/v3/go/common/resource/sig), and a secret.
 _UNREADABLE = frozenset(
     (
         "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
@@ -323,7 +323,7 @@ def _of_statement(statement: Mapping[str, Any]) -> Iterator[_Right]:
 
 
 def _parts(statement: Mapping[str, Any], element: str) -> list[str]:
-    """The entries of an element of a statement. Those of its opposite are one, since a shorter NotAction allows more."""
+    """The entries of an element of a statement. Those of its opposite are one: a shorter NotAction allows more."""
     left_out = sorted(_texts(statement.get(f"Not{element}")))
     return [*_texts(statement.get(element)), *([f"everything but {', '.join(left_out)}"] if left_out else [])]
 
