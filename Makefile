@@ -12,13 +12,13 @@ OR_SAY_WHY = || { echo "set-up failed: it needs a package index (a network, or p
 RUN := $(BIN)/python
 ARGS ?=
 
-.PHONY: help demo up doctor test check bench preview dist lock format clean
+.PHONY: help demo up doctor emulator test check bench preview dist lock format clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
 
 # A make that is killed outright cannot end what it started: then the stack ends itself.
-demo up: export DOCPROGRESS_END_WITH_PARENT = 1
+demo up emulator: export DOCPROGRESS_END_WITH_PARENT = 1
 
 # As the shell reads them, a name on each line too; but one file, such as "My report (1).pdf", and what is no shell's
 # syntax, as it is.
@@ -32,6 +32,9 @@ up: $(VENV)/.local ## the same stack, kept up until Ctrl-C: make up ARGS="--port
 
 doctor: $(VENV)/.local ## what is wrong with a stack: make doctor ARGS="--stack prod", or ARGS="--outputs up.json"
 	@exec $(RUN) -m local doctor $(ARGS)
+
+emulator: $(VENV)/.local ## the emulator alone, for pulumi up --stack local; until Ctrl-C
+	@exec $(RUN) -m local emulator $(ARGS)
 
 test: $(VENV)/.dev ## every test
 	$(RUN) -m pytest $(ARGS)

@@ -1,4 +1,4 @@
-"""`python -m local up`, `python -m local demo` and `python -m local doctor`."""
+"""`python -m local up`, `demo`, `emulator` and `doctor`."""
 
 import argparse
 import contextlib
@@ -43,6 +43,8 @@ def main() -> int:
         with ended_by_signals():
             if arguments.command == "up":
                 return up(arguments.port, dict(arguments.config))
+            if arguments.command == "emulator":
+                return emulator(arguments.port)
             from .demo import demo  # rich and websockets, which `up` can do without
 
             return demo(arguments.files, started_at=process_started_at(), with_page=arguments.page)
@@ -66,24 +68,35 @@ def up(port: int, config: dict[str, str]) -> int:
         print(f"{created.number:3} {created.type} {created.name}", file=sys.stderr)
 
     with local_stack(port=port, config=config, log=sys.stderr, on_created=tell) as stack:
-        endpoint_url = stack.emulator.endpoint_url
-        print(json.dumps({**stack.outputs, **_access(stack.emulator)}), flush=True)
-        variables = {"AWS_ENDPOINT_URL": endpoint_url, "AWS_DEFAULT_REGION": REGION, **CREDENTIALS}
-        exports = " ".join(f"{name}={value}" for name, value in variables.items())
-        print(f"ready in {time.monotonic() - process_started_at():.1f} s; Ctrl-C ends it", file=sys.stderr)
-        print(f"for the AWS CLI and boto3: export {exports}", file=sys.stderr)
+        _tell_access(stack.emulator, **stack.outputs)
         with contextlib.suppress(KeyboardInterrupt), _page_of(stack):
             while True:
                 stack.emulator.check(within=3600)
     return 0
 
 
-def _access(emulator: Emulator) -> dict[str, str]:
-    return {
-        "awsEndpointUrl": emulator.endpoint_url,
+def emulator(port: int) -> int:
+    """Keeps the emulator running, with nothing on it, until SIGINT or SIGTERM: for `pulumi up --stack local`."""
+    with Emulator(port, log=sys.stderr) as running:
+        _tell_access(running)
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                running.check(within=3600)
+    return 0
+
+
+def _tell_access(running: Emulator, **outputs: object) -> None:
+    """One line of JSON for programs, and one for the shell."""
+    access = {
+        "awsEndpointUrl": running.endpoint_url,
         "awsAccessKeyId": CREDENTIALS["AWS_ACCESS_KEY_ID"],
         "awsSecretAccessKey": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
     }
+    print(json.dumps({**outputs, **access}), flush=True)
+    variables = {"AWS_ENDPOINT_URL": running.endpoint_url, "AWS_DEFAULT_REGION": REGION, **CREDENTIALS}
+    exports = " ".join(f"{name}={value}" for name, value in variables.items())
+    print(f"ready in {time.monotonic() - process_started_at():.1f} s; Ctrl-C ends it", file=sys.stderr)
+    print(f"for Pulumi, the AWS CLI and boto3: export {exports}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -118,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "-c", dest="config", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="as for pulumi up"
     )
+    alone = commands.add_parser("emulator", help="keep the emulator running alone, for `pulumi up --stack local`")
+    alone.add_argument("--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s; 0 takes a free one")
     show = commands.add_parser("demo", help="watch PDF files being processed, then take everything down")
     show.add_argument("--page", action="store_true", help="serve the web page too, until Ctrl-C")
     show.add_argument("files", nargs="*", type=Path, metavar="FILE.pdf", help="default: a sample is made")

@@ -46,9 +46,11 @@ def main(listener: int, lifeline: int) -> None:
 
     # In isolated mode the project is not on the path, and it must not stay there: Lambda workers inherit it.
     sys.path.append(str(Path(__file__).parents[1]))
+    from local.emulator_gaps import mend
     from local.guard import Guard
 
     sys.path.pop()
+    mend()
 
     config = Config()
     config.bind = [f"fd://{listener}"]

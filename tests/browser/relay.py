@@ -10,10 +10,15 @@ from typing import Self
 
 
 class Relay:
-    """Passes connections to 127.0.0.1:`port` on, until `cut()`; those that come later are passed on again."""
+    """Passes connections to 127.0.0.1:`port` on, until `cut()`; those that come later are passed on again.
 
-    def __init__(self, port: int) -> None:
+    Args:
+        name: What pages call this host. It is passed on as localhost: the emulator answers to no other name.
+    """
+
+    def __init__(self, port: int, *, name: str) -> None:
         self._target = ("127.0.0.1", port)
+        self._name = f"Host: {name}:".encode()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
@@ -55,10 +60,9 @@ class Relay:
         self._threads.append(thread)
         thread.start()
 
-    @staticmethod
-    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):  # cut
             while data := source.recv(1 << 16):
-                target.sendall(data)
+                target.sendall(data.replace(self._name, b"Host: localhost:"))
         with suppress(OSError):
             target.shutdown(socket.SHUT_RDWR)

@@ -49,7 +49,7 @@ def running(browser: Browser) -> Iterator[LocalStack]:
 @pytest.fixture
 def relay(running: LocalStack) -> Iterator[Relay]:
     """Between the page's WebSocket and the program."""
-    with Relay(running.emulator.port) as relay:
+    with Relay(running.emulator.port, name=REMOTE_HOST) as relay:
         yield relay
 
 

@@ -25,9 +25,9 @@ END_SECONDS = 20.0
 pytestmark = pytest.mark.emulator
 
 
-def up(leftovers: Any, *arguments: str) -> subprocess.Popen[str]:
+def up(leftovers: Any, *arguments: str, command: str = "up") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "local", "up", *arguments],
+        [sys.executable, "-m", "local", command, *arguments],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(leftovers.folder)},
         stdout=subprocess.PIPE,
@@ -73,6 +73,23 @@ def test_up_prints_one_line_of_json_serves_any_client_and_leaves_nothing(leftove
         assert "AWS_ENDPOINT_URL=" + outputs["awsEndpointUrl"] in log
         assert "Traceback" not in log
         assert process.returncode == 0
+    leftovers.assert_none()
+
+
+def test_the_emulator_alone_prints_how_to_reach_it_and_stays_until_it_is_ended(leftovers: Any) -> None:
+    with up(leftovers, "--port", "0", command="emulator") as process:
+        assert process.stdout is not None
+        access = json.loads(process.stdout.readline())
+        assert set(access) == {"awsEndpointUrl", "awsAccessKeyId", "awsSecretAccessKey"}
+        session: Any = boto3.Session(access["awsAccessKeyId"], access["awsSecretAccessKey"], region_name="us-east-1")
+        client = session.client("dynamodb", endpoint_url=access["awsEndpointUrl"])
+        assert client.list_tables()["TableNames"] == []
+        client.close()
+        process.send_signal(signal.SIGINT)
+        rest, log = process.communicate(timeout=60)
+    assert (process.returncode, rest) == (0, "")
+    assert f"export AWS_ENDPOINT_URL={access['awsEndpointUrl']} AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=" in log
+    assert "Traceback" not in log
     leftovers.assert_none()
 
 

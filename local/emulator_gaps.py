@@ -1,0 +1,187 @@
+"""What MiniStack does otherwise than AWS where a real Pulumi engine looks: mended in its own process, at its own seams.
+
+Each gap is a function that is named for what it mends; its test is in tests/local/test_emulator_gaps.py. One that
+MiniStack closes itself can go. Nothing of the program's own behaviour is here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from ministack.core import lambda_runtime
+from ministack.core.responses import json_response
+from ministack.services import apigateway, cloudwatch_logs, cognito, lambda_svc, sts
+
+Response = tuple[int, dict[str, str], bytes]
+
+# What a new one has on AWS only if it was asked for; MiniStack fills it in, and the engine would take it out for ever.
+_AUTHORIZER_DEFAULTS = (
+    "authorizerCredentialsArn",
+    "authorizerPayloadFormatVersion",
+    "authorizerResultTtlInSeconds",
+    "authorizerUri",
+    "enableSimpleResponses",
+    "jwtConfiguration",
+)
+
+
+def mend() -> None:
+    """Mends all of them; to be called once, before the first request."""
+    _urls_that_resolve()
+    _route_settings_deleted_alone()
+    _integrations_that_keep_their_role()
+    _authorizers_without_defaults()
+    _event_ages_only_if_given()
+    _user_pool_clients_that_keep_their_rotation()
+    _saved_queries()
+    _role_sessions_that_nobody_can_guess()
+
+
+def _wrap(module: Any, name: str, around: Callable[..., Any]) -> None:
+    original = getattr(module, name)
+    setattr(module, name, lambda *arguments, **named: around(original, *arguments, **named))
+
+
+def _answered(response: Response) -> dict[str, Any]:
+    return dict(json.loads(response[2])) if response[0] < 300 and response[2] else {}
+
+
+def _urls_that_resolve() -> None:
+    """`apiEndpoint` by path, and `ws://` for WebSockets: a name under localhost resolves in browsers only."""
+
+    def create(original: Callable[..., Response], data: dict[str, Any]) -> Response:
+        response = original(data)
+        made = _answered(response)
+        if not made:
+            return response
+        api = apigateway._apis[made["apiId"]]
+        scheme = "ws" if api["protocolType"] == "WEBSOCKET" else "http"
+        api["apiEndpoint"] = f"{scheme}://127.0.0.1:{os.environ['GATEWAY_PORT']}/_aws/execute-api/{api['apiId']}"
+        answer: Response = apigateway._apigw_response(api, 201)
+        return answer
+
+    _wrap(apigateway, "_create_api", create)
+
+
+def _route_settings_deleted_alone() -> None:
+    """`DELETE …/stages/{stage}/routesettings/{key}` and `…/accesslogsettings`, which would delete the stage."""
+
+    async def handle(original: Any, method: str, path: str, *rest: Any) -> Any:
+        words = path.strip("/").split("/", 6)
+        if method == "DELETE" and words[3:4] == ["stages"] and len(words) > 5:
+            stage = (apigateway._stages.get(words[2]) or {}).get(words[4])
+            if stage is None:
+                return apigateway._apigw_error("NotFoundException", f"Stage '{words[4]}' not found", 404)
+            if words[5] == "routesettings" and len(words) > 6:
+                stage["routeSettings"].pop(words[6], None)
+            elif words[5] == "accesslogsettings":
+                stage.pop("accessLogSettings", None)
+            return 204, {}, b""
+        return await original(method, path, *rest)
+
+    _wrap(apigateway, "handle_request", handle)
+
+
+def _integrations_that_keep_their_role() -> None:
+    def keep(original: Callable[..., Response], api_id: str, *rest: Any) -> Response:
+        response, data = original(api_id, *rest), rest[-1]
+        made = _answered(response)
+        if not made or "credentialsArn" not in data:
+            return response
+        integration = apigateway._integrations[api_id][made["integrationId"]]
+        integration["credentialsArn"] = data["credentialsArn"]
+        answer: Response = apigateway._apigw_response(integration, response[0])
+        return answer
+
+    _wrap(apigateway, "_create_integration", keep)
+    _wrap(apigateway, "_update_integration", keep)
+
+
+def _authorizers_without_defaults() -> None:
+    """The defaults are those of an HTTP API; a WebSocket API has none of them."""
+
+    def create(original: Callable[..., Response], api_id: str, data: dict[str, Any]) -> Response:
+        response = original(api_id, data)
+        made = _answered(response)
+        if not made:
+            return response
+        authorizer = apigateway._authorizers[api_id][made["authorizerId"]]
+        for name in _AUTHORIZER_DEFAULTS:
+            if name not in data and not (name == "jwtConfiguration" and data.get("authorizerType") == "JWT"):
+                authorizer.pop(name)
+        answer: Response = apigateway._apigw_response(authorizer, 201)
+        return answer
+
+    _wrap(apigateway, "_create_authorizer", create)
+
+
+def _event_ages_only_if_given() -> None:
+    def put(original: Callable[..., Response], name: str, qualifier: str | None, data: dict[str, Any]) -> Response:
+        response = original(name, qualifier, data)
+        if _answered(response) and "MaximumEventAgeInSeconds" not in data:
+            configuration = lambda_svc._functions[name]["event_invoke_configs"][qualifier or ""]
+            configuration.pop("MaximumEventAgeInSeconds")
+            return 200, response[1], json.dumps(configuration).encode()
+        return response
+
+    _wrap(lambda_svc, "_put_event_invoke_config", put)
+
+
+def _user_pool_clients_that_keep_their_rotation() -> None:
+    def keep(original: Callable[..., Response], data: dict[str, Any]) -> Response:
+        response = original(data)
+        made = _answered(response)
+        if made and "RefreshTokenRotation" in data:
+            pool, _ = cognito._resolve_pool(data["UserPoolId"])
+            pool["_clients"][made["UserPoolClient"]["ClientId"]]["RefreshTokenRotation"] = data["RefreshTokenRotation"]
+            made["UserPoolClient"]["RefreshTokenRotation"] = data["RefreshTokenRotation"]
+            return 200, response[1], json.dumps(made).encode()
+        return response
+
+    _wrap(cognito, "_create_user_pool_client", keep)
+    _wrap(cognito, "_update_user_pool_client", keep)
+
+
+def _saved_queries() -> None:
+    """CloudWatch's query definitions, which MiniStack has not."""
+    kept: dict[str, dict[str, Any]] = {}
+
+    async def handle(
+        original: Any, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
+    ) -> Any:
+        action = headers.get("x-amz-target", "").rpartition(".")[2]
+        data = json.loads(body or b"{}")
+        if action == "PutQueryDefinition":
+            query_id = data.get("queryDefinitionId") or str(uuid.uuid4())
+            kept[query_id] = {"logGroupNames": [], **data, "queryDefinitionId": query_id, "lastModified": 0}
+            return json_response({"queryDefinitionId": query_id})
+        if action == "DescribeQueryDefinitions":
+            prefix = data.get("queryDefinitionNamePrefix", "")
+            return json_response({"queryDefinitions": [e for e in kept.values() if e["name"].startswith(prefix)]})
+        if action == "DeleteQueryDefinition":
+            return json_response({"success": kept.pop(data["queryDefinitionId"], None) is not None})
+        return await original(method, path, headers, body, query)
+
+    _wrap(cloudwatch_logs, "handle_request", handle)
+
+
+def _role_sessions_that_nobody_can_guess() -> None:
+    """A function's secret is made of its ARNs alone, which anybody on this machine may know or guess."""
+    run = secrets.token_bytes(32)
+
+    def issue(original: Callable[..., dict[str, str]], config: dict[str, Any]) -> dict[str, str]:
+        issued = original(config)
+        for variable, name in (("AWS_SECRET_ACCESS_KEY", "SecretAccessKey"), ("AWS_SESSION_TOKEN", "SessionToken")):
+            issued[variable] = hmac.new(run, issued[variable].encode(), hashlib.sha256).hexdigest()
+            sts._sessions[issued["AWS_ACCESS_KEY_ID"]][name] = issued[variable]
+        return issued
+
+    _wrap(lambda_runtime, "execution_credentials", issue)
+    lambda_svc.execution_credentials = lambda_runtime.execution_credentials

@@ -1,0 +1,143 @@
+"""Not proven here: that a real engine meets no other gap (tests/engine)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from websockets.sync.client import connect
+
+from local.emulator import REGION, Emulator
+
+TRUST = '{"Version":"2012-10-17","Statement":[]}'
+
+
+@pytest.fixture
+def api(aws: Any) -> Iterator[str]:
+    gateway = aws("apigatewayv2")
+    made: str = gateway.create_api(Name="gaps", ProtocolType="WEBSOCKET")["ApiId"]
+    yield made
+    gateway.delete_api(ApiId=made)
+
+
+@pytest.fixture
+def function(aws: Any) -> Iterator[dict[str, Any]]:
+    role = aws("iam").create_role(RoleName="gaps", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    code = {"ZipFile": b"PK\x05\x06" + b"\0" * 18}
+    made = aws("lambda").create_function(FunctionName="gaps", Role=role, Runtime="python3.13", Handler="a.b", Code=code)
+    yield made
+    aws("lambda").delete_function(FunctionName="gaps")
+    aws("iam").delete_role(RoleName="gaps")
+
+
+def test_the_endpoint_of_an_api_resolves_and_speaks_its_protocol(emulator: Emulator, aws: Any, api: str) -> None:
+    gateway = aws("apigatewayv2")
+    endpoint = gateway.get_api(ApiId=api)["ApiEndpoint"]
+    assert endpoint == f"ws://127.0.0.1:{emulator.port}/_aws/execute-api/{api}"
+    with connect(f"{endpoint}/dev", ping_interval=None):
+        pass
+    http = gateway.create_api(Name="http", ProtocolType="HTTP")
+    assert http["ApiEndpoint"] == f"http://127.0.0.1:{emulator.port}/_aws/execute-api/{http['ApiId']}"
+    gateway.delete_api(ApiId=http["ApiId"])
+
+
+@pytest.mark.parametrize("route", ["$connect", "POST /documents/{id}"])
+def test_deleting_the_settings_of_a_route_leaves_the_stage(aws: Any, api: str, route: str) -> None:
+    gateway = aws("apigatewayv2")
+    settings = {"ThrottlingRateLimit": 5.0, "ThrottlingBurstLimit": 2}
+    logs = {"DestinationArn": "arn:aws:logs:us-east-1:000000000000:log-group:a", "Format": "$context.requestId"}
+    gateway.create_stage(
+        ApiId=api, StageName="dev", RouteSettings={route: settings, "other": settings}, AccessLogSettings=logs
+    )
+    gateway.delete_route_settings(ApiId=api, StageName="dev", RouteKey=route)
+    assert gateway.get_stage(ApiId=api, StageName="dev")["RouteSettings"] == {"other": settings}
+    gateway.delete_access_log_settings(ApiId=api, StageName="dev")
+    assert "AccessLogSettings" not in gateway.get_stage(ApiId=api, StageName="dev")
+    with pytest.raises(ClientError, match="NotFound"):
+        gateway.delete_route_settings(ApiId=api, StageName="prod", RouteKey=route)
+    gateway.delete_stage(ApiId=api, StageName="dev")
+    with pytest.raises(ClientError, match="NotFound"):
+        gateway.get_stage(ApiId=api, StageName="dev")
+
+
+def test_an_integration_keeps_the_role_that_it_is_invoked_through(aws: Any, api: str) -> None:
+    gateway, first, second = aws("apigatewayv2"), "arn:aws:iam::000000000000:role/a", "arn:aws:iam::000000000000:role/b"
+    made = gateway.create_integration(ApiId=api, IntegrationType="AWS_PROXY", CredentialsArn=first)
+    named = {"ApiId": api, "IntegrationId": made["IntegrationId"]}
+    assert made["CredentialsArn"] == gateway.get_integration(**named)["CredentialsArn"] == first
+    gateway.update_integration(**named, CredentialsArn=second)
+    gateway.update_integration(**named, Description="another")
+    assert gateway.get_integration(**named)["CredentialsArn"] == second
+    plain = gateway.create_integration(ApiId=api, IntegrationType="AWS_PROXY")
+    assert "CredentialsArn" not in plain
+
+
+def test_an_authorizer_has_only_what_it_was_given(aws: Any, api: str) -> None:
+    gateway = aws("apigatewayv2")
+    given = {"Name": "a", "AuthorizerType": "REQUEST", "IdentitySource": ["route.request.querystring.token"]}
+    made = gateway.create_authorizer(ApiId=api, **given, AuthorizerUri="arn:aws:lambda:a")
+    kept = gateway.get_authorizer(ApiId=api, AuthorizerId=made["AuthorizerId"])
+    for each in (made, kept):
+        each.pop("ResponseMetadata")
+        assert each == {**given, "AuthorizerUri": "arn:aws:lambda:a", "AuthorizerId": made["AuthorizerId"]}
+
+
+def test_an_event_age_is_there_only_if_it_was_given(aws: Any, function: dict[str, Any]) -> None:
+    client = aws("lambda")
+    client.put_function_event_invoke_config(FunctionName="gaps", MaximumRetryAttempts=1)
+    kept = client.get_function_event_invoke_config(FunctionName="gaps")
+    assert (kept["MaximumRetryAttempts"], "MaximumEventAgeInSeconds" in kept) == (1, False)
+    client.put_function_event_invoke_config(FunctionName="gaps", MaximumEventAgeInSeconds=60)
+    assert client.get_function_event_invoke_config(FunctionName="gaps")["MaximumEventAgeInSeconds"] == 60
+
+
+def test_a_user_pool_client_keeps_its_rotation(aws: Any) -> None:
+    cognito, rotation = aws("cognito-idp"), {"Feature": "ENABLED", "RetryGracePeriodSeconds": 10}
+    pool = cognito.create_user_pool(PoolName="gaps")["UserPool"]["Id"]
+    made = cognito.create_user_pool_client(UserPoolId=pool, ClientName="page", RefreshTokenRotation=rotation)
+    named = {"UserPoolId": pool, "ClientId": made["UserPoolClient"]["ClientId"]}
+    assert made["UserPoolClient"]["RefreshTokenRotation"] == rotation
+    assert cognito.describe_user_pool_client(**named)["UserPoolClient"]["RefreshTokenRotation"] == rotation
+    off = {"Feature": "DISABLED"}
+    cognito.update_user_pool_client(**named, RefreshTokenRotation=off)
+    assert cognito.describe_user_pool_client(**named)["UserPoolClient"]["RefreshTokenRotation"] == off
+    cognito.delete_user_pool(UserPoolId=pool)
+
+
+def test_a_saved_query_stands_until_it_is_deleted(aws: Any) -> None:
+    logs = aws("logs")
+    made = logs.put_query_definition(name="gaps/slow", queryString="fields @message", logGroupNames=["/a"])
+    (kept,) = logs.describe_query_definitions(queryDefinitionNamePrefix="gaps/")["queryDefinitions"]
+    assert (kept["queryDefinitionId"], kept["logGroupNames"]) == (made["queryDefinitionId"], ["/a"])
+    logs.put_query_definition(**{**made_of(kept), "queryString": "fields @timestamp"})
+    (kept,) = logs.describe_query_definitions(queryDefinitionNamePrefix="gaps/")["queryDefinitions"]
+    assert kept["queryString"] == "fields @timestamp"
+    assert logs.delete_query_definition(queryDefinitionId=made["queryDefinitionId"])["success"] is True
+    assert logs.describe_query_definitions(queryDefinitionNamePrefix="gaps/")["queryDefinitions"] == []
+
+
+def made_of(kept: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in kept.items() if key != "lastModified"}
+
+
+def test_the_credentials_of_a_function_are_not_made_of_its_name(
+    emulator: Emulator, aws: Any, function: dict[str, Any]
+) -> None:
+    with suppress(ClientError):  # it has no code; its session is issued all the same
+        aws("lambda").invoke(FunctionName="gaps", Payload=b"{}")
+    digest = hashlib.sha256(f"{function['FunctionArn']}:{function['Role']}".encode()).hexdigest()
+    session: Any = boto3.Session(
+        f"ASIA{digest[:16].upper()}",
+        hashlib.sha256(f"secret:{digest}".encode()).hexdigest(),
+        hashlib.sha256(f"token:{digest}".encode()).hexdigest(),
+        region_name=REGION,
+    )
+    client = session.client("sts", endpoint_url=emulator.endpoint_url)
+    with pytest.raises(ClientError, match="The provided token is malformed"):
+        client.get_caller_identity()
+    client.close()
