@@ -65,8 +65,8 @@ def patient_of(outputs: Mapping[str, Any], *, token: str = "") -> Patient:
     named = host.split(".")[2] if ".execute-api." in host else ""
     region = named or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     session: Any = boto3.Session(
-        aws_access_key_id=outputs.get("awsAccessKeyId", "test" if endpoint_url else None),
-        aws_secret_access_key=outputs.get("awsSecretAccessKey", "test" if endpoint_url else None),
+        aws_access_key_id=outputs.get("awsAccessKeyId"),
+        aws_secret_access_key=outputs.get("awsSecretAccessKey"),
         aws_session_token=None,
         region_name=region,
     )
