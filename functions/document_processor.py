@@ -96,6 +96,11 @@ class Upload:
         return f"results/{self.document_id}.json"
 
     @property
+    def order(self) -> int | None:
+        """S3 orders the events of one key by their sequencer, a hexadecimal number."""
+        return int(self.sequencer, 16) if self.sequencer else None
+
+    @property
     def run_id(self) -> str:
         # S3 may deliver an event twice; the sequencer is that of the upload, not of the delivery. A page's form can be
         # sent again and again, and the same file under the same form is the same upload.
@@ -144,9 +149,10 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         reporter.track(
             upload.document_id,
             run_id=upload.run_id,
+            order=upload.order,
             remaining_seconds=remaining_seconds,
             # Lambda tries an asynchronous event twice more.
-            retry_follows=True,
+            retry_follows=2,
         ) as tracker,
     ):
         try:

@@ -1,6 +1,7 @@
-"""Ends documents whose worker died: called every minute, it finds those that are silent for too long.
+"""Sees that every document reaches an end that its watchers hear. Called every minute.
 
-A living worker writes at least every 20 seconds, however long a page takes.
+Ends documents whose worker has died: a living one writes at least every 20 seconds, however long a page takes. Ends
+for good what was to be tried again and was not. Tells what has ended and was not told to everyone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 
 from docprogress import settings
-from docprogress.document import ErrorCode, Failure
 from docprogress.publisher import Publisher, publisher
 from docprogress.table.states import SilentDocument
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
@@ -27,7 +27,7 @@ metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"docprogress"})
 
 # What kills one worker often kills many; their watchers must not wait for one another.
-_ENDED_AT_ONCE = 16
+_SETTLED_AT_ONCE = 64
 # For the write before an announcement, which boto3 may have to repeat, and for the return after it.
 _RESERVED_SECONDS = 10.0
 
@@ -36,7 +36,7 @@ _RESERVED_SECONDS = 10.0
 class WatchdogSettings:
     """
     Attributes:
-        stall_timeout_seconds: how long a started document may be silent.
+        stall_timeout_seconds: how long a document may be silent once it was taken up.
     """
 
     stall_timeout_seconds: int
@@ -44,13 +44,6 @@ class WatchdogSettings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> WatchdogSettings:
         return cls(stall_timeout_seconds=settings.positive(environment, "STALL_TIMEOUT_SECONDS", 120))
-
-
-STALLED = Failure(
-    "The worker stopped before the document was done. It may be tried again.",
-    ErrorCode.PROCESSING_STALLED,
-    recoverable=True,
-)
 
 
 def handler(_event: object, context: Any) -> dict[str, Any]:
@@ -74,29 +67,37 @@ def end_stalled(
     *,
     remaining_seconds: Callable[[], float] = lambda: float("inf"),
 ) -> list[str]:
-    """Publish PROCESSING_STALLED for every silent document there is time for; returns their ids.
+    """End every silent document there is time for, and tell what ended untold; returns the ids of both.
 
-    The others stay as they are: the next minute finds them again, and nobody would find one that has ended untold.
+    The others stay as they are: the next minute finds them again.
 
     Raises:
-        DeliveryRefused: after all of them were ended and everybody was told who could be.
+        Exception: the first one, after all were ended and told that could be.
     """
-    stalled: list[str] = []
+    settled: list[str] = []
+    # Where the table's stream tells the watchers, it must be given an end again that it has not told.
+    again = reporter.announcer is None
 
-    def end(silent: SilentDocument) -> None:
+    def settle(silent: SilentDocument) -> None:
         if remaining_seconds() < FINAL_DELIVERY_SECONDS + _RESERVED_SECONDS:
             logger.warning("Left to the next minute", document_id=silent.document_id)
             return
-        state = reporter.states.end_silent(silent, STALLED)
+        state = reporter.states.settle(silent, stall_timeout_seconds, again=again)
         if state is None:
             return
-        stalled.append(silent.document_id)
-        logger.warning("Stalled", document_id=silent.document_id, silent_since=silent.updated_at)
+        settled.append(silent.document_id)
+        logger.warning(
+            "Stalled, or ended untold",
+            document_id=silent.document_id,
+            silent_since=silent.updated_at,
+            status=state.status.value,
+            error_code=state.failure.code if state.failure else None,
+        )
         reporter.announce(state, FINAL_DELIVERY_SECONDS)
 
-    with ThreadPoolExecutor(_ENDED_AT_ONCE) as pool:
-        results = [pool.submit(end, silent) for silent in reporter.states.silent_documents(stall_timeout_seconds)]
-    metrics.add_metric("DocumentsStalled", MetricUnit.Count, len(stalled))
+    with ThreadPoolExecutor(_SETTLED_AT_ONCE) as pool:
+        results = [pool.submit(settle, silent) for silent in reporter.states.silent_documents(stall_timeout_seconds)]
+    metrics.add_metric("DocumentsStalled", MetricUnit.Count, len(settled))
     for result in results:
         result.result()
-    return stalled
+    return settled

@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from docprogress.announcer import Announcer
 from docprogress.document import DocumentState
-from docprogress.posting.report import DeliveryReport
-from docprogress.publisher import publisher
+from docprogress.publisher import Publisher, publisher
 from docprogress.table.items import state_of
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import FINAL_DELIVERY_SECONDS, PROGRESS_DELIVERY_SECONDS
@@ -27,9 +25,6 @@ copy_config_to_registered_loggers(logger, include={"docprogress"})
 
 # Documents of one batch announced at once; a slow client of one must not keep the others waiting.
 _ANNOUNCED_AT_ONCE = 16
-# Of 100 watchers 95 out of reach are an outage. So few of them that were tried in vain may be stragglers, all of them.
-_OUTAGE_FACTOR = 19
-_LEAST_OUTAGE = 20
 
 Record = Mapping[str, Any]
 
@@ -42,16 +37,16 @@ class Change(NamedTuple):
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    announcer = publisher().announcer
-    if announcer is None:
+    reporter = publisher()
+    if reporter.announcer is None:
         raise RuntimeError("The stream's fan-out needs CALLBACK_URL in its environment.")
     changes = newest_changes(event["Records"])
     try:
         with ThreadPoolExecutor(_ANNOUNCED_AT_ONCE) as pool:
-            told = pool.map(lambda change: _tell(announcer, change), changes)
+            told = pool.map(lambda change: _tell(reporter, change), changes)
             failed = [change.position for change, is_told in zip(changes, told, strict=True) if not is_told]
     finally:
-        add_announcements(metrics, announcer)
+        add_announcements(metrics, reporter.announcer)
         flush(metrics)
     return {"batchItemFailures": [{"itemIdentifier": position} for position in failed]}
 
@@ -70,23 +65,13 @@ def newest_changes(records: Sequence[Record]) -> list[Change]:
     return list(newest.values())
 
 
-def _tell(announcer: Announcer, change: Change) -> bool:
+def _tell(reporter: Publisher, change: Change) -> bool:
     state = change.state
     seconds = PROGRESS_DELIVERY_SECONDS if state.is_active else FINAL_DELIVERY_SECONDS
     try:
-        report = announcer.announce(state, seconds)
+        report = reporter.announce(state, seconds)
     except Exception:
         logger.exception("Not announced", document_id=state.document_id, sequence=state.sequence)
         return False
     # A watcher that misses a progress update hears the next one; after the last there is none.
-    return state.is_active or not is_outage(report)
-
-
-def is_outage(report: DeliveryReport) -> bool:
-    """Whether almost nobody could be reached, so that telling all of them again later is worth their hearing it twice.
-
-    Fewer who are not reached are stragglers: a frozen tab is no reason for all documents of its shard to wait.
-    """
-    reached = report.delivered + report.stale
-    unreached = report.throttled + report.failed + report.untried
-    return unreached > _OUTAGE_FACTOR * reached and (report.untried > 0 or unreached >= _LEAST_OUTAGE)
+    return state.is_active or report is None or not (report.throttled or report.failed)

@@ -46,6 +46,8 @@ class StreamFanOut(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         args.publishing.grant_announcer(self.function)
+        # It notes which ends everyone has been told of.
+        args.publishing.table.grant_write_states(self.function)
         args.publishing.table.grant_read_stream(self.function)
         aws.lambda_.EventSourceMapping(
             f"{name}-states",

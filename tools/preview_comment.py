@@ -81,22 +81,10 @@ _HAS_URL = re.compile(
 _URL_KEYS = ("aliases", "apiMappingKey", "apiMappings", "disableExecuteApiEndpoint", "domain", "domainName", "routeKey")
 _IS_ALL_URL = re.compile(r"aws:apigatewayv2/(?:domainName|apiMapping):|aws:apigateway/basePath|aws:route53/record:")
 
-# What `pulumi preview --json` says in place of a value: of one that only the deployment will know (a boolean, a number,
-# a text, a list, an object; https://pkg.go.dev/github.com/pulumi/pulumi/sdk/v3/go/common/resource/sig), and a secret.
-_UNREADABLE = frozenset(
-    (
-        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
-        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
-        "04da6b54-80e4-46f7-96ec-b56ff0331ba9",
-        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
-        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
-        "[secret]",
-    )
-)
-# Of an authorizer of an API.
-_DECISIVE = ("authorizerUri", "identitySources", "jwtConfiguration")
-# Who has the rights of a policy, as the policy's resource names it.
-_GRANTEES = ("role", "roleName", "user", "group", "bucket", "function", "queueUrl", "arn", "resourceArn")
+# What `pulumi preview --json` says in place of a text that only the deployment will know; see
+# https://pkg.go.dev/github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin
+_UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+_SECRET = "[secret]"  # noqa: S105 - the engine's word for one
 _ACCOUNT = re.compile(r"(?<![0-9])[0-9]{12}(?![0-9])")
 
 
@@ -248,49 +236,49 @@ class _Right:
 
 
 def _rights(change: Change) -> Iterator[str]:
-    unreadable = [
-        key
-        for key, value in change.new.items()
-        if "polic" in key.lower() and _is_unreadable(value) and value != change.old.get(key)
-    ]
-    for key in unreadable:
+    unknown = [key for key in _unknown_policies(change.new) if change.old.get(key) != change.new[key]]
+    for key in unknown:
         urns = sorted({urn for each in (key, "role") for urn in change.references.get(each, ())})
         about = ", ".join(_code(urn.split("::", 3)[-1]) for urn in urns)
         yield f"a new `{key}`, known only after the deployment" + (f"; it names {about}" if about else "")
     before, after = set(_statements(change.old)), set(_statements(change.new))
-    moved = any(change.old.get(key) != change.new.get(key) for key in _GRANTEES)
-    yield from _sentences(
-        "allows", (right for right in (after if moved else after - before) if right.effect == "Allow")
-    )
-    if not unreadable:
+    if not unknown:
+        yield from _sentences("allows", (right for right in after - before if right.effect == "Allow"))
         yield from _sentences("no longer denies", (right for right in before - after if right.effect == "Deny"))
-    if change.operation == "deleted":
-        return
     match change.type.split(":")[1]:
-        case "lambda/permission":
+        case "lambda/permission" if change.operation != "deleted":
             yield _permission(change.new)
+        case (
+            "iam/rolePolicyAttachment"
+            | "iam/userPolicyAttachment"
+            | "iam/groupPolicyAttachment"
+            | "iam/policyAttachment"
+        ):
+            if change.operation != "deleted":
+                yield f"attaches the policy {_shown(change.new.get('policyArn'))}"
+        case "iam/role" | "iam/user":
+            added = set(_texts(change.new.get("managedPolicyArns"))) - set(_texts(change.old.get("managedPolicyArns")))
+            for arn in sorted(added):
+                yield f"attaches the policy {_shown(arn)}"
+            if change.new and change.old.get("permissionsBoundary") not in (
+                None,
+                change.new.get("permissionsBoundary"),
+            ):
+                yield f"its permissions boundary becomes {_shown(change.new.get('permissionsBoundary'))}"
         case "apigateway/account":
             yield f"**{change.operation}** the role that writes the logs of every API in the account and region"
-        case "apigatewayv2/route" | "lambda/functionUrl":
+        case "apigatewayv2/route" if change.operation != "deleted":
             opened = not _is_open(change.old) if change.old else _is_entry(change)
             if opened and _is_open(change.new):
                 yield "anyone may call it: no authorization"
-        case "apigatewayv2/authorizer" if change.old:
-            if decisive := [key for key in _DECISIVE if change.old.get(key) != change.new.get(key)]:
-                yield f"another decision on who may call{_values(change, decisive)}"
-    for key in ("policyArn", "managedPolicyArns"):
-        if key not in unreadable:
-            had = set() if moved else set(_texts(change.old.get(key)))
-            for arn in sorted(set(_texts(change.new.get(key))) - had):
-                yield f"attaches the policy {_shown(arn)}"
-    boundary = "permissionsBoundary"
-    if change.old.get(boundary) not in (None, change.new.get(boundary)):
-        yield f"its permissions boundary becomes {_shown(change.new.get(boundary))}"
 
 
-def _is_unreadable(value: object) -> bool:
-    """Whether a part of it stays hidden."""
-    return any(text in _UNREADABLE for text in _texts(value))
+def _unknown_policies(inputs: Mapping[str, Any]) -> list[str]:
+    return [
+        key
+        for key, value in inputs.items()
+        if value in (_UNKNOWN, _SECRET) and key.lower().endswith(("policy", "policydocument", "policyjson"))
+    ]
 
 
 def _statements(value: object) -> Iterator[_Right]:
@@ -323,9 +311,11 @@ def _of_statement(statement: Mapping[str, Any]) -> Iterator[_Right]:
 
 
 def _parts(statement: Mapping[str, Any], element: str) -> list[str]:
-    """The entries of an element of a statement. Those of its opposite are one: a shorter NotAction allows more."""
-    left_out = sorted(_texts(statement.get(f"Not{element}")))
-    return [*_texts(statement.get(element)), *([f"everything but {', '.join(left_out)}"] if left_out else [])]
+    """The entries of an element of a statement, or of its opposite, as NotAction."""
+    return [
+        *_texts(statement.get(element)),
+        *(f"everything but {text}" for text in _texts(statement.get(f"Not{element}"))),
+    ]
 
 
 def _texts(value: object) -> list[str]:
@@ -352,10 +342,12 @@ def _sentences(verb: str, rights: Iterable[_Right]) -> Iterator[str]:
             sentence += f" to {_code(principal)}"
         if condition:
             sentence += f" if {_code(condition)}"
-        # An ARN may end in * and still name one thing, as that of a log group does.
-        wild = any("*" in action for action in found_actions) or "*" in (*found_resources, principal)
-        wild = wild or any(text.startswith("everything but ") for text in (*found_actions, *found_resources, principal))
+        wild = any(_is_wild(text) for text in (*found_actions, *found_resources))
         yield sentence + (" (**wildcard**)" if wild else "")
+
+
+def _is_wild(text: str) -> bool:
+    return text == "*" or text.endswith(":*") or text.startswith("everything but ")
 
 
 def _permission(inputs: Mapping[str, Any]) -> str:
@@ -370,7 +362,7 @@ def _is_open(route: Mapping[str, Any]) -> bool:
 
 def _is_entry(change: Change) -> bool:
     """A WebSocket is authorized on $connect alone; a route of an HTTP API has a method, a space and a path."""
-    key = str(change.new.get("routeKey", "$connect"))
+    key = str(change.new.get("routeKey"))
     return key == "$connect" or " " in key
 
 
@@ -390,9 +382,8 @@ def comment(preview: Mapping[str, Any], *, stack: str, every_change: bool = Fals
         "New rights": list(new_rights(changes)),
         "Other changes": list(other_changes(changes)) if every_change else [],
     }
-    errors = list(_errors(preview))
-    parts = [MARKER, f"### Preview of {_code(stack)}", *errors]
-    if not errors and not any(groups[title] for title in ("Data at stake", "URLs that change", "New rights")):
+    parts = [MARKER, f"### Preview of {_code(stack)}", *_errors(preview)]
+    if not any(groups[title] for title in ("Data at stake", "URLs that change", "New rights")):
         parts.append("No data is at stake, no URL changes, and nobody gets a new right.")
     for title, lines in groups.items():
         if lines:
@@ -452,7 +443,7 @@ def _values(change: Change, keys: Iterable[str]) -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "none"
-    if _is_unreadable(value):
+    if value == _UNKNOWN:
         return "(known only after the deployment)"
     return _code(json.dumps(value) if isinstance(value, bool) else str(value))
 

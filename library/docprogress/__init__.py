@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         StartRefused,
         StoreUnavailable,
         Superseded,
+        TimeLimitExceeded,
     )
     from docprogress.posting.report import DeliveryRefused, DeliveryReport
     from docprogress.publisher import Publisher, connect
@@ -48,12 +49,21 @@ __all__ = [
     "Status",
     "StoreUnavailable",
     "Superseded",
+    "TimeLimitExceeded",
     "connect",
 ]
 
 _HOMES = {
     "document": ("DocumentState", "ErrorCode", "Failure", "Status"),
-    "errors": ("AlreadyProcessed", "BeingProcessed", "SettingsError", "StartRefused", "StoreUnavailable", "Superseded"),
+    "errors": (
+        "AlreadyProcessed",
+        "BeingProcessed",
+        "SettingsError",
+        "StartRefused",
+        "StoreUnavailable",
+        "Superseded",
+        "TimeLimitExceeded",
+    ),
     "posting.report": ("DeliveryRefused", "DeliveryReport"),
     "publisher": ("Publisher", "connect"),
     "tracker": ("ProgressTracker",),

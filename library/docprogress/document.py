@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+MAX_DOCUMENT_ID_LENGTH = 256
+MAX_MESSAGE_CHARACTERS = 500
+MAX_RESULT_BYTES = 2048
+MAX_NAME_CHARACTERS = 100
+# DynamoDB keeps 38 digits of a number.
+MAX_ORDER = 10**38 - 1
+# How long a recoverable error may stay one: who was to try again has not, so the watchdog makes it final.
+RETRY_WITHIN_SECONDS = 900.0
+
+PAGES = "pages"
 
 
 class Status(StrEnum):
@@ -33,15 +48,58 @@ class ErrorCode(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
-class Failure(NamedTuple):
+def readable(value: object, name: str = "message", limit: int = MAX_MESSAGE_CHARACTERS) -> str:
+    """A text for people, cut at a character's edge. Raises ValueError for what is no string."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}; it is a string.")
+    # Lone surrogates, as file names may have, cannot be encoded on their way to a watcher.
+    text = value.encode("utf-8", "replace").decode()
+    if len(text) <= limit:
+        return text
+    end = limit - 1
+    # What is shown as one character may be several: a letter and its accents, an emoji and its parts.
+    while end > 0 and (_joins(text[end]) or text[end - 1] == "\u200d"):
+        end -= 1
+    return (text[:end] if end else text[: limit - 1]) + "…"
+
+
+def _joins(character: str) -> bool:
+    return character == "\u200d" or unicodedata.category(character).startswith("M") or "🏻" <= character <= "🏿"
+
+
+@dataclass(frozen=True)
+class Failure:
     """Why a document ended in an error, in words its watchers may read.
 
-    recoverable: true when a retry by the server is coming or the client may try again.
+    Args:
+        message: cut to 500 characters.
+        code: one of this package's or of the worker's own: A to Z, 0 to 9 and _, from a letter on, up to 64 characters.
+        recoverable: whether the server tries again. False for an end.
+
+    Raises:
+        ValueError: the code is none, or the message no string.
     """
 
     message: str
-    code: ErrorCode = ErrorCode.PROCESSING_FAILED
+    code: str = ErrorCode.PROCESSING_FAILED
     recoverable: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.code, str) or not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", self.code):
+            raise ValueError(
+                f"code is {self.code!r}; it is 1 to 64 of the characters A to Z, 0 to 9 and _, beginning with a letter."
+            )
+        object.__setattr__(self, "code", str(self.code))
+        object.__setattr__(self, "message", readable(self.message))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the work. index: from 1 up. of: how many there are; None for an unknown number."""
+
+    name: str
+    index: int
+    of: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,39 +107,95 @@ class DocumentState:
     """The newest state of one document.
 
     Attributes:
-        sequence: grows strictly with every published state of the document, across runs too.
-        run_id: names one processing of the document; writes of another run are refused.
-            A pending document has none yet.
-        attempt: counts the workers that began this document, so that one that was taken for dead and is not
-            cannot go on.
-        owner: the principal that may watch the document, or None for everyone who may connect.
+        sequence: grows strictly with every published state of the document, across runs and retention too. 0 before
+            the first one.
+        total: of the unit; None while it is unknown.
+        run_id: names one processing of the document. Writes of another run are refused.
+        attempt: how many workers have started the document. A worker that was presumed dead carries an older number,
+            so its writes are refused.
+        retries_left: how many more workers the caller may start on this run after a failure.
+        owner: the only principal who may watch the document, or None for everyone who may connect.
         failure: set exactly when the status is ERROR.
+        result: what the worker said of its result, as JSON has it.
+        pages_unreadable: how many pages are part of a complete document and could not be read.
     """
 
     document_id: str
     status: Status
     sequence: int
-    total: int
+    total: int | None = None
     processed: int = 0
+    unit: str = PAGES
     run_id: str
     attempt: int = 0
+    retries_left: int = 0
     owner: str | None = None
+    message: str | None = None
+    phase: Phase | None = None
     failure: Failure | None = None
+    result: Mapping[str, Any] | None = None
+    pages_unreadable: int = 0
 
     @property
     def is_active(self) -> bool:
+        """Whether it has started and not ended."""
         return self.status in (Status.STARTED, Status.PROGRESS)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in (Status.COMPLETE, Status.ERROR)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing follows but a newer run."""
+        return self.has_ended and not (self.failure and self.failure.recoverable)
+
+
+class Run(NamedTuple):
+    """One processing of one document, by one attempt at it. attempt: None writes to the attempt that is on."""
+
+    document_id: str
+    run_id: str
+    attempt: int | None = None
 
 
 class Tally(NamedTuple):
-    """What one worker has counted of a run, so that pages whose answer was lost are not counted again.
+    """What one worker has counted of a run. With it, retrying a write never counts a page twice.
 
     worker: names the worker among all that are on the run. Short: the state's row holds the tallies of all.
-    counted: its pages in the table, as far as it was told; the table may know of more.
+    counted: its pages in the table, as far as it was told. The table may know of more.
     """
 
     worker: str
     counted: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What one write changes of a state. What is None stays as it is.
+
+    Attributes:
+        pages: to add to what is processed, in the document's unit.
+        tally: what the worker has counted before. None: pages are counted with each write.
+        write_id: names the write, so that a repeated one is known for what it is. None: a new one.
+    """
+
+    status: Status
+    pages: int = 0
+    tally: Tally | None = None
+    total: int | None = None
+    unit: str | None = None
+    owner: str | None = None
+    message: str | None = None
+    phase: Phase | None = None
+    failure: Failure | None = None
+    result: Mapping[str, Any] | None = None
+    pages_unreadable: int = 0
+    write_id: str | None = None
+
+    @property
+    def says_more_than_pages(self) -> bool:
+        return any(value is not None for value in (self.message, self.phase, self.total))
 
 
 class Connection(NamedTuple):
@@ -107,9 +221,6 @@ class Subscription(NamedTuple):
     principal_id: str | None = None
 
 
-MAX_DOCUMENT_ID_LENGTH = 256
-
-
 def is_document_id(value: object) -> bool:
     """Whether value can name a document: 1 to 256 characters, no control characters, valid Unicode.
 
@@ -121,3 +232,29 @@ def is_document_id(value: object) -> bool:
         # Lone surrogates arrive as \ud800 in JSON, and no UTF-8 encoder takes them further.
         and not any(ch < " " or "\x7f" <= ch <= "\x9f" or "\ud800" <= ch <= "\udfff" for ch in value)
     )
+
+
+def retries_left(retry_follows: bool | int, *, before: int | None) -> int:
+    """How many more workers may start a run.
+
+    Args:
+        retry_follows: how many times at most the caller starts the work again. True: it will, however often it has.
+        before: how many were left to the worker before. None for the first one of a run.
+    """
+    if retry_follows is True or before is None:
+        return int(retry_follows)
+    return max(0, min(int(retry_follows), before - 1))
+
+
+def result_json(result: Mapping[str, Any]) -> str:
+    """The result as it is kept and told. Raises ValueError with what is wrong with it."""
+    try:
+        if not isinstance(result, Mapping):
+            raise TypeError(f"it is {type(result).__name__}")
+        encoded = json.dumps(dict(result), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        size = len(encoded.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"result is no JSON object: {error}.") from error
+    if size > MAX_RESULT_BYTES:
+        raise ValueError(f"result has {size} bytes as JSON; watchers are told up to {MAX_RESULT_BYTES}. Name a place.")
+    return encoded

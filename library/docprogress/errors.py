@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docprogress.document import ErrorCode
+from docprogress.document import DocumentState, ErrorCode
 
 
 class SettingsError(Exception):
@@ -22,13 +22,25 @@ class BeingProcessed(StartRefused):
 
 
 class Superseded(Exception):
-    """The document has ended, or a newer run has started it again; this worker should stop."""
+    """The document has ended, or a newer run has started it again; this worker should stop.
+
+    Attributes:
+        state: the document's, where it is known.
+    """
+
+    def __init__(self, message: str, state: DocumentState | None = None) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class TimeLimitExceeded(Exception):
+    """The worker's time is nearly up, so it must stop. Its document ends, or has ended, with TIME_LIMIT_EXCEEDED."""
 
 
 class StoreUnavailable(Exception):
     """The table gave no answer, so a write may have been made or not.
 
-    It may be tried again: a start or an end under the same write_id, pages with the same tally.
+    It may be tried again: a beginning, a start or an end under the same write_id, pages with the same tally.
     """
 
 

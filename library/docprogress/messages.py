@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from docprogress.document import DocumentState, ErrorCode, Failure, Status, is_document_id
+from docprogress.document import PAGES, DocumentState, ErrorCode, Failure, Phase, Status, is_document_id
 from docprogress.errors import RequestRefused
 
 Message = dict[str, Any]
@@ -101,14 +101,34 @@ def state_message(state: DocumentState) -> Message:
     message: Message = {"status": state.status.value, "docId": state.document_id, "sequence": state.sequence}
     match state.status:
         case Status.STARTED:
-            message["totalPages"] = state.total
+            message |= _counts(state, with_processed=False)
         case Status.PROGRESS:
-            # A worker that counts a page twice after a retry must not show 101 of 100.
-            message["pagesProcessed"] = min(state.processed, state.total)
-            message["totalPages"] = state.total
+            message |= _counts(state, with_processed=True)
+            message |= _said({"message": state.message, "phase": state.phase and _phase_fields(state.phase)})
+        case Status.COMPLETE:
+            message |= _said({"result": state.result, "pagesUnreadable": state.pages_unreadable or None})
         case Status.ERROR:
             message |= _error_fields(state.failure or Failure("Processing failed."))
+            message |= _said({"phase": state.phase and _phase_fields(state.phase)})
     return message
+
+
+def _counts(state: DocumentState, *, with_processed: bool) -> Message:
+    """In words of pages, as the first clients know them, or of another unit."""
+    # A worker that counts a page twice after a retry must not show 101 of 100.
+    processed = state.processed if state.total is None else min(state.processed, state.total)
+    if state.unit == PAGES:
+        return _said({"pagesProcessed": processed if with_processed else None, "totalPages": state.total})
+    return _said({"processed": processed if with_processed else None, "total": state.total, "unit": state.unit})
+
+
+def _phase_fields(phase: Phase) -> Message:
+    return _said({"name": phase.name, "index": phase.index, "of": phase.of})
+
+
+def _said(fields: Message) -> Message:
+    """Without what there is nothing to say of."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def snapshot_message(document_id: str, state: DocumentState | None) -> Message:
@@ -125,7 +145,7 @@ def error_message(failure: Failure, document_id: str | None = None) -> Message:
 
 
 def _error_fields(failure: Failure) -> Message:
-    return {"errorCode": failure.code.value, "message": failure.message, "recoverable": failure.recoverable}
+    return {"errorCode": failure.code, "message": failure.message, "recoverable": failure.recoverable}
 
 
 def encode(message: Message) -> str:

@@ -1,4 +1,4 @@
-"""Makes things once in each process: a fork shares sockets and copies locks, and neither works in the child."""
+"""What is made once in each process. A fork shares sockets and copies locks, and neither works in the child."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 _Made = TypeVar("_Made")
+
+_owners: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
+
+
+def after_fork(owner: _Made, call: Callable[[_Made], None]) -> None:
+    """Call it with its owner in each child that is forked, for as long as the owner lives."""
+    _owners[owner] = call
+
+
+def _call_all() -> None:
+    for owner, call in list(_owners.items()):
+        call(owner)
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_call_all)
 
 
 class PerProcess(Generic[_Made]):
@@ -21,7 +37,7 @@ class PerProcess(Generic[_Made]):
     def __init__(self, make: Callable[[], _Made]) -> None:
         self._make = make
         self._forget()
-        _values.add(self)
+        after_fork(self, PerProcess._forget)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
@@ -33,15 +49,3 @@ class PerProcess(Generic[_Made]):
                 if not self._made:
                     self._made.append(self._make())
         return self._made[0]
-
-
-_values: weakref.WeakSet[PerProcess[Any]] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for value in list(_values):
-        value._forget()
-
-
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_forget_all)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 from docprogress import settings
 from docprogress.announcer import Announcer
 from docprogress.document import DocumentState
+from docprogress.errors import StoreUnavailable
 from docprogress.posting.fan_out import FanOut
+from docprogress.posting.report import DeliveryReport
 from docprogress.process import PerProcess
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.connections import Connections
@@ -20,6 +23,8 @@ from docprogress.tracker import ProgressTracker
 
 if TYPE_CHECKING:
     import boto3
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,20 +90,40 @@ class Publisher:
             close_expired=self._settings.close_expired,
         )
 
-    def announce(self, state: DocumentState, deadline_seconds: float) -> None:
-        """Tell everyone who watches, unless the table's stream does. Raises DeliveryRefused."""
-        if self.announcer is not None:
-            self.announcer.announce(state, deadline_seconds)
+    def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport | None:
+        """Tell everyone who watches. None where the table's stream does.
+
+        An end of which everyone was tried counts as announced; until then the watchdog finds it.
+
+        Raises:
+            StoreUnavailable: who watches could not be read.
+        """
+        announcer = self.announcer
+        if announcer is None:
+            return None
+        report = announcer.announce(state, deadline_seconds)
+        if state.has_ended and not report.untried:
+            self._note_announced(state)
+        return report
+
+    def _note_announced(self, state: DocumentState) -> None:
+        try:
+            self.states.announced(state)
+        except StoreUnavailable as error:
+            # Told once more by the watchdog, and a client drops what is not newer.
+            logger.info("Not noted as announced: %s", error, extra={"document_id": state.document_id})
 
     def track(
         self,
         document_id: str,
         *,
         run_id: str | None = None,
+        order: int | None = None,
         owner: str | None = None,
         joined: bool = False,
+        attempt: int | None = None,
         remaining_seconds: Callable[[], float] = lambda: float("inf"),
-        retry_follows: bool = False,
+        retry_follows: bool | int = False,
     ) -> ProgressTracker:
         """A tracker for one document; the arguments are ProgressTracker's."""
         return ProgressTracker(
@@ -106,8 +131,10 @@ class Publisher:
             store=self.states,
             deliver=self.announce,
             run_id=run_id,
+            order=order,
             owner=owner,
             joined=joined,
+            attempt=attempt,
             max_messages_per_second=self._settings.max_messages_per_second,
             remaining_seconds=remaining_seconds,
             retry_follows=retry_follows,

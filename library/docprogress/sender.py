@@ -1,14 +1,15 @@
-"""The thread behind a tracker: takes a step whenever one is due. Knows nothing of what a step does."""
+"""The thread behind a tracker: does what it is handed, and takes a step whenever one is due."""
 
 from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 
 
 class Sender:
-    """Calls `step` when `wait_seconds` says so, never two steps at once.
+    """Calls `step` when `wait_seconds` says so, never two things at once.
 
     The thread keeps the owner of the two methods only for as long as a step takes: a tracker that its worker has
     dropped must not look alive for ever.
@@ -25,6 +26,7 @@ class Sender:
         self.changed = threading.Condition()
         self._wait_seconds = weakref.WeakMethod(wait_seconds)
         self._step = weakref.WeakMethod(step)
+        self._handed: deque[Callable[[], object]] = deque()
         self._thread: threading.Thread | None = None
         self._stopped = False
 
@@ -36,8 +38,14 @@ class Sender:
         self._thread = threading.Thread(target=self._run, daemon=True, name="progress-tracker")
         self._thread.start()
 
+    def hand(self, call: Callable[[], object]) -> None:
+        """Call it soon, before any step, and even if its owner is dropped. It must not raise."""
+        with self.changed:
+            self._handed.append(call)
+            self.changed.notify()
+
     def stop(self) -> None:
-        """Returns when the step under way is done."""
+        """Returns when the step under way, and what was handed over, is done."""
         with self.changed:
             self._stopped = True
             self.changed.notify()
@@ -47,14 +55,20 @@ class Sender:
     def _run(self) -> None:
         while True:
             with self.changed:
-                wait_seconds = self._wait_seconds()
-                if wait_seconds is None or self._stopped:
-                    return
-                seconds = wait_seconds()
-                del wait_seconds
-                if seconds > 0:
-                    self.changed.wait(seconds)
-                    continue
+                handed = self._handed.popleft() if self._handed else None
+                if handed is None:
+                    wait_seconds = self._wait_seconds()
+                    if wait_seconds is None or self._stopped:
+                        return
+                    seconds = wait_seconds()
+                    del wait_seconds
+                    if seconds > 0:
+                        self.changed.wait(seconds)
+                        continue
+            if handed is not None:
+                handed()
+                del handed
+                continue
             step = self._step()
             if step is None or not step():
                 return

@@ -12,12 +12,31 @@ import random
 import secrets
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
-from docprogress.document import MAX_DOCUMENT_ID_LENGTH, DocumentState, Failure, Tally, is_document_id
-from docprogress.errors import StartRefused, StoreUnavailable, Superseded
+from docprogress.document import (
+    MAX_DOCUMENT_ID_LENGTH,
+    MAX_NAME_CHARACTERS,
+    MAX_ORDER,
+    PAGES,
+    RETRY_WITHIN_SECONDS,
+    DocumentState,
+    ErrorCode,
+    Failure,
+    Phase,
+    Run,
+    Status,
+    Tally,
+    Update,
+    is_document_id,
+    readable,
+    result_json,
+)
+from docprogress.errors import StartRefused, StoreUnavailable, Superseded, TimeLimitExceeded
+from docprogress.process import after_fork
 from docprogress.sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -27,6 +46,9 @@ PROGRESS_DELIVERY_SECONDS = 2.0
 FINAL_DELIVERY_SECONDS = 10.0
 # Left of a Lambda's time after delivery, to return and to flush its logs.
 RESERVED_SECONDS = 0.5
+# A worker stops so long before its time is up, or at a fifth of its time if that is less: for the write of the end,
+# its announcement, and a page that is longer than others.
+TIME_LIMIT_SECONDS = 20.0
 # Silence is how a dead worker is told from a slow page, so a living one writes at least this often.
 HEARTBEAT_SECONDS = 20.0
 # Two heartbeats missed. Lambda tries an asynchronous event again after a minute, so a retry finds the run free.
@@ -37,66 +59,72 @@ _Written = TypeVar("_Written")
 
 
 class StateStore(Protocol):
-    """What the rules need of a table. Every method may raise StoreUnavailable.
+    """What the rules need of a table. Every method may raise StoreUnavailable."""
 
-    attempt: the attempt of the run that `start` began; None to write whatever attempt is on.
-    tally: whose pages these are. However often and in whatever portions the worker repeats them, each is
-        counted once. None: they are counted with each call.
-    write_id: names the write, so that a repeated one is known for what it is. None: a new one.
-    """
-
-    def start(
+    def begin(
         self,
-        document_id: str,
+        run: Run,
         *,
-        run_id: str,
-        total: int,
+        order: int | None,
         owner: str | None,
+        retry_follows: bool | int,
         abandoned_after_seconds: float,
-        write_id: str | None = None,
+        write_id: str,
     ) -> DocumentState:
-        """Begin a run, or one that was not written for so long. Raises AlreadyProcessed or BeingProcessed."""
+        """Take a document up: a new run, or the next attempt at one that failed or was not written for so long.
+
+        Args:
+            order: grows with each run of the document. None: now.
+            owner: None keeps the owner noted earlier.
+            retry_follows: how many more attempts the caller makes; see `document.retries_left`.
+            write_id: the same for each repetition of one call.
+
+        Returns:
+            The state, pending, with its attempt and how many are left.
+
+        Raises:
+            AlreadyProcessed, BeingProcessed: see there.
+            Superseded: a run of a higher order has begun.
+        """
         ...
 
-    def advance(
-        self,
-        document_id: str,
-        *,
-        run_id: str,
-        attempt: int | None = None,
-        pages: int,
-        not_within_seconds: float,
-        tally: Tally | None = None,
-    ) -> DocumentState | None:
-        """Add pages. None, and nothing written, when the document was published within so many seconds,
+    def write(self, run: Run, update: Update, *, not_within_seconds: float = 0.0) -> DocumentState | None:
+        """Publish a state. None, and nothing written, when the document was published within so many seconds,
         by whichever worker. Raises Superseded."""
         ...
 
-    def heartbeat(self, document_id: str, *, run_id: str, attempt: int | None = None) -> None:
-        """Note that the run is alive. Raises Superseded."""
+    def heartbeat(self, run: Run) -> int:
+        """Note that the run is alive. Returns the attempt that is on. Raises Superseded."""
         ...
 
-    def finish(
-        self,
-        document_id: str,
-        *,
-        run_id: str,
-        attempt: int | None = None,
-        pages: int,
-        failure: Failure | None,
-        tally: Tally | None = None,
-        write_id: str | None = None,
-    ) -> DocumentState:
-        """Add pages and end the run. Raises Superseded."""
-        ...
-
-    def leave(self, document_id: str, *, run_id: str, worker: str) -> None:
+    def leave(self, run: Run, worker: str) -> None:
         """Forget the tally of a worker whose every page is known to be counted."""
         ...
 
 
 # Tells a state to everyone who watches it, within so many seconds.
 Deliver = Callable[[DocumentState, float], object]
+
+
+@dataclass(frozen=True)
+class _Unwritten:
+    """What the worker has said and the table does not know yet."""
+
+    pages: int = 0
+    message: str | None = None
+    phase: Phase | None = None
+    total: int | None = None
+
+    def then(self, later: _Unwritten) -> _Unwritten:
+        return _Unwritten(
+            self.pages + later.pages,
+            self.message if later.message is None else later.message,
+            later.phase or self.phase,
+            later.total or self.total,
+        )
+
+
+_NOTHING = _Unwritten()
 
 
 class ProgressTracker:
@@ -112,22 +140,30 @@ class ProgressTracker:
             tracker.advance()
     ```
 
-    Leaving the block completes the document; an exception that leaves it fails the document, with a message
-    that tells watchers nothing of the exception. Updates are sent by a thread of the tracker's own, so
-    `advance` costs the worker no waiting; may be called from several threads.
+    Entering the block takes the document up: from then on the watchdog sees a worker that dies. Leaving it completes
+    the document. An exception that leaves it fails the document, with a message that tells watchers nothing of the
+    exception. Updates are sent by a thread of the tracker's own, so only the beginning, the start and the end wait for
+    the table, and only the end for watchers. May be called from several threads. A child that is forked inside the
+    block goes on as a joined worker.
 
     Args:
         run_id: names this processing of the document. The same run is never processed twice, a new one
             replaces whatever was there. None: a new one.
-        owner: the principal that may watch the document; may be set until it starts. None: whoever it was
-            expected for, or, if it was not expected, everyone who may connect.
-        joined: count pages of a run that someone else has started (its `run_id` is needed). Leaving the
-            block then completes the document only if all its pages are counted.
-        max_messages_per_second: progress updates per document, over all its workers; start, end and errors
+        order: a whole number that grows with each run of the document. An older run never begins, counts, ends or
+            stores anything once a newer one has begun. None: the time at which the run begins.
+        owner: the only principal who may watch. None keeps the owner noted earlier; without one, anyone who may
+            connect may watch. What is assigned later is written with the start or with a failure before it.
+        joined: count pages of a run that another tracker has begun; its `run_id` is needed. Leaving the block then
+            completes the document only if all its pages are counted, and an exception does not end it: the others
+            go on, and `fail` says so if they should not.
+        attempt: of a joined tracker, the `attempt` of the one that has begun. None: the one that is on.
+        max_messages_per_second: progress updates per document, over all its workers. Start, end and errors
             are always sent.
-        remaining_seconds: how long the worker has left (Lambda's remaining time).
-        retry_follows: whether whoever called the worker calls again after an exception, as Lambda does for
-            asynchronous events; watchers are then told that the error is recoverable.
+        remaining_seconds: how long the worker has left (Lambda's remaining time). Shortly before its time is up, the
+            document ends with TIME_LIMIT_EXCEEDED, and the next call raises TimeLimitExceeded.
+        retry_follows: how many times at most the caller starts the work again after an exception (Lambda: 2 for an
+            asynchronous event), within 15 minutes. True: it always does. Watchers are told that an error is
+            recoverable as long as an attempt is left.
     """
 
     def __init__(
@@ -137,11 +173,13 @@ class ProgressTracker:
         store: StateStore,
         deliver: Deliver,
         run_id: str | None = None,
+        order: int | None = None,
         owner: str | None = None,
         joined: bool = False,
+        attempt: int | None = None,
         max_messages_per_second: float = 4.0,
         remaining_seconds: Callable[[], float] = lambda: float("inf"),
-        retry_follows: bool = False,
+        retry_follows: bool | int = False,
     ) -> None:
         if not is_document_id(document_id):
             raise ValueError(
@@ -150,81 +188,140 @@ class ProgressTracker:
             )
         if joined and run_id is None:
             raise ValueError("A joined tracker needs the run_id of the run it counts pages for.")
-        self.document_id = document_id
-        self.run_id = run_id or uuid.uuid4().hex
+        if order is not None:
+            _require_count("order", order, least=0, most=MAX_ORDER)
+        _require_count("retry_follows", retry_follows, least=0)
         self.owner = owner
+        self._run = Run(document_id, run_id or uuid.uuid4().hex, attempt)
+        self._order = order
         self._store = store
         self._deliver = deliver
         self._joined = joined
         self._interval_seconds = 1.0 / max_messages_per_second
         self._remaining_seconds = remaining_seconds
+        self._seconds = remaining_seconds()
         self._retry_follows = retry_follows
+        self._retries_left = 0
 
+        self._begun = False
         self._started = joined
-        self._attempt: int | None = None
-        self._start_id = uuid.uuid4().hex
-        self._tally = Tally("")
         self._ended = False
+        self._begin_id, self._start_id = uuid.uuid4().hex, uuid.uuid4().hex
         self._sender = Sender(self._wait_seconds, self._update)
-        self._pending_pages = 0
+        self._sender_error: Exception | None = None
+        self._tally = Tally("")
+        self._unwritten = _NOTHING
         self._last_written_at = time.monotonic()
         self._due_at = time.monotonic() + (0.0 if joined else self._interval_seconds)
-        self._sender_error: Exception | None = None
+        after_fork(self, ProgressTracker._go_on_in_child)
 
-    def start(self, total: int) -> None:
-        """Begin, with no pages processed.
+    @property
+    def document_id(self) -> str:
+        return self._run.document_id
+
+    @property
+    def run_id(self) -> str:
+        return self._run.run_id
+
+    @property
+    def attempt(self) -> int | None:
+        """For joined trackers: which attempt at the run this is. None before it has begun."""
+        return self._run.attempt
+
+    # --- what a worker calls ---
+
+    def start(self, total: int | None = None, *, unit: str = PAGES) -> None:
+        """Begin, with nothing processed. Does not wait for watchers.
+
+        Args:
+            total: how many of the unit there are. None: not known, or not yet; see `total`.
+            unit: what is counted, such as `bytes` or `rows`.
 
         Raises:
             AlreadyProcessed: this run has ended: a repeated event.
             BeingProcessed: another worker is on this run; try again later.
-            ValueError: total is no whole number from 1 up.
+            Superseded: a newer run has begun.
+            ValueError: total is no whole number from 1 up, or unit no short string.
             RuntimeError: it has started; a retry needs a tracker of its own.
         """
-        _require_count("total", total, least=1)
+        if total is not None:
+            _require_count("total", total, least=1)
+        _require_name("unit", unit)
         if self._started:
             raise RuntimeError(
                 f"start() on document {self.document_id!r}, which has started; a retry has its own tracker."
             )
-        state = self._begin(total)
+        self._begin()
+        self._raise_sender_error()
+        state = self._write_certainly(
+            Update(
+                status=Status.STARTED,
+                total=total,
+                unit=None if unit == PAGES else unit,
+                owner=self.owner,
+                write_id=self._start_id,
+            )
+        )
+        self._started = True
         self._due_at = time.monotonic() + self._interval_seconds
-        self._start_sender()
-        self._send(state, PROGRESS_DELIVERY_SECONDS)
+        self._sender.hand(lambda: self._tell(state))
 
-    def advance(self, pages: int = 1) -> None:
-        """Count pages as processed. Returns at once; watchers hear as often as the rate allows.
+    def advance(self, count: int = 1, *, message: str | None = None) -> None:
+        """Count pages, or whatever the unit is, as processed. Returns at once.
+
+        Args:
+            message: what is being done, for people. Cut to 500 characters; the newest one is told.
 
         Raises:
             Superseded: the document has ended or was started anew elsewhere; stop working on it.
-            DeliveryRefused: an earlier update could not be sent for a reason that will not pass.
-            ValueError: pages is no whole number from 0 up.
+            TimeLimitExceeded: there is no time left; stop working.
+            ValueError: count is no whole number from 0 up, or message no string.
         """
-        _require_count("pages", pages, least=0)
-        self._require_started("advance")
-        with self._sender.changed:
-            self._raise_sender_error()
-            self._pending_pages += pages
-            self._start_sender()
-            self._sender.changed.notify()
+        _require_count("count", count, least=0)
+        self._say("advance", _Unwritten(count, None if message is None else readable(message)))
+
+    def phase(self, name: str, index: int, *, of: int | None = None) -> None:
+        """Say which part of the work begins: `phase("ocr", 2, of=3)`. Raises as `advance` does."""
+        _require_name("name", name)
+        _require_count("index", index, least=1)
+        if of is not None:
+            _require_count("of", of, least=index)
+        self._say("phase", _Unwritten(phase=Phase(name, index, of)))
+
+    def total(self, total: int) -> None:
+        """Say how many there are, where `start` did not know, or that there are more. Raises as `advance` does."""
+        _require_count("total", total, least=1)
+        self._say("total", _Unwritten(total=total))
 
     def require_current(self) -> None:
         """Before a step that cannot be undone, such as writing the result. Raises Superseded."""
         self._require_started("require_current")
-        self._persist(lambda: self._store.heartbeat(self.document_id, run_id=self.run_id, attempt=self._attempt))
+        self._raise_sender_error()
+        self._persist(lambda: self._store.heartbeat(self._run))
 
-    def complete(self) -> None:
-        """End well. The last update, with all pages counted, is sent before this returns."""
+    def complete(self, result: Mapping[str, Any] | None = None, *, pages_unreadable: int = 0) -> None:
+        """End well. The last update, with all pages counted, is sent before this returns.
+
+        Args:
+            result: what watchers are told of the result, as JSON, up to 2 KB.
+            pages_unreadable: how many of the pages could not be read.
+
+        Raises:
+            ValueError: result is no JSON object or too large; the text says how large. Nothing has ended.
+        """
         self._require_started("complete")
-        self._finish(None)
+        if result is not None:
+            result_json(result)
+        _require_count("pages_unreadable", pages_unreadable, least=0)
+        self._finish(Update(status=Status.COMPLETE, result=result, pages_unreadable=pages_unreadable))
 
     def fail(self, failure: Failure) -> None:
         """End in an error that watchers are told. Works before `start` too, for a file that cannot be opened."""
-        if not self._started:
-            self._begin(total=0)
-        self._finish(failure)
+        self._begin()
+        self._finish(Update(status=Status.ERROR, failure=failure, owner=None if self._started else self.owner))
 
     def __enter__(self) -> Self:
-        if self._joined:
-            self._start_sender()  # a first page may take longer than a document may be silent
+        self._begin()
         return self
 
     def __exit__(
@@ -232,152 +329,240 @@ class ProgressTracker:
     ) -> None:
         if self._ended:
             return
-        if error is None:
-            if self._joined:
-                self._leave()
-            elif self._started:
-                self.complete()
-        elif isinstance(error, StartRefused | Superseded):
+        if isinstance(error, StartRefused | Superseded):
             self._stop_sender()
+        elif self._joined:
+            if self._begun:
+                self._leave(raises=error is None)
+        elif error is None:
+            self._complete_unless_others_have()
         else:
             self._fail_after(error)
 
+    # --- beginning and ending ---
+
+    def _begin(self) -> None:
+        """Take the document up, or learn which attempt at it to join."""
+        if self._begun:
+            return
+        if self._joined:
+            if self._run.attempt is None:
+                self._run = self._run._replace(attempt=self._persist(lambda: self._store.heartbeat(self._run)))
+        else:
+            state = self._persist(self._take_up)
+            self._run = self._run._replace(attempt=state.attempt)
+            self._retries_left = state.retries_left
+        self._begun = True
+        self._start_sender()
+
+    def _take_up(self) -> DocumentState:
+        return self._store.begin(
+            self._run,
+            order=self._order,
+            owner=self.owner,
+            retry_follows=self._retry_follows,
+            abandoned_after_seconds=ABANDONED_AFTER_SECONDS,
+            write_id=self._begin_id,
+        )
+
+    def _complete_unless_others_have(self) -> None:
+        try:
+            self._finish(Update(status=Status.COMPLETE))
+        except Superseded as superseded:
+            # The joined worker that has counted the last page has done so.
+            end = superseded.state
+            if end is None or end.status is not Status.COMPLETE or (end.run_id, end.attempt) != self._run[1:]:
+                raise
+
     def _fail_after(self, error: BaseException) -> None:
         """Fail the document; whatever comes of it, the worker's own exception is the one that goes on."""
-        failure = (
-            Failure("Processing failed. It may be tried again.", recoverable=True)
-            if self._retry_follows
-            else Failure("Processing failed.")
-        )
+        if isinstance(error, TimeLimitExceeded):
+            failure = self._time_limit_failure()
+        elif self._retries_left:
+            minutes = f"{RETRY_WITHIN_SECONDS / 60:.0f} minutes"
+            failure = Failure(f"Processing failed. It is tried again within {minutes}.", recoverable=True)
+        else:
+            failure = Failure("Processing failed.")
         try:
             self.fail(failure)
-        except (StartRefused, Superseded) as refused:
+        except (StartRefused, Superseded, TimeLimitExceeded) as refused:
             logger.info("Not failing the document: %s", refused, extra=self._ids())
         except Exception:
             logger.exception("The failure %s could not be reported", type(error).__name__, extra=self._ids())
 
-    def _begin(self, total: int) -> DocumentState:
-        state = self._store.start(
-            self.document_id,
-            run_id=self.run_id,
-            total=total,
-            owner=self.owner,
-            abandoned_after_seconds=ABANDONED_AFTER_SECONDS,
-            write_id=self._start_id,
-        )
-        self._started = True
-        self._attempt = state.attempt
-        return state
+    def _finish(self, update: Update) -> None:
+        unwritten = self._stop_sender()
+        if isinstance(self._sender_error, TimeLimitExceeded):
+            raise self._sender_error
+        self._send(self._end(update, unwritten), FINAL_DELIVERY_SECONDS)
 
-    def _finish(self, failure: Failure | None) -> None:
-        pages = self._stop_sender()
-        state = self._end(pages, failure)
-        self._send(state, FINAL_DELIVERY_SECONDS)
-
-    def _end(self, pages: int, failure: Failure | None) -> DocumentState:
-        write_id = uuid.uuid4().hex
-        return self._persist(
-            lambda: self._store.finish(
-                self.document_id,
-                run_id=self.run_id,
-                attempt=self._attempt,
-                pages=pages,
-                failure=failure,
+    def _end(self, update: Update, unwritten: _Unwritten) -> DocumentState:
+        phase = unwritten.phase if update.status is Status.ERROR else None
+        return self._write_certainly(
+            replace(
+                update,
+                pages=unwritten.pages,
                 tally=self._tally,
-                write_id=write_id,
+                total=unwritten.total,
+                phase=phase,
+                write_id=uuid.uuid4().hex,
             )
         )
 
-    def _leave(self) -> None:
-        """Hand in the last pages of a joined tracker; whoever hands in the last of all completes the run."""
-        pages = self._stop_sender()
+    def _leave(self, *, raises: bool) -> None:
+        """Hand in the last pages of a joined tracker. The one that hands in the last of all completes the run."""
+        unwritten = self._stop_sender()
         try:
-            state = self._persist(lambda: self._advance(pages, not_within_seconds=0.0))
-            if state and state.processed >= state.total:
-                state = self._end(0, None)
+            state = self._persist(lambda: self._write_unwritten(unwritten, not_within_seconds=0.0))
+            if state and state.total is not None and state.processed >= state.total:
+                state = self._end(Update(status=Status.COMPLETE), _NOTHING)
+            if state:
+                self._send(state, FINAL_DELIVERY_SECONDS)
+            if state and state.is_active and self._tally.counted:
+                self._forget_tally()
         except Superseded:
             # Two workers may both see the last page counted; the other one has completed the document.
             return
-        if state:
-            self._send(state, FINAL_DELIVERY_SECONDS)
-        if state and state.is_active and self._tally.counted:
-            self._forget_tally()
+        except Exception:
+            if raises:
+                raise
+            logger.exception("The last pages of a worker that failed are not counted", extra=self._ids())
 
     def _forget_tally(self) -> None:
         try:
-            self._store.leave(self.document_id, run_id=self.run_id, worker=self._tally.worker)
+            self._store.leave(self._run, self._tally.worker)
         except StoreUnavailable as error:
             # A few bytes of the row, until the run ends.
             logger.info("The tally of a worker that left stays behind: %s", error, extra=self._ids())
 
-    def _stop_sender(self) -> int:
-        """Wait for the update under way; returns the pages not yet counted in the table."""
-        self._ended = True
-        self._sender.stop()
-        return self._pending_pages
+    # --- the sender's thread ---
 
     def _start_sender(self) -> None:
-        if not self._sender.is_started:
-            self._last_written_at = time.monotonic()
-            # A document's row holds one for each worker: 48 bits are enough to tell thousands apart. Made here, so that
-            # children forked from one tracker are workers of their own.
-            self._tally = Tally(secrets.token_urlsafe(6))
-            self._sender.start()
+        self._last_written_at = time.monotonic()
+        # A document's row holds one for each worker: 48 bits are enough to tell thousands apart.
+        self._tally = Tally(secrets.token_urlsafe(6))
+        self._sender.start()
+
+    def _stop_sender(self) -> _Unwritten:
+        """Wait for the update under way; returns what is not in the table yet."""
+        self._ended = True
+        self._sender.stop()
+        return self._unwritten
+
+    def _go_on_in_child(self) -> None:
+        """After a fork: the child has no thread, and what its parent has not written is its parent's to write."""
+        self._sender = Sender(self._wait_seconds, self._update)
+        self._unwritten = _NOTHING
+        if self._begun:
+            # Not alive before it counts something: a child of another purpose must not outlive the worker's silence.
+            self._joined, self._begun = True, False
+
+    def _say(self, action: str, said: _Unwritten) -> None:
+        self._require_started(action)
+        self._begin()
+        with self._sender.changed:
+            self._raise_sender_error()
+            if self._is_out_of_time():
+                raise TimeLimitExceeded(self._time_limit_failure().message)
+            self._unwritten = self._unwritten.then(said)
+            self._sender.changed.notify()
+
+    def _raise_sender_error(self) -> None:
+        if self._sender_error is not None:
+            raise self._sender_error
 
     def _wait_seconds(self) -> float:
-        """Until the next update or heartbeat is due."""
-        due_at = self._due_at if self._pending_pages else self._last_written_at + HEARTBEAT_SECONDS
-        return due_at - time.monotonic()
+        """Until the next update or heartbeat is due, or the time is up."""
+        due_at = self._last_written_at + HEARTBEAT_SECONDS if self._unwritten == _NOTHING else self._due_at
+        seconds = due_at - time.monotonic()
+        if not self._joined:
+            seconds = min(seconds, self._remaining_seconds() - self._time_limit_seconds)
+        return max(0.0, seconds)
 
     def _update(self) -> bool:
         """Write and tell; whether the sender may go on."""
         with self._sender.changed:
-            pages, self._pending_pages = self._pending_pages, 0
+            unwritten, self._unwritten = self._unwritten, _NOTHING
         try:
-            state = self._write(pages)
-            self._last_written_at = time.monotonic()
+            if self._is_out_of_time() and not self._joined:
+                return self._end_in_time(unwritten)
+            state = self._write_when_due(unwritten)
             if state:
                 # Set before sending: the rate is of starts, and a slow fan-out must not slow it further.
-                self._due_at = self._last_written_at + self._interval_seconds
+                self._due_at = time.monotonic() + self._interval_seconds
                 self._send(state, PROGRESS_DELIVERY_SECONDS)
-        except Exception as error:
-            # The worker's next page raises it, but the last page may be behind it.
-            if not isinstance(error, Superseded):
-                logger.exception("No more updates until the last", extra=self._ids())
-            with self._sender.changed:
-                self._sender_error = error
+        except Exception as error:  # noqa: BLE001  the worker's next call raises it
+            self._note_error(error)
             return False
         return True
 
-    def _write(self, pages: int) -> DocumentState | None:
-        """Write pages, or a sign of life; what could not be written is pending again."""
+    def _end_in_time(self, unwritten: _Unwritten) -> bool:
+        failure = self._time_limit_failure()
+        logger.error("%s", failure.message, extra=self._ids())
+        state = self._end(Update(status=Status.ERROR, failure=failure), unwritten)
+        with self._sender.changed:
+            self._sender_error = TimeLimitExceeded(failure.message)
+        self._send(state, FINAL_DELIVERY_SECONDS)
+        return False
+
+    def _note_error(self, error: Exception) -> None:
+        """The worker's next call raises it, but the last one may be behind it."""
+        if not isinstance(error, Superseded):
+            logger.error("No more updates until the last", exc_info=error, extra=self._ids())
+        with self._sender.changed:
+            self._sender_error = self._sender_error or error
+
+    def _tell(self, state: DocumentState) -> None:
         try:
-            if not pages:
-                self._store.heartbeat(self.document_id, run_id=self.run_id, attempt=self._attempt)
-                return None
-            state = self._advance(pages, not_within_seconds=self._interval_seconds)
+            self._send(state, PROGRESS_DELIVERY_SECONDS)
+        except Exception as error:  # noqa: BLE001  the worker's next call raises it
+            self._note_error(error)
+
+    # --- writing and sending ---
+
+    def _write_when_due(self, unwritten: _Unwritten) -> DocumentState | None:
+        """Write what was said, or a sign of life. What could not be written is unwritten again."""
+        state = None
+        try:
+            if unwritten == _NOTHING:
+                self._store.heartbeat(self._run)
+            else:
+                state = self._write_unwritten(unwritten, not_within_seconds=self._interval_seconds)
         except StoreUnavailable as error:
             logger.warning("Progress is not recorded, will retry: %s", error, extra=self._ids())
-            state = None
+            if unwritten == _NOTHING:
+                # The run is not known to be alive: soon again, but not in a hot loop.
+                self._last_written_at = time.monotonic() - HEARTBEAT_SECONDS + self._retry_seconds()
+                return None
         except Exception as error:
             if not isinstance(error, Superseded):  # those are of a run that has ended
-                self._put_back(pages)
+                self._put_back(unwritten)
             raise
-        if state is None:
-            self._put_back(pages)
+        else:
+            self._last_written_at = time.monotonic()
+        if state is None and unwritten != _NOTHING:
+            self._put_back(unwritten)
         return state
 
-    def _advance(self, pages: int, *, not_within_seconds: float) -> DocumentState | None:
-        state = self._store.advance(
-            self.document_id,
-            run_id=self.run_id,
-            attempt=self._attempt,
-            pages=pages,
-            not_within_seconds=not_within_seconds,
+    def _write_unwritten(self, unwritten: _Unwritten, *, not_within_seconds: float) -> DocumentState | None:
+        update = Update(
+            status=Status.PROGRESS,
+            pages=unwritten.pages,
+            message=unwritten.message,
+            phase=unwritten.phase,
+            total=unwritten.total,
             tally=self._tally,
         )
+        state = self._store.write(self._run, update, not_within_seconds=not_within_seconds)
         if state:
-            self._tally = self._tally._replace(counted=self._tally.counted + pages)
+            self._tally = self._tally._replace(counted=self._tally.counted + unwritten.pages)
+        return state
+
+    def _write_certainly(self, update: Update) -> DocumentState:
+        state = self._persist(lambda: self._store.write(self._run, update))
+        if state is None:
+            raise Superseded(f"run {self.run_id} of document {self.document_id!r} has ended or was replaced")
+        self._last_written_at = time.monotonic()
         return state
 
     def _persist(self, write: Callable[[], _Written]) -> _Written:
@@ -391,35 +576,56 @@ class ProgressTracker:
                     raise
                 time.sleep(random.uniform(0.02, 0.5))  # noqa: S311
 
-    def _put_back(self, pages: int) -> None:
+    def _put_back(self, unwritten: _Unwritten) -> None:
         with self._sender.changed:
-            self._pending_pages += pages
-            # Parallel workers of one document take turns by chance rather than in lockstep.
-            self._due_at = time.monotonic() + self._interval_seconds * random.uniform(0.5, 1.5)  # noqa: S311
+            self._unwritten = unwritten.then(self._unwritten)
+            self._due_at = time.monotonic() + self._retry_seconds()
+
+    def _retry_seconds(self) -> float:
+        # Parallel workers of one document take turns by chance rather than in lockstep.
+        return self._interval_seconds * random.uniform(0.5, 1.5)  # noqa: S311
 
     def _send(self, state: DocumentState, seconds: float) -> None:
         try:
             self._deliver(state, self._bounded(seconds))
         except StoreUnavailable as error:
-            # The state stands in the table: the next update, or whoever asks again, gets it.
+            # The state stands in the table: the next update, the watchdog, or whoever asks again, gets it.
             logger.warning("The watchers could not be read: %s", error, extra=self._ids())
 
     def _bounded(self, seconds: float) -> float:
         return max(0.0, min(seconds, self._remaining_seconds() - RESERVED_SECONDS))
+
+    # --- time ---
+
+    @property
+    def _time_limit_seconds(self) -> float:
+        return min(TIME_LIMIT_SECONDS, self._seconds / 5)
+
+    def _is_out_of_time(self) -> bool:
+        return self._remaining_seconds() <= self._time_limit_seconds
+
+    def _time_limit_failure(self) -> Failure:
+        minutes = self._seconds / 60
+        time_there_is = f"{minutes:.0f} minutes" if minutes >= 2 else f"{self._seconds:.0f} seconds"
+        return Failure(
+            f"The document takes longer than the {time_there_is} that there are for one. Split it into smaller ones.",
+            ErrorCode.TIME_LIMIT_EXCEEDED,
+        )
 
     def _require_started(self, action: str) -> None:
         if not self._started or self._ended:
             state = "has ended" if self._ended else "has not started"
             raise RuntimeError(f"{action}() on document {self.document_id!r}, which {state}.")
 
-    def _raise_sender_error(self) -> None:
-        if self._sender_error is not None:
-            raise self._sender_error
-
     def _ids(self) -> dict[str, str]:
         return {"document_id": self.document_id, "run_id": self.run_id}
 
 
-def _require_count(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, int) or value < least:
+def _require_count(name: str, value: object, *, least: int, most: float = float("inf")) -> None:
+    if not isinstance(value, int) or not least <= value <= most:
         raise ValueError(f"{name} is {value!r}; it is a whole number from {least} up.")
+
+
+def _require_name(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_NAME_CHARACTERS or not value.isprintable():
+        raise ValueError(f"{name} is {value!r}; it is a string of 1 to {MAX_NAME_CHARACTERS} printable characters.")

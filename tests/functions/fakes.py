@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from docprogress.document import Connection, DocumentState, Failure, Status, Subscription, Tally
+from docprogress.document import Connection, DocumentState, Run, Status, Subscription, Update, retries_left
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded
 from docprogress.posting.report import DeliveryReport
 
@@ -18,10 +20,12 @@ PATIENCE_SECONDS = 60.0
 @dataclass
 class _Row:
     state: DocumentState
-    published_at: float
-    updated_at: float
+    order: int
+    heard_at: float
+    published_at: float | None = None
     write_id: str | None = None
     tallies: dict[str, int] = field(default_factory=dict)
+    announced: bool = False
 
 
 class InMemoryStore:
@@ -34,7 +38,7 @@ class InMemoryStore:
         after: the same once it is written, as when only the answer is lost.
         connections: those that were added and not removed, by id.
         subscriptions: by document and connection.
-        calls: the names of the methods called, in order.
+        calls: the names of the methods called, in order; a write under the status that it publishes.
     """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
@@ -61,136 +65,141 @@ class InMemoryStore:
         row = self._rows.get(document_id)
         return row.state if row else None
 
-    def start(
+    def begin(
         self,
-        document_id: str,
+        run: Run,
         *,
-        run_id: str,
-        total: int,
+        order: int | None,
         owner: str | None,
+        retry_follows: bool | int,
         abandoned_after_seconds: float,
-        write_id: str | None = None,
+        write_id: str,
     ) -> DocumentState:
-        self._enter("start")
+        self._enter("begin")
         with self._lock:
             now = self._now()
-            row = self._rows.get(document_id)
-            if row is not None and write_id is not None and row.write_id == write_id:
+            row = self._rows.get(run.document_id)
+            if row is not None and row.write_id == write_id:
                 return row.state
-            if row is not None and row.state.run_id == run_id:
-                if row.state.is_active:
-                    if row.updated_at >= now - abandoned_after_seconds:
-                        raise BeingProcessed(document_id)
-                elif not (row.state.failure and row.state.failure.recoverable):
-                    raise AlreadyProcessed(document_id)
+            before = None
+            number = int(now * 1000) if order is None else order
+            if row is not None and row.state.run_id == run.run_id:
+                if not row.state.has_ended:
+                    if row.heard_at >= now - abandoned_after_seconds:
+                        raise BeingProcessed(run.document_id)
+                elif row.state.is_final:
+                    raise AlreadyProcessed(run.document_id)
+                before, number = row.state.retries_left, row.order
+            elif row is not None and row.order > number:
+                if order is not None:
+                    raise Superseded(run.document_id)
+                number = row.order + 1
             state = DocumentState(
-                document_id=document_id,
-                status=Status.STARTED,
-                sequence=(row.state.sequence if row else 0) + 1,
-                total=total,
-                run_id=run_id,
+                document_id=run.document_id,
+                status=Status.PENDING,
+                sequence=row.state.sequence if row else 0,
+                run_id=run.run_id,
                 attempt=(row.state.attempt if row else 0) + 1,
+                retries_left=retries_left(retry_follows, before=before),
                 owner=owner or (row.state.owner if row else None),
             )
-            self._rows[document_id] = _Row(state, now, now, write_id)
-            self.published.append(state)
-        self.after("start")
+            published_at = row.published_at if row else None
+            self._rows[run.document_id] = _Row(state, number, now, published_at, write_id)
+        self.after("begin")
         return state
 
-    def advance(
-        self,
-        document_id: str,
-        *,
-        run_id: str,
-        attempt: int | None = None,
-        pages: int,
-        not_within_seconds: float,
-        tally: Tally | None = None,
-    ) -> DocumentState | None:
-        self._enter("advance")
+    def write(self, run: Run, update: Update, *, not_within_seconds: float = 0.0) -> DocumentState | None:
+        self._enter(update.status.value)
         with self._lock:
-            row = self._active(document_id, run_id, attempt)
-            uncounted = self._uncounted(row, pages, tally)
-            if uncounted < pages and not uncounted:
+            known = self._rows.get(run.document_id)
+            if known is not None and update.write_id is not None and known.write_id == update.write_id:
+                return known.state
+            row = self._held(run)
+            pages = self._uncounted(row, update)
+            if update.status is Status.PROGRESS and pages == 0 < update.pages and not update.says_more_than_pages:
                 return row.state
-            if not_within_seconds and row.published_at > self._now() - not_within_seconds:
+            if not_within_seconds and self._was_published_within(row, not_within_seconds):
                 return None
-            state = self._publish(row, Status.PROGRESS, uncounted, None)
-            if tally and pages:
-                row.tallies[tally.worker] = tally.counted + pages
-        self.after("advance")
+            state = self._publish(row, update, pages)
+            if update.tally and update.pages and not state.has_ended:
+                row.tallies[update.tally.worker] = update.tally.counted + update.pages
+        self.after(update.status.value)
         return state
 
-    def heartbeat(self, document_id: str, *, run_id: str, attempt: int | None = None) -> None:
+    def _was_published_within(self, row: _Row, seconds: float) -> bool:
+        now = self._now()
+        return row.published_at is not None and now - seconds < row.published_at <= now + 1
+
+    def heartbeat(self, run: Run) -> int:
         self._enter("heartbeat")
         with self._lock:
-            self._active(document_id, run_id, attempt).updated_at = self._now()
+            row = self._held(run)
+            row.heard_at = self._now()
             self.heartbeats += 1
+            return row.state.attempt
 
-    def finish(
-        self,
-        document_id: str,
-        *,
-        run_id: str,
-        attempt: int | None = None,
-        pages: int,
-        failure: Failure | None,
-        tally: Tally | None = None,
-        write_id: str | None = None,
-    ) -> DocumentState:
-        self._enter("finish")
-        with self._lock:
-            known = self._rows.get(document_id)
-            if known is not None and write_id is not None and known.write_id == write_id:
-                return known.state
-            row = self._active(document_id, run_id, attempt)
-            uncounted = self._uncounted(row, pages, tally)
-            state = self._publish(row, Status.ERROR if failure else Status.COMPLETE, uncounted, failure)
-            row.write_id = write_id
-            row.tallies = {}
-        self.after("finish")
-        return state
-
-    def leave(self, document_id: str, *, run_id: str, worker: str) -> None:
+    def leave(self, run: Run, worker: str) -> None:
         self._enter("leave")
         with self._lock:
-            row = self._rows.get(document_id)
-            if row is not None and row.state.run_id == run_id:
+            row = self._rows.get(run.document_id)
+            if row is not None and row.state.run_id == run.run_id:
                 row.tallies.pop(worker, None)
+
+    def announced(self, state: DocumentState) -> None:
+        self._enter("announced")
+        with self._lock:
+            row = self._rows[state.document_id]
+            row.announced = row.announced or row.state.sequence == state.sequence
+
+    @property
+    def untold(self) -> list[str]:
+        """Documents that have ended, and nobody has noted that their watchers were told."""
+        return [name for name, row in self._rows.items() if row.state.has_ended and not row.announced]
 
     def tallies(self, document_id: str) -> dict[str, int]:
         return dict(self._rows[document_id].tallies)
 
     @staticmethod
-    def _uncounted(row: _Row, pages: int, tally: Tally | None) -> int:
-        if tally is None or not pages:
-            return pages
-        missed = row.tallies.get(tally.worker, 0) - tally.counted
+    def _uncounted(row: _Row, update: Update) -> int:
+        if update.tally is None or not update.pages:
+            return update.pages
+        missed = row.tallies.get(update.tally.worker, 0) - update.tally.counted
         if missed < 0:
             raise Superseded("the tally is of an earlier start")
-        return max(0, pages - missed)
+        return max(0, update.pages - missed)
 
-    def _active(self, document_id: str, run_id: str, attempt: int | None) -> _Row:
-        row = self._rows.get(document_id)
+    def _held(self, run: Run) -> _Row:
+        row = self._rows.get(run.document_id)
         if (
             row is None
-            or row.state.run_id != run_id
-            or attempt not in (None, row.state.attempt)
-            or not row.state.is_active
+            or row.state.run_id != run.run_id
+            or run.attempt not in (None, row.state.attempt)
+            or row.state.has_ended
         ):
-            raise Superseded(document_id)
+            raise Superseded(run.document_id, row and row.state)
         return row
 
-    def _publish(self, row: _Row, status: Status, pages: int, failure: Failure | None) -> DocumentState:
+    def _publish(self, row: _Row, update: Update, pages: int) -> DocumentState:
+        has_ended = update.status in (Status.COMPLETE, Status.ERROR)
         row.state = replace(
             row.state,
-            status=status,
-            sequence=row.state.sequence + 1,
+            status=update.status,
+            sequence=(row.state.sequence or int(self._now() * 1000)) + 1,
             processed=row.state.processed + pages,
-            failure=failure,
+            total=update.total or row.state.total,
+            unit=update.unit or row.state.unit,
+            owner=update.owner or row.state.owner,
+            message=update.message or (None if has_ended else row.state.message),
+            phase=None if update.status is Status.COMPLETE else update.phase or row.state.phase,
+            failure=update.failure,
+            result=update.result,
+            pages_unreadable=update.pages_unreadable,
         )
-        row.published_at = row.updated_at = self._now()
-        row.write_id = None
+        row.published_at = row.heard_at = self._now()
+        row.write_id = update.write_id
+        if has_ended:
+            row.tallies = {}
+            row.announced = False
         self.published.append(row.state)
         return row.state
 
@@ -227,19 +236,32 @@ class InMemoryStore:
         self._enter("unsubscribe")
         self.subscriptions.pop((document_id, connection_id), None)
 
-    def watchers(self, document_id: str, *, after: str | None = None) -> Iterator[Sequence[Subscription]]:
+    def watchers(self, document_id: str) -> Iterator[Sequence[Subscription]]:
         self._enter("watchers")
-        yield [
-            subscription
-            for (document, connection_id), subscription in sorted(self.subscriptions.items())
-            if document == document_id and (after is None or connection_id > after)
-        ]
+        yield [subscription for (document, _), subscription in self.subscriptions.items() if document == document_id]
 
     def forget(self, document_id: str, gone: Sequence[Subscription]) -> None:
         self._enter("forget")
         for subscription in gone:
             if self.subscriptions.get((document_id, subscription.connection_id)) == subscription:
                 del self.subscriptions[document_id, subscription.connection_id]
+
+
+def started(
+    store: Any, document_id: str = "d", *, run_id: str = "run-1", total: int | None = 10, owner: str | None = None
+) -> DocumentState:
+    """A document that a worker has taken up and started, in a table or in memory."""
+    begun = store.begin(
+        Run(document_id, run_id),
+        order=None,
+        owner=owner,
+        retry_follows=False,
+        abandoned_after_seconds=45.0,
+        write_id=uuid.uuid4().hex,
+    )
+    run = Run(document_id, run_id, begun.attempt)
+    state: DocumentState = store.write(run, Update(status=Status.STARTED, total=total))
+    return state
 
 
 class Listener:
@@ -284,7 +306,6 @@ class RecordingPoster:
     Attributes:
         posts: connection id and message, in order.
         stale: connection ids that answer 410 Gone.
-        untried: how many, the last to be read, the deadline leaves out.
         refusal: raised at the end of a post, or None.
         disconnected: the connection ids that were closed.
     """
@@ -292,10 +313,7 @@ class RecordingPoster:
     def __init__(self) -> None:
         self.posts: list[tuple[str, bytes]] = []
         self.deadlines: list[float] = []
-        self.settled: list[float] = []
-        self.topics: list[tuple[Hashable, int]] = []
         self.stale: set[str] = set()
-        self.untried = 0
         self.refusal: Exception | None = None
         self.disconnected: list[str] = []
 
@@ -304,22 +322,12 @@ class RecordingPoster:
         watchers: Iterable[Sequence[Subscription]],
         message: bytes,
         *,
-        topic: Hashable,
-        version: int,
         deadline_seconds: float,
-        settle_seconds: float,
         forget: Callable[[Sequence[Subscription]], None],
     ) -> DeliveryReport:
         self.deadlines.append(deadline_seconds)
-        self.settled.append(settle_seconds)
-        self.topics.append((topic, version))
         report = DeliveryReport()
-        pages = [list(page) for page in watchers]
-        left = sum(map(len, pages)) - self.untried
-        for everyone in pages:
-            page = everyone[: max(0, left)]
-            left -= len(everyone)
-            report += DeliveryReport(untried=len(everyone) - len(page))
+        for page in watchers:
             gone = [subscription for subscription in page if subscription.connection_id in self.stale]
             reached = [subscription for subscription in page if subscription not in gone]
             self.posts += [(subscription.connection_id, message) for subscription in reached]

@@ -22,8 +22,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from docprogress.document import Failure
-from tests.functions.fakes import InMemoryStore
+from docprogress.document import Failure, Run, Status, Update
+from tests.functions.fakes import InMemoryStore, started
 from tests.wire import from_server
 
 EVENTS = Path(__file__).with_name("events")
@@ -99,7 +99,7 @@ def connected(sandbox: Sandbox) -> Sandbox:
 
 
 def begin(store: InMemoryStore, owner: str | None = None, run_id: str = "r") -> None:
-    store.start("invoice-7", run_id=run_id, total=9, owner=owner, abandoned_after_seconds=45)
+    started(store, "invoice-7", run_id=run_id, total=9, owner=owner)
 
 
 # --- the sandbox ---
@@ -224,20 +224,30 @@ def test_a_document_nobody_has_started_is_pending_and_the_subscription_stands(co
 
 def test_a_document_under_way_is_answered_as_it_stands(connected: Sandbox) -> None:
     begin(connected.store)
-    connected.store.advance("invoice-7", run_id="r", pages=4, not_within_seconds=0)
+    state = connected.store.write(Run("invoice-7", "r"), Update(status=Status.PROGRESS, pages=4))
 
     assert connected.ask() == {
         "status": "progress",
         "docId": "invoice-7",
         "pagesProcessed": 4,
         "totalPages": 9,
-        "sequence": 2,
+        "sequence": state and state.sequence,
     }
+
+
+def test_a_document_that_was_taken_up_and_not_started_is_pending(connected: Sandbox) -> None:
+    run = Run("invoice-7", "r")
+    connected.store.begin(run, order=None, owner=None, retry_follows=False, abandoned_after_seconds=45.0, write_id="w")
+
+    assert connected.ask() == {"status": "pending", "docId": "invoice-7"}
+    connected.store.connections[CONNECTION_ID] = connected.store.connections[CONNECTION_ID]._replace(principal_id="eve")
+    assert connected.ask()["errorCode"] == "FORBIDDEN", "whose it is is not known before it starts"
 
 
 def test_a_document_that_failed_is_answered_with_its_error(connected: Sandbox) -> None:
     begin(connected.store)
-    connected.store.finish("invoice-7", run_id="r", pages=0, failure=Failure("The file is empty."))
+    failure = Failure("The file is empty.")
+    state = connected.store.write(Run("invoice-7", "r"), Update(status=Status.ERROR, failure=failure))
 
     assert connected.ask() == {
         "status": "error",
@@ -245,7 +255,7 @@ def test_a_document_that_failed_is_answered_with_its_error(connected: Sandbox) -
         "message": "The file is empty.",
         "docId": "invoice-7",
         "recoverable": False,
-        "sequence": 2,
+        "sequence": state and state.sequence,
     }
 
 

@@ -33,10 +33,10 @@ from pypdf.generic import (
 )
 
 from docprogress.announcer import Announcer
-from docprogress.document import Connection, DocumentState, ErrorCode, Failure, Status
+from docprogress.document import Connection, DocumentState, ErrorCode, Failure, Run, Status, Update
 from docprogress.errors import BeingProcessed
 from docprogress.tracker import ProgressTracker
-from tests.functions.fakes import InMemoryStore, RecordingPoster
+from tests.functions.fakes import InMemoryStore, RecordingPoster, started
 
 EVENTS = Path(__file__).with_name("events")
 BUCKET = "documents-bucket-1a2b3c4"
@@ -291,7 +291,8 @@ def test_watchers_hear_the_start_and_the_end_and_nothing_out_of_order(sandbox: S
     sandbox.process(pdf(40))
 
     messages = [json.loads(message) for _, message in sandbox.poster.posts]
-    assert messages[0] == {"status": "processing_started", "docId": "invoice-7", "totalPages": 40, "sequence": 1}
+    first = messages[0]["sequence"]
+    assert messages[0] == {"status": "processing_started", "docId": "invoice-7", "totalPages": 40, "sequence": first}
     assert messages[-1]["status"] == "processing_complete"
     sequences = [message["sequence"] for message in messages]
     assert sequences == sorted(set(sequences))
@@ -533,7 +534,7 @@ def test_an_event_that_comes_twice_at_once_is_processed_once(sandbox: Sandbox) -
     refused: list[BaseException] = []
 
     def meanwhile(method: str) -> None:
-        if method == "finish" and not refused:
+        if method == "processing_complete" and not refused:
             # Raised, so that Lambda looks again in a minute whether the first worker has come to its end.
             with pytest.raises(BeingProcessed) as caught:
                 sandbox.invoke(event, Context("request-2"))
@@ -560,8 +561,8 @@ def test_a_retry_by_lambda_takes_the_document_over_from_a_worker_that_was_killed
     event = sandbox.upload(pdf(2))
     upload = event["Records"][0]["s3"]["object"]
     run_id = f"{upload['eTag']}-{upload['sequencer']}"
-    sandbox.store.start("invoice-7", run_id=run_id, total=2, owner=None, abandoned_after_seconds=45)
-    sandbox.store.advance("invoice-7", run_id=run_id, pages=1, not_within_seconds=0)
+    started(sandbox.store, "invoice-7", run_id=run_id, total=2)
+    sandbox.store.write(Run("invoice-7", run_id), Update(status=Status.PROGRESS, pages=1))
     # Lambda tries again after a minute.
     sandbox.seconds_later = 60
     sandbox.invoke(event)
@@ -803,7 +804,7 @@ def test_a_document_of_very_many_updates_has_all_of_them_measured(
     tracker = sandbox.publisher.track
 
     def busy(document_id: str, **arguments: Any) -> ProgressTracker:
-        state = sandbox.store.start("busy", run_id="r", total=1, owner=None, abandoned_after_seconds=45)
+        state = started(sandbox.store, "busy")
         assert sandbox.publisher.announcer is not None
         for _ in range(250):
             sandbox.publisher.announcer.announce(state, 1.0)

@@ -1,7 +1,8 @@
-"""Which silent documents are ended and told. Not proven here: how they are found (test_store) nor the schedule."""
+"""Which silent documents are ended and told. Not proven: how they are found (tests/library/table), the schedule."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from docprogress.document import DocumentState, ErrorCode, Failure, Status
 from docprogress.errors import StoreUnavailable
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
 from docprogress.table.states import SilentDocument
+from docprogress.tracker import FINAL_DELIVERY_SECONDS
 from tests.functions.fakes import PATIENCE_SECONDS, eventually
 
 
@@ -29,8 +31,9 @@ class Reporter:
     unwritable: set[str] = field(default_factory=set)
     told: list[DocumentState] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    deadlines: list[float] = field(default_factory=list)
     during: Callable[[], object] = lambda: None
-    announcer: None = None
+    announcer: object | None = field(default_factory=object)
 
     @property
     def states(self) -> Any:
@@ -40,7 +43,8 @@ class Reporter:
         assert silent_seconds == 120
         return (SilentDocument(document_id, 1) for document_id in self.silent)
 
-    def end_silent(self, silent: SilentDocument, failure: Failure) -> DocumentState | None:
+    def settle(self, silent: SilentDocument, silent_seconds: float, *, again: bool) -> DocumentState | None:
+        assert (silent_seconds, again) == (120, self.announcer is None)
         if silent.document_id in self.heard_of:
             return None
         if silent.document_id in self.unwritable:
@@ -52,12 +56,13 @@ class Reporter:
             sequence=8,
             total=10,
             run_id="run",
-            failure=failure,
+            failure=Failure("It stopped.", ErrorCode.PROCESSING_STALLED),
         )
 
     def announce(self, state: DocumentState, deadline_seconds: float) -> None:
         if state.document_id in self.refused:
             raise DeliveryRefused(403, DeliveryReport(failed=1), "c", "")
+        self.deadlines.append(deadline_seconds)
         self.during()
         self.told.append(state)
 
@@ -66,12 +71,15 @@ def end_stalled(reporter: Any, **arguments: Any) -> list[str]:
     return stall_watchdog.end_stalled(reporter, 120, **arguments)
 
 
-def test_watchers_of_a_silent_document_are_told_that_they_may_try_again() -> None:
+def test_watchers_of_a_silent_document_are_told_and_have_the_time_of_a_last_message() -> None:
     reporter = Reporter(["a"])
     assert end_stalled(reporter) == ["a"]
-    (state,) = reporter.told
-    assert state.failure is not None
-    assert (state.failure.code, state.failure.recoverable) == (ErrorCode.PROCESSING_STALLED, True)
+    assert [state.document_id for state in reporter.told] == ["a"]
+    assert reporter.deadlines == [FINAL_DELIVERY_SECONDS]
+
+
+def test_where_the_stream_tells_the_watchers_it_is_given_again_what_it_has_not_told() -> None:
+    assert end_stalled(Reporter(["a"], announcer=None)) == ["a"]
 
 
 def test_a_document_that_was_heard_of_meanwhile_is_left_alone() -> None:
@@ -99,9 +107,9 @@ def test_no_document_is_ended_long_before_its_watchers_are_told() -> None:
     reporter = Reporter([str(number) for number in range(100)], during=lambda: released.wait(2 * PATIENCE_SECONDS))
     with ThreadPoolExecutor(1) as pool:
         stalled = pool.submit(end_stalled, reporter)
-        assert eventually(lambda: len(reporter.ended) == 16)
+        assert eventually(lambda: len(reporter.ended) == 64)
         time.sleep(0.05)
-        assert len(reporter.ended) == 16, "the time-out may come before the others are told"
+        assert len(reporter.ended) == 64, "the time-out may come before the others are told"
         released.set()
         assert len(stalled.result(PATIENCE_SECONDS)) == 100
     assert len(reporter.told) == 100
@@ -120,10 +128,26 @@ def test_documents_there_is_no_time_to_tell_of_are_left_to_the_next_minute() -> 
 def test_the_time_left_is_lambdas(monkeypatch: pytest.MonkeyPatch) -> None:
     class Context:
         def get_remaining_time_in_millis(self) -> int:
-            return 1500
+            return 15_000
 
-    reporter = Reporter(["a"])
+    reporter = Reporter(["a"], announcer=None)
     monkeypatch.setattr(stall_watchdog, "publisher", lambda: reporter)
 
     assert stall_watchdog.handler({}, Context()) == {"stalled": []}
     assert reporter.ended == []
+
+
+def test_what_the_watchdog_had_to_end_or_tell_is_counted_in_a_metric(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Context:
+        def get_remaining_time_in_millis(self) -> int:
+            return 60_000
+
+    monkeypatch.setattr(stall_watchdog, "publisher", lambda: Reporter(["a", "b"], announcer=None))
+
+    assert sorted(stall_watchdog.handler({}, Context())["stalled"]) == ["a", "b"]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["DocumentsStalled"] for line in lines if "DocumentsStalled" in line] == [[2.0]], (
+        "the alarm of docs/monitoring.md looks at it"
+    )

@@ -56,6 +56,7 @@ def test_the_function_may_read_the_stream_and_tell_the_watchers_and_no_more(grap
         "fan-out-read-stream-of-progress",
         "fan-out-find-watchers-in-progress",
         "fan-out-manage-connections-of-api",
+        "fan-out-write-states-in-progress",
     }
     variables = graph.one("Function", "fan-out-function").inputs["environment"]["variables"]
     assert "CALLBACK_URL" in variables

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docprogress.document import DocumentState, ErrorCode, Failure, Status, is_document_id
+from docprogress.document import DocumentState, ErrorCode, Failure, Phase, Status, is_document_id
 from docprogress.messages import (
     MAX_REQUEST_CHARACTERS,
     PONG,
@@ -283,3 +283,87 @@ def test_the_owner_and_the_run_of_a_document_are_told_to_nobody() -> None:
 
     assert "principal-9" not in encode(state_message(secret))
     assert "run-9" not in encode(state_message(secret))
+
+
+# --- what a worker may say beside pages ---
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (state(Status.STARTED, total=None), {"status": "processing_started"}),
+        (
+            state(Status.STARTED, total=9, unit="rows"),
+            {"status": "processing_started", "total": 9, "unit": "rows"},
+        ),
+        (state(Status.PROGRESS, total=None, processed=3), {"status": "progress", "pagesProcessed": 3}),
+        (
+            state(Status.PROGRESS, processed=3, message="Reading", phase=Phase("ocr", 2, 3)),
+            {
+                "status": "progress",
+                "pagesProcessed": 3,
+                "totalPages": 100,
+                "message": "Reading",
+                "phase": {"name": "ocr", "index": 2, "of": 3},
+            },
+        ),
+        (
+            state(Status.PROGRESS, total=None, processed=3, unit="bytes", phase=Phase("ocr", 2)),
+            {"status": "progress", "processed": 3, "unit": "bytes", "phase": {"name": "ocr", "index": 2}},
+        ),
+        (
+            state(Status.COMPLETE, result={"key": "r"}, pages_unreadable=2, message="old"),
+            {"status": "processing_complete", "result": {"key": "r"}, "pagesUnreadable": 2},
+        ),
+        (
+            state(Status.ERROR, failure=Failure("It broke.", "WORN_OUT"), phase=Phase("ocr", 2)),
+            {
+                "status": "error",
+                "errorCode": "WORN_OUT",
+                "message": "It broke.",
+                "recoverable": False,
+                "phase": {"name": "ocr", "index": 2},
+            },
+        ),
+    ],
+)
+def test_what_there_is_to_say_is_said_and_nothing_else(said: DocumentState, message: dict[str, Any]) -> None:
+    assert state_message(said) == {**message, "docId": "d", "sequence": 7}
+
+
+def test_a_client_that_knows_only_the_first_messages_follows_a_document_that_says_more() -> None:
+    shown = []
+
+    def first_client(message: dict[str, Any]) -> None:
+        match message:
+            case {"status": "processing_started", "totalPages": int(total)}:
+                shown.append(f"0 of {total}")
+            case {"status": "progress", "pagesProcessed": int(pages), "totalPages": int(total)}:
+                shown.append(f"{pages} of {total}")
+            case {"status": "processing_complete"}:
+                shown.append("done")
+            case {"status": "error", "errorCode": str(code), "message": str(text), "recoverable": bool()}:
+                shown.append(f"{code}: {text}")
+
+    more: dict[str, Any] = {"message": "Reading", "phase": Phase("ocr", 2, 3), "retries_left": 2}
+    for said in (
+        state(Status.STARTED, **more),
+        state(Status.PROGRESS, processed=50, **more),
+        state(Status.ERROR, failure=Failure("Again.", recoverable=True), **more),
+        state(Status.COMPLETE, result={"key": "r"}, pages_unreadable=1, **more),
+    ):
+        first_client(json.loads(encode(state_message(said))))
+
+    assert shown == ["0 of 100", "50 of 100", "PROCESSING_FAILED: Again.", "done"]
+
+
+def test_the_largest_message_of_a_worker_stays_within_a_frame() -> None:
+    said = state(
+        Status.COMPLETE,
+        document_id="🎉" * 256,
+        result={"text": "ü" * 1000},
+        pages_unreadable=10**9,
+    )
+    assert len(encode(state_message(said)).encode()) < 32 * 1024
+    failed = state(Status.ERROR, document_id="🎉" * 256, failure=Failure("🎉" * 9000), phase=Phase("🎉" * 100, 1))
+    assert len(encode(state_message(failed)).encode()) < 32 * 1024

@@ -10,7 +10,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,11 +21,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docprogress import tracker as tracker_module
-from docprogress.document import DocumentState, ErrorCode, Failure, Status
-from docprogress.errors import AlreadyProcessed, BeingProcessed, StartRefused, StoreUnavailable, Superseded
+from docprogress.document import DocumentState, ErrorCode, Failure, Phase, Run, Status, Update
+from docprogress.errors import (
+    AlreadyProcessed,
+    BeingProcessed,
+    StartRefused,
+    StoreUnavailable,
+    Superseded,
+    TimeLimitExceeded,
+)
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
 from docprogress.tracker import ProgressTracker
-from tests.functions.fakes import PATIENCE_SECONDS, InMemoryStore, Listener, eventually
+from tests.functions.fakes import PATIENCE_SECONDS, InMemoryStore, Listener, eventually, started
 
 FAST = 1000.0
 
@@ -94,18 +101,11 @@ def test_watchers_hear_the_start_with_the_number_of_pages(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.owner = "alice"
         tracker.start(total=3)
+        desk.listener.wait_for(lambda heard: len(heard) > 0)
 
-        assert desk.heard == [
-            DocumentState(
-                document_id="d",
-                status=Status.STARTED,
-                sequence=1,
-                total=3,
-                run_id="run-1",
-                attempt=1,
-                owner="alice",
-            )
-        ]
+        (state,) = desk.heard
+        assert (state.status, state.total, state.processed) == (Status.STARTED, 3, 0)
+        assert (state.run_id, state.attempt, state.owner) == ("run-1", 1, "alice")
 
 
 def test_leaving_the_block_completes_the_document_with_all_pages_counted(desk: Desk) -> None:
@@ -133,7 +133,7 @@ def test_a_page_is_heard_of_without_a_further_call(desk: Desk) -> None:
         tracker.start(total=2)
         tracker.advance()
 
-        desk.listener.wait_for(lambda heard: heard[-1].status is Status.PROGRESS)
+        desk.listener.wait_for(lambda heard: bool(heard) and heard[-1].status is Status.PROGRESS)
         assert desk.heard[-1].processed == 1
 
 
@@ -173,12 +173,19 @@ def test_the_pages_counted_before_a_failure_are_kept(desk: Desk) -> None:
     assert desk.heard[-1].processed == 4
 
 
-def test_a_block_that_starts_nothing_writes_nothing(desk: Desk) -> None:
+def test_a_document_that_was_taken_up_reaches_an_end_even_if_its_block_starts_nothing(desk: Desk) -> None:
     with desk.tracker():
         pass
 
-    assert desk.store.published == []
-    assert desk.heard == []
+    assert desk.statuses == [Status.COMPLETE]
+
+
+def test_a_document_is_taken_up_before_it_is_started_and_watchers_hear_nothing_of_that(desk: Desk) -> None:
+    with desk.tracker():
+        taken_up = desk.store.read("d")
+        assert taken_up is not None
+        assert (taken_up.status, taken_up.run_id, taken_up.attempt) == (Status.PENDING, "run-1", 1)
+        assert desk.heard == []
 
 
 def test_every_tracker_without_a_run_id_is_a_run_of_its_own(desk: Desk) -> None:
@@ -187,7 +194,7 @@ def test_every_tracker_without_a_run_id_is_a_run_of_its_own(desk: Desk) -> None:
             tracker.start(total=1)
 
     assert desk.statuses == [Status.STARTED, Status.COMPLETE] * 2
-    assert [state.sequence for state in desk.heard] == [1, 2, 3, 4]
+    assert all(earlier.sequence < later.sequence for earlier, later in pairwise(desk.heard))
 
 
 @pytest.mark.parametrize("total", [0, -1, 2.5, "3"])
@@ -195,14 +202,14 @@ def test_a_document_without_pages_cannot_be_started(desk: Desk, total: Any) -> N
     with desk.tracker() as tracker, pytest.raises(ValueError, match=f"total is {total!r}; it is"):
         tracker.start(total=total)
 
-    assert desk.store.published == []
+    assert Status.STARTED not in desk.statuses
 
 
 def test_a_joined_worker_is_seen_to_be_alive_before_its_first_page_is_done(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("docprogress.tracker.HEARTBEAT_SECONDS", 0.01)
-    desk.store.start("d", run_id="run-1", total=2, owner=None, abandoned_after_seconds=45)
+    started(desk.store, total=2)
     with desk.tracker(joined=True):
         assert eventually(lambda: "heartbeat" in desk.store.calls)
 
@@ -211,7 +218,7 @@ def test_a_joined_worker_is_seen_to_be_alive_before_its_first_page_is_done(
 def test_what_is_no_number_of_pages_is_refused_and_the_others_count(desk: Desk, pages: Any) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=2)
-        with pytest.raises(ValueError, match=f"pages is {pages}; it is a whole number"):
+        with pytest.raises(ValueError, match=f"count is {pages}; it is a whole number"):
             tracker.advance(pages)
         tracker.advance(2)
 
@@ -322,8 +329,9 @@ def test_a_repeated_event_writes_nothing(desk: Desk) -> None:
 def test_a_repeated_event_of_a_run_under_way_writes_nothing(desk: Desk) -> None:
     with desk.tracker() as first:
         first.start(total=1)
-        with pytest.raises(BeingProcessed), desk.tracker() as second:
-            second.start(total=1)
+        with pytest.raises(BeingProcessed), desk.tracker():
+            pytest.fail("two workers were on one run")
+        desk.listener.wait_for(lambda heard: len(heard) > 0)
         assert desk.statuses == [Status.STARTED]
 
     assert desk.statuses == [Status.STARTED, Status.COMPLETE]
@@ -343,8 +351,8 @@ def test_a_repeated_event_of_a_file_that_cannot_be_opened_writes_nothing(desk: D
 def test_a_run_whose_worker_has_fallen_silent_is_taken_over(desk: Desk) -> None:
     clock = Clock()
     desk.store = InMemoryStore(clock)
-    desk.store.start("d", run_id="run-1", total=5, owner=None, abandoned_after_seconds=45)
-    desk.store.advance("d", run_id="run-1", pages=3, not_within_seconds=0)
+    started(desk.store, total=5)
+    desk.store.write(Run("d", "run-1"), Update(status=Status.PROGRESS, pages=3))
     clock.now += 60
 
     with desk.tracker() as tracker:
@@ -356,21 +364,21 @@ def test_a_run_whose_worker_has_fallen_silent_is_taken_over(desk: Desk) -> None:
 
 
 def test_a_worker_learns_that_a_newer_run_has_taken_its_document(desk: Desk) -> None:
-    with desk.tracker(run_id="run-2") as newer:
-        with pytest.raises(Superseded), desk.tracker() as older:  # noqa: PT012  leaving the block is the test
-            older.start(total=9)
+    with pytest.raises(Superseded), desk.tracker() as older:  # noqa: PT012  leaving the block is the test
+        older.start(total=9)
+        with desk.tracker(run_id="run-2") as newer:
             newer.start(total=5)
-            advance_until_refused(older)
-        newer.advance(5)
+            newer.advance(5)
+        advance_until_refused(older)
 
     assert [state.run_id for state in desk.store.published] == ["run-1", *["run-2"] * (len(desk.store.published) - 1)]
-    assert desk.heard[-1].status is Status.COMPLETE
-    assert desk.heard[-1].processed == 5
+    newest = max(desk.heard, key=lambda state: state.sequence)
+    assert (newest.status, newest.processed) == (Status.COMPLETE, 5)
 
 
 def test_a_worker_whose_document_was_taken_neither_completes_nor_fails_it(desk: Desk) -> None:
     def take(run_id: str) -> None:
-        desk.store.start("d", run_id=run_id, total=5, owner=None, abandoned_after_seconds=45)
+        started(desk.store, run_id=run_id, total=5)
 
     with pytest.raises(Superseded), desk.tracker(max_messages_per_second=0.01) as completing:  # noqa: PT012  leaving the block is the test
         completing.start(total=9)
@@ -514,24 +522,24 @@ def test_the_last_message_may_take_longer_than_one_that_others_follow(desk: Desk
 def test_a_table_that_is_unavailable_for_a_while_loses_no_page(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=100)
-        desk.store.before = refuse_once(StoreUnavailable("throttled"), "advance", times=3)
+        desk.store.before = refuse_once(StoreUnavailable("throttled"), "progress", times=3)
         for _ in range(100):
             tracker.advance()
-        desk.listener.wait_for(lambda heard: heard[-1].processed == 100)
+        desk.listener.wait_for(lambda heard: bool(heard) and heard[-1].processed == 100)
 
     assert desk.heard[-1].status is Status.COMPLETE
     assert desk.heard[-1].processed == 100
 
 
 def test_a_table_that_is_unavailable_is_not_asked_in_a_hot_loop(desk: Desk) -> None:
-    unavailable = refuse_once(StoreUnavailable("down"), "advance", times=1_000_000)
+    unavailable = refuse_once(StoreUnavailable("down"), "progress", times=1_000_000)
     with desk.tracker(max_messages_per_second=20.0) as tracker:
         tracker.start(total=1)
         desk.store.before = unavailable
         started_at = time.monotonic()
         tracker.advance()
-        assert eventually(lambda: desk.store.calls.count("advance") >= 5)
-        asked = desk.store.calls.count("advance")
+        assert eventually(lambda: desk.store.calls.count("progress") >= 5)
+        asked = desk.store.calls.count("progress")
         seconds = time.monotonic() - started_at
         desk.store.before = lambda method: None
 
@@ -542,7 +550,7 @@ def test_a_table_that_is_unavailable_for_a_moment_does_not_lose_the_end(desk: De
     with desk.tracker() as tracker:
         tracker.start(total=1)
         tracker.advance()
-        desk.store.before = refuse_once(StoreUnavailable("throttled"), "finish")
+        desk.store.before = refuse_once(StoreUnavailable("throttled"), "processing_complete")
 
     assert desk.statuses[-1] is Status.COMPLETE, "watchers would wait for ever: the document is not processed again"
     assert desk.heard[-1].processed == 1
@@ -551,7 +559,7 @@ def test_a_table_that_is_unavailable_for_a_moment_does_not_lose_the_end(desk: De
 def test_pages_whose_answer_is_lost_again_and_again_are_counted_once(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=100)
-        desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "advance", times=3)
+        desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "progress", times=3)
         for _ in range(100):
             tracker.advance()
         assert eventually(lambda: desk.store.published[-1].processed == 100)
@@ -564,18 +572,23 @@ def test_an_end_whose_answer_is_lost_is_told(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=1)
         tracker.advance()
-        desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "finish")
+        desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "processing_complete")
 
     assert desk.heard[-1] == desk.store.published[-1]
     assert (desk.heard[-1].status, desk.heard[-1].processed) == (Status.COMPLETE, 1)
 
 
-def test_a_worker_that_never_heard_of_its_start_can_fail_its_document(desk: Desk) -> None:
-    desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "start")
-    with pytest.raises(StoreUnavailable), desk.tracker() as tracker:
+@pytest.mark.parametrize("write", ["begin", "processing_started"])
+@pytest.mark.parametrize("fault", ["before", "after"])
+def test_a_table_that_is_unavailable_for_a_moment_does_not_keep_a_document_from_starting(
+    desk: Desk, write: str, fault: str
+) -> None:
+    setattr(desk.store, fault, refuse_once(StoreUnavailable("throttled"), write, times=2))
+    with desk.tracker() as tracker:
         tracker.start(total=7)
 
-    assert [state.status for state in desk.store.published] == [Status.STARTED, Status.ERROR]
+    assert [state.status for state in desk.store.published] == [Status.STARTED, Status.COMPLETE]
+    assert desk.store.published[0].attempt == 1, "a beginning that was made is not made twice"
 
 
 def test_a_write_that_is_refused_in_the_background_is_logged_and_its_pages_are_counted_with_the_end(
@@ -583,9 +596,9 @@ def test_a_write_that_is_refused_in_the_background_is_logged_and_its_pages_are_c
 ) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=4)
-        desk.store.before = refuse_once(PermissionError("the token has expired"), "advance")
+        desk.store.before = refuse_once(PermissionError("the token has expired"), "progress")
         tracker.advance(4)
-        assert eventually(lambda: "advance" in desk.store.calls)
+        assert eventually(lambda: "progress" in desk.store.calls)
 
     assert (desk.heard[-1].status, desk.heard[-1].processed) == (Status.COMPLETE, 4)
     (logged,) = [record for record in caplog.records if record.levelno == logging.ERROR]
@@ -649,7 +662,7 @@ def test_a_worker_learns_from_its_heartbeat_that_its_document_was_taken(
     threads = set(threading.enumerate())
     with pytest.raises(Superseded), desk.tracker(max_messages_per_second=0.01) as tracker:  # noqa: PT012  leaving the block is the test
         tracker.start(total=9)
-        desk.store.start("d", run_id="run-2", total=9, owner=None, abandoned_after_seconds=45)
+        started(desk.store, run_id="run-2", total=9)
         assert eventually(lambda: set(threading.enumerate()) == threads)
         tracker.advance()
         pytest.fail("a page of a document that was taken was counted")
@@ -687,6 +700,212 @@ def test_a_tracker_that_is_dropped_without_an_end_falls_silent(desk: Desk, monke
     assert eventually(lambda: not sender.is_alive())
 
 
+# --- more to say ---
+
+
+def test_a_message_a_phase_and_a_total_are_told_with_the_pages(desk: Desk) -> None:
+    with desk.tracker(max_messages_per_second=0.01) as tracker:
+        tracker.start(unit="rows")
+        tracker.advance(2, message="Reading")
+        tracker.phase("ocr", 2, of=3)
+        tracker.advance(message="Recognizing")
+        tracker.total(40)
+        tracker.advance(3)
+        tracker.fail(Failure("No."))
+
+    (end,) = [state for state in desk.store.published if state.has_ended]
+    assert (end.processed, end.total, end.unit, end.phase) == (6, 40, "rows", Phase("ocr", 2, 3))
+
+
+def test_what_is_said_faster_than_it_may_be_told_keeps_the_newest_message_and_loses_no_phase_or_total(
+    desk: Desk,
+) -> None:
+    with desk.tracker(max_messages_per_second=20.0) as tracker:
+        tracker.start()
+        desk.store.before = refuse_once(StoreUnavailable("throttled"), "progress", times=2)
+        tracker.phase("reading", 1)
+        tracker.total(500)
+        for page in range(300):
+            tracker.advance(message=f"Page {page}")
+        desk.listener.wait_for(lambda heard: bool(heard) and heard[-1].processed == 300)
+
+        told = desk.heard[-1]
+        assert (told.message, told.phase, told.total) == ("Page 299", Phase("reading", 1), 500)
+        tracker.advance()
+        desk.listener.wait_for(lambda heard: heard[-1].processed == 301)
+        assert desk.heard[-1].message == "Page 299", "what nobody has changed stands"
+
+
+def test_a_phase_is_told_though_no_page_comes(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start()
+        tracker.phase("upload", 1)
+        desk.listener.wait_for(lambda heard: heard[-1:] != [] and heard[-1].phase == Phase("upload", 1))
+
+
+def test_a_result_is_told_with_the_end(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total=3)
+        tracker.complete(result={"key": "results/d.json"}, pages_unreadable=2)
+
+    assert (desk.heard[-1].result, desk.heard[-1].pages_unreadable) == ({"key": "results/d.json"}, 2)
+
+
+def test_a_result_that_is_too_large_raises_with_its_size_and_the_document_can_still_end_well(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total=3)
+        with pytest.raises(ValueError, match="result has 3011 bytes as JSON; watchers are told up to 2048"):
+            tracker.complete(result={"text": "ü" * 1500})
+        tracker.complete(result={"text": "ü" * 1000})
+
+    assert desk.statuses == [Status.STARTED, Status.COMPLETE]
+
+
+@pytest.mark.parametrize("result", [{"a": float("nan")}, {"a": b"1"}, [1], "text", 7])
+def test_a_result_that_is_no_json_object_is_refused(desk: Desk, result: Any) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total=3)
+        with pytest.raises(ValueError, match="result is no JSON object"):
+            tracker.complete(result=result)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda tracker: tracker.phase("", 1),
+        lambda tracker: tracker.phase("ocr", 0),
+        lambda tracker: tracker.phase("ocr", 3, of=2),
+        lambda tracker: tracker.total(0),
+        lambda tracker: tracker.advance(1, message=7),
+    ],
+)
+def test_what_cannot_be_told_is_refused_when_it_is_said(desk: Desk, say: Callable[[ProgressTracker], None]) -> None:
+    with desk.tracker() as tracker:
+        tracker.start()
+        with pytest.raises(ValueError, match="; it is a "):
+            say(tracker)
+
+    assert desk.statuses[-1] is Status.COMPLETE
+
+
+# --- runs in order ---
+
+
+def test_an_older_run_neither_begins_nor_writes_once_a_newer_one_has_begun(desk: Desk) -> None:
+    with desk.tracker(run_id="newer", order=20) as tracker:
+        tracker.start(total=1)
+    written = list(desk.store.published)
+
+    for run_id, order in (("older", 19), ("oldest", 0)):
+        with pytest.raises(Superseded), desk.tracker(run_id=run_id, order=order):
+            pytest.fail("it would write over the newer one's result")
+    with pytest.raises(AlreadyProcessed), desk.tracker(run_id="newer", order=20):
+        pytest.fail("a repeated event")
+
+    assert desk.store.published == written
+
+
+def test_an_older_run_under_way_may_not_store_its_result_over_a_newer_ones(desk: Desk) -> None:
+    with pytest.raises(Superseded), desk.tracker(run_id="older", order=1) as older:  # noqa: PT012  leaving the block is the test
+        older.start(total=1)
+        with desk.tracker(run_id="newer", order=2) as newer:
+            newer.start(total=1)
+        older.require_current()
+        pytest.fail("it would store an old result")
+
+    assert desk.store.published[-1].run_id == "newer"
+
+
+@pytest.mark.parametrize("order", [-1, 1.5, "7", 10**38])
+def test_what_is_no_order_is_refused(desk: Desk, order: Any) -> None:
+    with pytest.raises(ValueError, match="order is "):
+        desk.tracker(order=order)
+
+
+# --- attempts, and the time there is ---
+
+
+def test_the_last_attempt_says_that_nothing_follows(desk: Desk) -> None:
+    for _ in range(3):
+        with pytest.raises(LookupError), desk.tracker(retry_follows=2) as tracker:  # noqa: PT012  leaving the block is the test
+            tracker.start(total=1)
+            raise LookupError
+
+    failures = [state.failure for state in desk.heard if state.failure]
+    assert [failure.recoverable for failure in failures] == [True, True, False]
+    with pytest.raises(AlreadyProcessed), desk.tracker(retry_follows=2):
+        pytest.fail("the document has ended")
+
+
+@dataclass
+class Time:
+    left: float = 900.0
+
+    def __call__(self) -> float:
+        return self.left
+
+
+def test_work_that_cannot_end_in_time_stops_before_and_says_what_to_do(desk: Desk) -> None:
+    time_left = Time()
+    with (  # noqa: PT012  leaving the block is the test
+        pytest.raises(TimeLimitExceeded),
+        desk.tracker(retry_follows=2, remaining_seconds=time_left) as tracker,
+    ):
+        tracker.start(total=300)
+        tracker.advance()
+        time_left.left = 15.0
+        tracker.advance()
+        pytest.fail("it would be killed in the middle of a page")
+
+    assert desk.heard[-1].failure == Failure(
+        "The document takes longer than the 15 minutes that there are for one. Split it into smaller ones.",
+        ErrorCode.TIME_LIMIT_EXCEEDED,
+        recoverable=False,
+    )
+
+
+def test_a_page_that_outlasts_the_time_ends_the_document_though_its_worker_says_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.005)
+    time_left = Time()
+    with (  # noqa: PT012  leaving the block is the test
+        pytest.raises(TimeLimitExceeded),
+        desk.tracker(retry_follows=True, remaining_seconds=time_left) as tracker,
+    ):
+        time_left.left = 15.0
+        desk.listener.wait_for(lambda heard: bool(heard) and heard[-1].has_ended)
+        tracker.start(total=300)
+        tracker.advance()
+
+    assert [state.status for state in desk.store.published] == [Status.ERROR]
+    assert desk.heard[-1].failure is not None
+    assert desk.heard[-1].failure.code == ErrorCode.TIME_LIMIT_EXCEEDED
+
+
+# --- watchers ---
+
+
+def test_neither_the_start_nor_a_page_waits_for_a_watcher(desk: Desk) -> None:
+    released = threading.Event()
+    desk.listener.during = lambda state: None if released.wait(PATIENCE_SECONDS) else pytest.fail("never released")
+    with desk.tracker() as tracker:
+        tracker.start(total=3)
+        tracker.advance(2)
+        desk.listener.wait_for(lambda heard: len(heard) == 1)
+        assert not released.is_set()
+        released.set()
+
+    assert [state.processed for state in desk.heard][-1] == 2
+
+
+def test_a_start_is_told_though_its_tracker_is_dropped_at_once(desk: Desk) -> None:
+    desk.tracker().start(total=3)
+    gc.collect()
+
+    desk.listener.wait_for(lambda heard: [state.status for state in heard] == [Status.STARTED])
+
+
 # --- joined trackers ---
 
 
@@ -697,7 +916,7 @@ def test_a_joined_tracker_needs_to_know_its_run(desk: Desk) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
 def test_parallel_workers_count_every_page_and_complete_the_document_once(desk: Desk, workers: int) -> None:
-    desk.store.start("d", run_id="run-1", total=25 * workers, owner=None, abandoned_after_seconds=45)
+    started(desk.store, total=25 * workers)
     listeners = [Listener() for _ in range(workers)]
     ready = threading.Barrier(workers)
 
@@ -725,8 +944,17 @@ def test_parallel_workers_count_every_page_and_complete_the_document_once(desk: 
     assert not any(listener.overlapped for listener in listeners)
 
 
+def test_the_one_that_has_begun_may_leave_after_the_others_have_completed_the_document(desk: Desk) -> None:
+    with desk.tracker() as first:
+        first.start(total=10)
+        with desk.tracker(joined=True) as joined:
+            joined.advance(10)
+
+    assert [state.status for state in desk.store.published].count(Status.COMPLETE) == 1
+
+
 def test_a_joined_worker_that_leaves_early_leaves_the_document_open(desk: Desk) -> None:
-    desk.store.start("d", run_id="run-1", total=10, owner=None, abandoned_after_seconds=45)
+    started(desk.store, total=10)
 
     with desk.tracker(joined=True) as tracker:
         tracker.advance(4)
@@ -737,12 +965,12 @@ def test_a_joined_worker_that_leaves_early_leaves_the_document_open(desk: Desk) 
 
 
 def test_a_joined_worker_whose_last_answer_is_lost_counts_its_pages_once(desk: Desk) -> None:
-    desk.store.start("d", run_id="run-1", total=20, owner=None, abandoned_after_seconds=45)
+    started(desk.store, total=20)
 
     def lose(method: str) -> None:
-        if method == "advance":
+        if method == "progress":
             desk.store.after = lambda method: None
-            desk.store.advance("d", run_id="run-1", pages=1, not_within_seconds=0.0)
+            desk.store.write(Run("d", "run-1"), Update(status=Status.PROGRESS, pages=1))
             raise StoreUnavailable("the answer was lost")
 
     desk.store.after = lose
@@ -754,19 +982,19 @@ def test_a_joined_worker_whose_last_answer_is_lost_counts_its_pages_once(desk: D
 
 
 def test_a_joined_worker_whose_update_was_refused_hands_its_pages_in_when_it_leaves(desk: Desk) -> None:
-    desk.store.start("d", run_id="run-1", total=20, owner=None, abandoned_after_seconds=45)
-    desk.store.before = refuse_once(PermissionError("the token has expired"), "advance")
+    started(desk.store, total=20)
+    desk.store.before = refuse_once(PermissionError("the token has expired"), "progress")
 
     for _ in range(2):
         with desk.tracker(joined=True) as tracker:
             tracker.advance(10)
-            assert eventually(lambda: "advance" in desk.store.calls)
+            assert eventually(lambda: "progress" in desk.store.calls)
 
     assert (desk.heard[-1].status, desk.heard[-1].processed) == (Status.COMPLETE, 20)
 
 
 def test_a_joined_worker_that_has_left_is_not_remembered(desk: Desk) -> None:
-    desk.store.start("d", run_id="run-1", total=20, owner=None, abandoned_after_seconds=45)
+    started(desk.store, total=20)
     desk.store.before = refuse_once(StoreUnavailable("throttled"), "leave")
 
     for _ in range(3):
@@ -776,23 +1004,50 @@ def test_a_joined_worker_that_has_left_is_not_remembered(desk: Desk) -> None:
     assert list(desk.store.tallies("d").values()) == [2], "of the one whose leaving could not be written"
 
 
-def test_a_joined_worker_that_fails_fails_the_document(desk: Desk) -> None:
-    desk.store.start("d", run_id="run-1", total=10, owner=None, abandoned_after_seconds=45)
+def test_a_joined_worker_that_fails_hands_in_its_pages_and_the_others_go_on(desk: Desk) -> None:
+    started(desk.store, total=10)
 
     with pytest.raises(LookupError), desk.tracker(joined=True) as tracker:  # noqa: PT012  leaving the block is the test
         tracker.advance(4)
         raise LookupError
+    with desk.tracker(joined=True) as other:
+        other.advance(6)
 
-    assert desk.heard[-1].status is Status.ERROR
+    assert (desk.heard[-1].status, desk.heard[-1].processed) == (Status.COMPLETE, 10)
 
 
-def test_a_joined_worker_of_a_document_that_has_ended_changes_nothing(desk: Desk) -> None:
+def test_a_joined_worker_ends_the_document_for_all_if_it_says_so(desk: Desk) -> None:
+    started(desk.store, total=10)
+
+    with desk.tracker(joined=True) as tracker:
+        tracker.fail(Failure("The scan is blank."))
+
+    assert desk.statuses == [Status.ERROR]
+
+
+def test_a_joined_worker_of_an_attempt_that_was_replaced_counts_nothing(desk: Desk) -> None:
+    with desk.tracker(retry_follows=True, joined=False) as first:
+        first.start(total=10)
+        attempt = first.attempt
+        first.fail(Failure("Again.", recoverable=True))
+    with desk.tracker() as second:
+        second.start(total=10)
+        with pytest.raises(Superseded), desk.tracker(joined=True, attempt=attempt) as late:  # noqa: PT012  leaving the block is the test
+            late.advance(4)
+            advance_until_refused(late)
+        with desk.tracker(joined=True) as joined:
+            joined.advance(3)
+
+    assert desk.heard[-1].processed == 3
+
+
+def test_a_joined_worker_of_a_document_that_has_ended_is_told_so_at_once(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=2)
     written = list(desk.store.published)
 
-    with desk.tracker(joined=True) as late:
-        late.advance()
+    with pytest.raises(Superseded), desk.tracker(joined=True):
+        pytest.fail("it would work for nothing")
 
     assert desk.store.published == written
 
@@ -804,7 +1059,7 @@ _steps = st.lists(
     st.tuples(
         st.integers(0, _RUNS - 1),
         st.sampled_from(
-            ["start", "advance", "advance", "advance", "complete", "fail", "recoverable", "repeat", "pause"]
+            ["start", "progress", "progress", "progress", "complete", "fail", "recoverable", "repeat", "pause"]
         ),
     ),
     max_size=14,
@@ -841,12 +1096,11 @@ def test_whatever_the_workers_do_the_states_of_a_document_make_sense(steps: list
                     trackers[run] = desk.tracker(run_id=tracker.run_id)
                     pages[run] = 0
                 case "repeat":
-                    with desk.tracker(run_id=tracker.run_id) as repeated:
-                        known = desk.store.read("d")
-                        if known is None or known.run_id != tracker.run_id or known.failure:
-                            continue
-                        repeated.start(total=100)
-                        pytest.fail("a run under way, or one that has ended, was started by another worker")
+                    known = desk.store.read("d")
+                    if known is None or known.run_id != tracker.run_id or known.failure:
+                        continue
+                    with desk.tracker(run_id=tracker.run_id):
+                        pytest.fail("a run under way, or one that has ended, was taken up by another worker")
                 case "pause":
                     time.sleep(0.002)
         except (StartRefused, Superseded, RuntimeError):
@@ -857,15 +1111,15 @@ def test_whatever_the_workers_do_the_states_of_a_document_make_sense(steps: list
         try:
             with tracker:
                 pass
-        except Superseded:
+        except (StartRefused, Superseded):
             continue
         finished_with[tracker.run_id] = pages[int(tracker.run_id[-1])]
 
     published = desk.store.published
-    assert [state.sequence for state in published] == list(range(1, len(published) + 1))
     for earlier, later in pairwise(published):
-        if not earlier.is_active or later.run_id != earlier.run_id:
-            assert later.status is Status.STARTED, f"{later} follows {earlier}"
+        assert later.sequence > earlier.sequence
+        if earlier.has_ended or later.run_id != earlier.run_id:
+            assert later.status is not Status.PROGRESS, f"{later} follows {earlier}"
     for state in published:
         expected = finished_with.get(state.run_id, -1)
         if state.status is Status.COMPLETE and expected >= 0:

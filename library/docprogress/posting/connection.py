@@ -62,18 +62,6 @@ class Connection:
     def answer_begun(self) -> bool:
         return bool(self._received)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the server has closed it while it was idle, and the loop has not come to notice it yet."""
-        try:
-            # Below TLS, and nothing is taken: an idle server sends nothing but the end.
-            socket.socket.recv(self._sock, 1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
-
     def send(self, request: Any, data: bytes) -> None:
         self.request = request
         self.sent_at = self._loop.time()
@@ -94,10 +82,6 @@ class Connection:
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
-
-    def abandon(self) -> None:
-        """Close a forked child's copy of the socket, and leave the loop alone, which is the parent's too."""
-        self._sock.close()
 
     def _readable(self) -> None:
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any
 
 from docprogress.errors import StoreUnavailable
@@ -22,12 +24,23 @@ _THROTTLED = {
 }
 
 
+_CONNECTIONS = 64
+# A clock that differs from the table's by more is not believed. What is less may be the way of the answer.
+_TOLERATED_SECONDS = 5.0
+
+
 def dynamodb_client(session: boto3.Session | None = None) -> DynamoDBClient:
     """A client with this package's time-outs: the table is near, so an answer that takes longer will not come."""
     import boto3
     from botocore.config import Config
 
-    config = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 4})
+    # boto3's own pool has ten connections, and throws away each one more.
+    config = Config(
+        connect_timeout=2,
+        read_timeout=3,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        max_pool_connections=_CONNECTIONS,
+    )
     return (session or boto3.Session()).client("dynamodb", config=config)
 
 
@@ -36,10 +49,19 @@ class Table:
 
     Args:
         connect: makes a boto3 DynamoDB client, with retries of its own; called at first use in each process.
+        clock: this machine's, in epoch seconds.
     """
 
-    def __init__(self, name: str, connect: Callable[[], DynamoDBClient] = dynamodb_client) -> None:
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], DynamoDBClient] = dynamodb_client,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.name = name
+        self._clock = clock
+        self._ahead_seconds = 0.0
         self._client = PerProcess(connect)
 
     @property
@@ -56,14 +78,28 @@ class Table:
 
     def update(self, key: Any, **arguments: Any) -> Item:
         """The row as it is after the update. Raises ConditionFailed, StoreUnavailable."""
-        with failures():
-            return self.client.update_item(
+        with failures(self._learn_time):
+            answer = self.client.update_item(
                 TableName=self.name,
                 Key=key,
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 **arguments,
-            )["Attributes"]
+            )
+        self._learn_time(answer)
+        return answer["Attributes"]
+
+    def now(self) -> float:
+        """Epoch seconds by the table's clock, as far as its answers have told: this machine's may be wrong."""
+        return self._clock() - self._ahead_seconds
+
+    def _learn_time(self, answer: Mapping[str, Any]) -> None:
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+        told = parsedate_tz(date)
+        if told is not None:
+            ahead = self._clock() - mktime_tz(told)
+            if abs(ahead - self._ahead_seconds) > _TOLERATED_SECONDS:
+                self._ahead_seconds = ahead if abs(ahead) > _TOLERATED_SECONDS else 0.0
 
 
 class ConditionFailed(Exception):
@@ -75,8 +111,12 @@ class ConditionFailed(Exception):
 
 
 @contextmanager
-def failures() -> Iterator[None]:
-    """Failures that pass, after boto3's own retries, become StoreUnavailable; those of a condition ConditionFailed."""
+def failures(answered: Callable[[Mapping[str, Any]], object] = lambda _: None) -> Iterator[None]:
+    """Failures that pass, after boto3's own retries, become StoreUnavailable; those of a condition ConditionFailed.
+
+    Args:
+        answered: called with the answer of the table, if it gave one.
+    """
     try:
         yield
     except Exception as error:
@@ -87,6 +127,7 @@ def failures() -> Iterator[None]:
             raise StoreUnavailable(str(error)) from error
         if not isinstance(error, ClientError):
             raise
+        answered(error.response)
         code = error.response["Error"]["Code"]
         if code == "ConditionalCheckFailedException":
             found: Any = error.response.get("Item", {})

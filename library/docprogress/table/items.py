@@ -5,31 +5,49 @@
 | connection   | CONNECTION#{id}    | CONNECTION        | connected_at (ms), principal_id, expires_at              |
 | subscription | DOCUMENT#{docId}   | CONNECTION#{id}   | connection_id, principal_id, subscribed_at (ms),         |
 |              |                    |                   | expires_at                                               |
-| state        | DOCUMENT#{docId}   | STATE             | status, sequence, pages_processed, total_pages, run_id,  |
-|              |                    |                   | attempt, write_id (the last write's, to know its echo),  |
-|              |                    |                   | tallies (pages by worker, of those at work),             |
-|              |                    |                   | published_at (ms), updated_at (ms), owner, error_code,   |
-|              |                    |                   | error_message, recoverable, active_shard, expires_at     |
+| state        | DOCUMENT#{docId}   | STATE             | status, sequence, pages_processed, total_pages, unit,    |
+|              |                    |                   | message, phase, result, pages_unreadable, owner,         |
+|              |                    |                   | error_code, error_message, recoverable                   |
+|              |                    |                   | run_id, run_order, attempt, retries_left, tallies (pages |
+|              |                    |                   | by worker, of those at work), write_id (the last         |
+|              |                    |                   | write's, to know its echo)                               |
+|              |                    |                   | heard_at (ms, of the last write), published_at (ms, of   |
+|              |                    |                   | the last state), updated_at (heard_at, in steps),        |
+|              |                    |                   | announced (a sequence), active_shard, expires_at         |
 
 `expires_at` is the table's TTL, in epoch seconds. Expired rows can stay for days, so no reader may take a row for
 live by its mere presence.
 The index `by_connection` holds what carries `connection_id`: subscriptions. The index `by_activity` holds what
-carries `active_shard`: documents that have started and not ended.
+carries `active_shard`: documents that were taken up and have not ended, those that are tried again after an error,
+and those that have ended and of which not everyone was told.
 """
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from docprogress.document import DocumentState, ErrorCode, Failure, Status, Subscription
+from docprogress.document import (
+    PAGES,
+    DocumentState,
+    ErrorCode,
+    Failure,
+    Phase,
+    Status,
+    Subscription,
+    result_json,
+)
 
 BY_CONNECTION = "by_connection"
 BY_ACTIVITY = "by_activity"
-# One partition takes 1,000 writes/s, and every write moves the row in the index, which is two: eight shards take
-# 1,000 documents at 4 updates a second.
+# A partition takes 1,000 writes/s. A document at work moves in the index once in a step, which is two: eight shards
+# take 60,000 documents.
 ACTIVE_SHARDS = 8
+# The index sees a document move this often. A write that leaves updated_at as it is costs one write unit; one that
+# changes it costs three: the row, and its old and new place in the index.
+ACTIVITY_STEP_MS = 15_000
 
 # The run of a document that has none yet; no worker may name its own so.
 NO_RUN = "-"
@@ -71,9 +89,61 @@ def subscription_of(item: Item) -> Subscription:
     )
 
 
-def shard(document_id: str) -> int:
+def active_shard(document_id: str) -> dict[str, str]:
     # Not hash(): that one differs from process to process.
-    return zlib.crc32(document_id.encode()) % ACTIVE_SHARDS
+    return {"S": f"ACTIVE#{_hash(document_id) % ACTIVE_SHARDS}"}
+
+
+def activity_step(document_id: str, now_ms: int) -> int:
+    """now_ms without what is left of its step. Each document has steps of its own, so that not all move at once."""
+    offset = _hash(document_id) % ACTIVITY_STEP_MS
+    return (now_ms - offset) // ACTIVITY_STEP_MS * ACTIVITY_STEP_MS + offset
+
+
+def _hash(document_id: str) -> int:
+    return zlib.crc32(document_id.encode())
+
+
+def heard_at_of(item: Item) -> int:
+    """Epoch milliseconds of the last write; in a row of an older version it is not apart from updated_at."""
+    return _number(item, "heard_at", _number(item, "updated_at"))
+
+
+def state_values(
+    *,
+    total: int | None = None,
+    unit: str | None = None,
+    owner: str | None = None,
+    message: str | None = None,
+    phase: Phase | None = None,
+    failure: Failure | None = None,
+    result: Mapping[str, Any] | None = None,
+    pages_unreadable: int = 0,
+) -> dict[str, Any]:
+    """The attributes that say so, without those that say nothing."""
+    values: dict[str, Any] = {
+        "total_pages": total and {"N": str(total)},
+        "unit": unit and {"S": unit},
+        "owner": {"S": owner} if owner is not None else None,
+        "message": {"S": message} if message is not None else None,
+        "phase": phase and {"M": _phase_values(phase)},
+        "result": {"S": result_json(result)} if result is not None else None,
+        "pages_unreadable": {"N": str(pages_unreadable)} if pages_unreadable else None,
+    }
+    if failure:
+        values |= {
+            "error_code": {"S": failure.code},
+            "error_message": {"S": failure.message},
+            "recoverable": {"BOOL": failure.recoverable},
+        }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# What a run says of itself, and a new run takes away.
+SAID_BY_A_RUN = (
+    *("total_pages", "unit", "message", "phase", "result", "pages_unreadable"),
+    *("error_code", "error_message", "recoverable", "announced"),
+)
 
 
 def state_of(item: Item) -> DocumentState:
@@ -81,15 +151,44 @@ def state_of(item: Item) -> DocumentState:
     status = Status(item["status"]["S"])
     failure = None
     if status is Status.ERROR:
-        failure = Failure(item["error_message"]["S"], ErrorCode(item["error_code"]["S"]), item["recoverable"]["BOOL"])
+        failure = Failure(
+            _text(item, "error_message") or "",
+            _text(item, "error_code") or ErrorCode.PROCESSING_FAILED,
+            item["recoverable"]["BOOL"],
+        )
+    result = _text(item, "result")
     return DocumentState(
         document_id=document_id_of(item),
         status=status,
-        sequence=int(item["sequence"]["N"]),
-        total=int(item["total_pages"]["N"]),
-        processed=int(item["pages_processed"]["N"]),
+        sequence=_number(item, "sequence"),
+        # 0 in a row of an older version: not known.
+        total=_number(item, "total_pages") or None,
+        processed=_number(item, "pages_processed"),
+        unit=_text(item, "unit") or PAGES,
         run_id=item["run_id"]["S"],
-        attempt=int(item["attempt"]["N"]) if "attempt" in item else 0,
-        owner=item["owner"]["S"] if "owner" in item else None,
+        attempt=_number(item, "attempt"),
+        retries_left=_number(item, "retries_left"),
+        owner=_text(item, "owner"),
+        message=_text(item, "message"),
+        phase=_phase_of(item["phase"]["M"]) if "phase" in item else None,
         failure=failure,
+        result=json.loads(result) if result else None,
+        pages_unreadable=_number(item, "pages_unreadable"),
     )
+
+
+def _phase_values(phase: Phase) -> dict[str, Any]:
+    known = {"name": {"S": phase.name}, "index": {"N": str(phase.index)}}
+    return known if phase.of is None else {**known, "of": {"N": str(phase.of)}}
+
+
+def _phase_of(values: Item) -> Phase:
+    return Phase(_text(values, "name") or "", _number(values, "index"), _number(values, "of") or None)
+
+
+def _number(item: Item, name: str, default: int = 0) -> int:
+    return int(item[name]["N"]) if name in item else default
+
+
+def _text(item: Item, name: str) -> str | None:
+    return item[name]["S"] if name in item else None

@@ -1,35 +1,77 @@
-"""The states of documents in the table: what a worker writes, and which documents have fallen silent."""
+"""The states of documents in the table: what a worker writes, and which documents nobody writes any more."""
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from docprogress.document import DocumentState, Failure, Status, Tally
+from docprogress.document import (
+    RETRY_WITHIN_SECONDS,
+    DocumentState,
+    ErrorCode,
+    Failure,
+    Run,
+    Status,
+    Tally,
+    Update,
+    retries_left,
+)
 from docprogress.errors import AlreadyProcessed, BeingProcessed, DocumentExists, Superseded
-from docprogress.table.client import ConditionFailed, Table
-from docprogress.table.items import ACTIVE_SHARDS, BY_ACTIVITY, NO_RUN, Item, document_id_of, shard, state_key, state_of
+from docprogress.table.client import ConditionFailed, Table, failures
+from docprogress.table.items import (
+    ACTIVE_SHARDS,
+    BY_ACTIVITY,
+    NO_RUN,
+    SAID_BY_A_RUN,
+    Item,
+    active_shard,
+    activity_step,
+    document_id_of,
+    heard_at_of,
+    state_key,
+    state_of,
+    state_values,
+)
+from docprogress.table.update_item import UpdateItem
 
-_ACTIVE = "(#status = :started OR #status = :progress)"
-_ACTIVE_VALUES = {":started": {"S": Status.STARTED.value}, ":progress": {"S": Status.PROGRESS.value}}
+# A document that was taken up and has not ended. An expected one is pending too, and nobody's run.
+_AT_WORK = "#status IN (:pending, :started, :progress)"
+_STATUSES = {
+    "pending": Status.PENDING.value,
+    "started": Status.STARTED.value,
+    "progress": Status.PROGRESS.value,
+    "error": Status.ERROR.value,
+}
+_SILENT = "#heard_at < :silent OR (attribute_not_exists(#heard_at) AND #updated_at < :silent)"
+# A clock that differs from the table's by more is not believed; less is the way to the table and back.
+_TOLERATED_MS = 5_000
+# Published in the future by more than this is the doing of such a clock, and holds up nobody.
+_AHEAD_MS = 1_000
+
+_STOPPED = "The worker stopped before the document was done."
+_RETRY_MINUTES = f"{RETRY_WITHIN_SECONDS / 60:.0f} minutes"
+STALLED_AND_TRIED_AGAIN = Failure(
+    f"{_STOPPED} It is tried again within {_RETRY_MINUTES}.", ErrorCode.PROCESSING_STALLED, recoverable=True
+)
+STALLED = Failure(f"{_STOPPED} Send the document again.", ErrorCode.PROCESSING_STALLED)
 
 
 class SilentDocument(NamedTuple):
-    """updated_at: epoch milliseconds of its last write."""
+    """updated_at: epoch milliseconds of its last write, in steps."""
 
     document_id: str
     updated_at: int
 
 
 class States:
-    """Reads and writes the states of documents.
+    """Reads and writes the states of documents. Its writes may raise StoreUnavailable.
 
     Args:
         document_retention_seconds: how long a state is kept after its last change.
-        now: epoch seconds.
+        now: epoch seconds. None: the table's own time.
     """
 
     def __init__(
@@ -37,11 +79,11 @@ class States:
         table: Table,
         *,
         document_retention_seconds: int = 24 * 3600,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self._table = table
         self._document_retention_seconds = document_retention_seconds
-        self._now = now
+        self._now = now or table.now
 
     def read(self, document_id: str) -> DocumentState | None:
         item = self._table.get(state_key(document_id))
@@ -60,13 +102,9 @@ class States:
                 {
                     **state_key(document_id),
                     "status": {"S": Status.PENDING.value},
-                    "sequence": {"N": "0"},
-                    "total_pages": {"N": "0"},
-                    "pages_processed": {"N": "0"},
                     "run_id": {"S": NO_RUN},
                     "owner": {"S": owner},
-                    "updated_at": {"N": str(self._now_ms())},
-                    "expires_at": {"N": str(int(self._now()) + self._document_retention_seconds)},
+                    **self._times(document_id),
                 },
                 ConditionExpression="attribute_not_exists(pk) OR expires_at <= :now",
                 ExpressionAttributeValues={":now": {"N": str(int(self._now()))}},
@@ -74,145 +112,137 @@ class States:
         except ConditionFailed as failed:
             raise DocumentExists(document_id) from failed
 
-    def start(
+    # --- what a worker writes; see StateStore in docprogress.tracker ---
+
+    def begin(
         self,
-        document_id: str,
+        run: Run,
         *,
-        run_id: str,
-        total: int,
+        order: int | None,
         owner: str | None,
+        retry_follows: bool | int,
         abandoned_after_seconds: float,
-        write_id: str | None = None,
+        write_id: str,
     ) -> DocumentState:
-        values: dict[str, Any] = {
-            ":run": {"S": run_id},
-            ":zero": {"N": "0"},
-            ":total": {"N": str(total)},
-            ":abandoned": {"N": str(self._now_ms() - int(abandoned_after_seconds * 1000))},
-            ":shard": {"S": f"ACTIVE#{shard(document_id)}"},
-            ":error": {"S": Status.ERROR.value},
-            ":true": {"BOOL": True},
-            ":nobody": {"M": {}},
-        }
-        sets = (
-            "total_pages = :total, pages_processed = :zero, run_id = :run, active_shard = :shard, tallies = :nobody,"
-            " attempt = if_not_exists(attempt, :zero) + :one"
-        )
-        removes = ["error_code", "error_message", "recoverable"]
-        names = {}
-        # None leaves the owner that the document was expected with.
-        if owner is not None:
-            names["#owner"] = "owner"
-            values[":owner"] = {"S": owner}
-            sets += ", #owner = :owner"
+        began_at = self._now_ms()
+        number = began_at if order is None else order
+        while True:
+            write = self._taking_up(run, number, owner, write_id)
+            write.set({"retries_left": {"N": str(retries_left(retry_follows, before=None))}})
+            write.when("attribute_not_exists(#pk) OR #run_id <> :run")
+            write.when("attribute_not_exists(#run_order) OR #run_order <= :order")
+            try:
+                state = self._write(run.document_id, write, write_id)
+                break
+            except ConditionFailed as failed:
+                found = failed.item
+            if found["run_id"]["S"] == run.run_id:
+                state = self._begin_again(run, found, number, owner, retry_follows, abandoned_after_seconds, write_id)
+                break
+            if order is not None:
+                raise Superseded(f"a newer run of document {run.document_id!r} than {run.run_id} has begun")
+            # It begins only now, so it is the newest, whatever orders or clocks those before it had.
+            number = int(found["run_order"]["N"]) + 1
+        if abs(self._now_ms() - began_at) > _TOLERATED_MS:
+            # The table's answer has put the clock right.
+            self.heartbeat(run._replace(attempt=state.attempt))
+        return state
+
+    def _begin_again(
+        self,
+        run: Run,
+        found: Item,
+        order: int,
+        owner: str | None,
+        retry_follows: bool | int,
+        abandoned_after_seconds: float,
+        write_id: str,
+    ) -> DocumentState:
+        """The next attempt at a run, if the one before has failed or is silent."""
+        write = self._taking_up(run, order, owner, write_id)
+        write.compute(run_order="if_not_exists(#run_order, :order)")
+        left = retries_left(retry_follows, before=state_of(found).retries_left)
+        write.set({"retries_left": {"N": str(left)}})
+        write.when("#run_id = :run")
+        write.when(f"(#status = :error AND #recoverable = :true) OR ({_AT_WORK} AND ({_SILENT}))")
+        write.given(true=True, silent=self._now_ms() - int(abandoned_after_seconds * 1000))
         try:
-            return self._publish(
-                document_id,
-                Status.STARTED,
-                sets=sets,
-                removes=removes,
-                condition=(
-                    "attribute_not_exists(pk) OR run_id <> :run"
-                    " OR (#status = :error AND recoverable = :true)"
-                    f" OR ({_ACTIVE} AND updated_at < :abandoned)"
-                ),
-                names=names,
-                values=values,
-                write_id=write_id,
-            )
+            return self._write(run.document_id, write, write_id)
         except ConditionFailed as failed:
-            found = state_of(failed.item)
-            if found.is_active:
-                raise BeingProcessed(f"another worker is on run {run_id} of document {document_id!r}") from None
-            raise AlreadyProcessed(f"run {run_id} of document {document_id!r} has ended") from None
+            if state_of(failed.item).has_ended:
+                raise AlreadyProcessed(f"run {run.run_id} of document {run.document_id!r} has ended") from None
+            raise BeingProcessed(f"another worker is on run {run.run_id} of document {run.document_id!r}") from None
 
-    def advance(
-        self,
-        document_id: str,
-        *,
-        run_id: str,
-        attempt: int | None = None,
-        pages: int,
-        not_within_seconds: float,
-        tally: Tally | None = None,
-    ) -> DocumentState | None:
-        condition, values = _held(run_id, attempt)
-        if not_within_seconds:
-            condition += " AND published_at <= :due"
-            values[":due"] = {"N": str(self._now_ms() - int(not_within_seconds * 1000))}
+    def _taking_up(self, run: Run, order: int, owner: str | None, write_id: str) -> UpdateItem:
+        write = UpdateItem().set(
+            {
+                "status": {"S": Status.PENDING.value},
+                "run_id": {"S": run.run_id},
+                "run_order": {"N": str(order)},
+                "pages_processed": {"N": "0"},
+                "tallies": {"M": {}},
+                "active_shard": active_shard(run.document_id),
+                "write_id": {"S": write_id},
+                **state_values(owner=owner),
+                **self._times(run.document_id),
+            }
+        )
+        write.compute(attempt="if_not_exists(#attempt, :none) + :one").remove(*SAID_BY_A_RUN)
+        return write.given(run=run.run_id, order=order, none=0, one=1, **_STATUSES)
+
+    def write(self, run: Run, update: Update, *, not_within_seconds: float = 0.0) -> DocumentState | None:
         while True:
+            write = self._publication(run.document_id, update)
+            _require_held(write, run)
+            if not_within_seconds:
+                now = self._now_ms()
+                write.when("attribute_not_exists(#published_at) OR NOT #published_at BETWEEN :due AND :ahead")
+                write.given(due=now - int(not_within_seconds * 1000) + 1, ahead=now + _AHEAD_MS)
             try:
-                return self._publish(
-                    document_id, Status.PROGRESS, add_pages=pages, tally=tally, condition=condition, values=values
-                )
+                return self._write(run.document_id, write, update.write_id)
             except ConditionFailed as failed:
-                if not _is_held(failed.item, run_id, attempt):
-                    raise _superseded(document_id, run_id) from None
-                missed = _missed(failed.item, tally)
-                if tally is None or missed == 0:
-                    return None
-                if missed < 0:
-                    raise _superseded(document_id, run_id) from None
-                if missed >= pages:
-                    return state_of(failed.item)
-                # An earlier write was made after all: the rest of the pages are still to be counted.
-                pages, tally = pages - missed, tally._replace(counted=tally.counted + missed)
+                found = failed.item
+            if not _is_held(found, run):
+                raise _superseded(run, found)
+            missed = _missed(found, update.tally)
+            if update.tally is None or missed == 0:
+                return None
+            if missed < 0:
+                # A new attempt has cleared the tallies.
+                raise _superseded(run, found)
+            # An earlier write was made after all, and its answer was lost: the rest is still to be written.
+            update = _without(update, missed)
+            if not update.pages and not update.says_more_than_pages and update.status is Status.PROGRESS:
+                return state_of(found)
 
-    def heartbeat(self, document_id: str, *, run_id: str, attempt: int | None = None) -> None:
-        condition, values = _held(run_id, attempt)
+    def heartbeat(self, run: Run) -> int:
+        write = UpdateItem().set(self._times(run.document_id)).given(**_STATUSES)
+        _require_held(write, run)
         try:
-            self._table.update(
-                state_key(document_id),
-                UpdateExpression="SET updated_at = :now_ms",
-                ConditionExpression=condition,
-                ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues={**values, **_ACTIVE_VALUES, ":now_ms": {"N": str(self._now_ms())}},
-            )
-        except ConditionFailed:
-            raise _superseded(document_id, run_id) from None
+            return state_of(self._table.update(state_key(run.document_id), **write.arguments())).attempt
+        except ConditionFailed as failed:
+            raise _superseded(run, failed.item) from None
 
-    def finish(
-        self,
-        document_id: str,
-        *,
-        run_id: str,
-        attempt: int | None = None,
-        pages: int,
-        failure: Failure | None,
-        tally: Tally | None = None,
-        write_id: str | None = None,
-    ) -> DocumentState:
-        condition, values = _held(run_id, attempt)
-        while True:
-            try:
-                return self._end(
-                    document_id,
-                    failure,
-                    add_pages=pages,
-                    tally=tally,
-                    condition=condition,
-                    values=values,
-                    write_id=write_id,
-                )
-            except ConditionFailed as failed:
-                missed = _missed(failed.item, tally)
-                if tally is None or missed <= 0 or not _is_held(failed.item, run_id, attempt):
-                    raise _superseded(document_id, run_id) from None
-                pages, tally = max(0, pages - missed), tally._replace(counted=tally.counted + missed)
-
-    def leave(self, document_id: str, *, run_id: str, worker: str) -> None:
-        """Forget the tally of a worker that counts no more, so that the row does not grow with all who ever did."""
+    def leave(self, run: Run, worker: str) -> None:
+        write = UpdateItem().remove("tallies.#worker").named(worker=worker).given(run=run.run_id)
+        write.when("#run_id = :run AND attribute_exists(tallies.#worker)")
         with suppress(ConditionFailed):
-            self._table.update(
-                state_key(document_id),
-                UpdateExpression="REMOVE tallies.#worker",
-                ConditionExpression="run_id = :run AND attribute_exists(tallies.#worker)",
-                ExpressionAttributeNames={"#worker": worker},
-                ExpressionAttributeValues={":run": {"S": run_id}},
-            )
+            self._table.update(state_key(run.document_id), **write.arguments())
+
+    # --- documents that nobody writes any more ---
+
+    def announced(self, state: DocumentState) -> None:
+        """Note that all who watch a document were told its end, so that the watchdog need not tell them."""
+        write = UpdateItem().when("#sequence = :sequence").given(sequence=state.sequence)
+        if state.is_final:
+            write.remove("active_shard")
+        else:
+            write.set({"announced": {"N": str(state.sequence)}})
+        with suppress(ConditionFailed):
+            self._table.update(state_key(state.document_id), **write.arguments())
 
     def silent_documents(self, silent_seconds: float) -> Iterator[SilentDocument]:
-        """Documents that have started, not ended, and were not written for so long."""
+        """Documents that are active and were not written for so long, or by up to a step less."""
         for number in range(ACTIVE_SHARDS):
             pages = self._table.client.get_paginator("query").paginate(
                 TableName=self._table.name,
@@ -223,142 +253,142 @@ class States:
                     ":before": {"N": str(self._now_ms() - int(silent_seconds * 1000))},
                 },
             )
-            for page in pages:
+            unread = iter(pages)
+            while True:
+                with failures():
+                    page = next(unread, None)
+                if page is None:
+                    break
                 for item in page["Items"]:
                     yield SilentDocument(document_id_of(item), int(item["updated_at"]["N"]))
 
-    def end_silent(self, silent: SilentDocument, failure: Failure) -> DocumentState | None:
-        """End a document's run. None, and nothing written, when it was heard of meanwhile."""
+    def settle(self, silent: SilentDocument, silent_seconds: float, *, again: bool = False) -> DocumentState | None:
+        """End the run of a silent document, or find out which end of it not everyone was told.
+
+        Args:
+            again: write an end that was not told once more, so that the table's stream gives it again.
+
+        Returns:
+            The state to tell. None where there is nothing to tell: it was heard of meanwhile, or is tried again.
+        """
+        # A first write that needs no read: most of those that are silent were killed, and are tried again.
+        stalled = Update(status=Status.ERROR, failure=STALLED_AND_TRIED_AGAIN)
+        before = self._now_ms() - int(silent_seconds * 1000)
+        write = self._publication(silent.document_id, stalled)
+        write.when(f"{_AT_WORK} AND attribute_exists(#active_shard) AND #retries_left > :zero").when(_SILENT)
+        write.given(silent=before, zero=0)
         try:
-            return self._end(
-                silent.document_id,
-                failure,
-                condition=f"updated_at = :seen AND {_ACTIVE}",
-                values={":seen": {"N": str(silent.updated_at)}},
-            )
+            return self._write(silent.document_id, write)
+        except ConditionFailed as failed:
+            found = failed.item
+        if "active_shard" not in found or heard_at_of(found) >= before:
+            return None
+        state = state_of(found)
+        if not state.has_ended:
+            return self._settle(found, Update(status=Status.ERROR, failure=STALLED))
+        waiting = heard_at_of(found) > self._now_ms() - RETRY_WITHIN_SECONDS * 1000
+        if state.failure and state.failure.recoverable and not waiting:
+            failure = Failure(f"{state.failure.message} It was not tried again.", state.failure.code)
+            return self._settle(found, Update(status=Status.ERROR, failure=failure))
+        if "announced" in found and int(found["announced"]["N"]) == state.sequence:
+            return None
+        if again:
+            return self._settle(found, Update(status=state.status, failure=state.failure))
+        return state
+
+    def _settle(self, found: Item, update: Update) -> DocumentState | None:
+        """Publish, unless the row has changed since it was found."""
+        write = self._publication(document_id_of(found), update)
+        write.when("#updated_at = :updated_at AND (attribute_not_exists(#heard_at) OR #heard_at = :heard_at)")
+        write.when("#status = :found")
+        write.given(updated_at=int(found["updated_at"]["N"]), heard_at=heard_at_of(found), found=found["status"]["S"])
+        try:
+            return self._write(document_id_of(found), write)
         except ConditionFailed:
             return None
 
-    def _end(
-        self,
-        document_id: str,
-        failure: Failure | None,
-        *,
-        condition: str,
-        values: Mapping[str, Any],
-        add_pages: int = 0,
-        tally: Tally | None = None,
-        write_id: str | None = None,
-    ) -> DocumentState:
-        sets = ""
-        if failure:
-            sets = "error_code = :code, error_message = :message, recoverable = :recoverable"
-            values = {
-                **values,
-                ":code": {"S": failure.code.value},
-                ":message": {"S": failure.message},
-                ":recoverable": {"BOOL": failure.recoverable},
-            }
-        return self._publish(
-            document_id,
-            Status.ERROR if failure else Status.COMPLETE,
-            add_pages=add_pages,
-            tally=tally,
-            sets=sets,
-            removes=["active_shard", "tallies"],
-            condition=condition,
-            values=values,
-            write_id=write_id,
-        )
+    # --- writing ---
 
-    def _publish(
-        self,
-        document_id: str,
-        status: Status,
-        *,
-        condition: str,
-        values: Mapping[str, Any],
-        sets: str = "",
-        add_pages: int = 0,
-        tally: Tally | None = None,
-        removes: Sequence[str] = (),
-        names: Mapping[str, str] | None = None,
-        write_id: str | None = None,
-    ) -> DocumentState:
-        """One conditional write of a state that watchers will hear of, under the next sequence."""
-        now_ms = self._now_ms()
-        write_id = write_id or uuid.uuid4().hex
-        names = {"#status": "status", "#sequence": "sequence", **(names or {})}
-        expression = (
-            "SET #status = :status, #sequence = if_not_exists(#sequence, :none) + :one,"
-            " updated_at = :now_ms, published_at = :now_ms, expires_at = :expires, write_id = :write"
-        )
-        values = {
-            **values,
-            ":status": {"S": status.value},
-            ":none": {"N": "0"},
-            ":one": {"N": "1"},
-            ":now_ms": {"N": str(now_ms)},
-            ":write": {"S": write_id},
-            ":expires": {"N": str(int(self._now()) + self._document_retention_seconds)},
-            **_ACTIVE_VALUES,
-        }
-        if sets:
-            expression += f", {sets}"
-        if add_pages and tally:
-            # boto3 repeats a write whose answer was lost, and write_id is another's if one wrote meanwhile.
-            names["#worker"] = tally.worker
-            if "tallies" not in removes:
-                expression += ", tallies.#worker = :after"
-                values[":after"] = {"N": str(tally.counted + add_pages)}
-            if tally.counted:
-                condition += " AND tallies.#worker = :counted"
-                values[":counted"] = {"N": str(tally.counted)}
-            else:
-                condition += " AND attribute_not_exists(tallies.#worker)"
-        if removes:
-            expression += f" REMOVE {', '.join(removes)}"
-        if add_pages:
-            expression += " ADD pages_processed :pages"
-            values[":pages"] = {"N": str(add_pages)}
-        try:
-            item = self._table.update(
-                state_key(document_id),
-                UpdateExpression=expression,
-                ConditionExpression=f"({condition}) AND (attribute_not_exists(write_id) OR write_id <> :write)",
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues=values,
+    def _publication(self, document_id: str, update: Update) -> UpdateItem:
+        """A state that watchers will hear of, under the next sequence."""
+        # Epoch milliseconds to begin with: a row that has expired takes its sequence along, and tabs that are open do
+        # not forget it. At most some states a second: the sequence never overtakes the clock.
+        write = UpdateItem().compute(sequence="if_not_exists(#sequence, :now) + :one")
+        write.given(now=self._now_ms(), one=1, **_STATUSES)
+        write.set({"status": {"S": update.status.value}, "published_at": {"N": str(self._now_ms())}})
+        write.set(self._times(document_id))
+        write.set(
+            state_values(
+                total=update.total,
+                unit=update.unit,
+                owner=update.owner,
+                message=update.message,
+                phase=update.phase,
+                failure=update.failure,
+                result=update.result,
+                pages_unreadable=update.pages_unreadable,
             )
+        )
+        if update.status in (Status.COMPLETE, Status.ERROR):
+            write.remove("tallies", "message").set({"active_shard": active_shard(document_id)})
+        if update.status is Status.COMPLETE:
+            write.remove("phase")
+        if update.pages:
+            write.add(pages_processed=update.pages)
+        if update.pages and update.tally:
+            _count(write, update.tally, update.pages, is_last=update.status in (Status.COMPLETE, Status.ERROR))
+        return write
+
+    def _write(self, document_id: str, write: UpdateItem, write_id: str | None = None) -> DocumentState:
+        """Raises ConditionFailed."""
+        write_id = write_id or uuid.uuid4().hex
+        write.set({"write_id": {"S": write_id}})
+        write.when("attribute_not_exists(#write_id) OR #write_id <> :set_write_id")
+        try:
+            return state_of(self._table.update(state_key(document_id), **write.arguments()))
         except ConditionFailed as failed:
             # The write was made and its answer was lost on the way: boto3 has repeated it.
             if failed.item.get("write_id") != {"S": write_id}:
                 raise
-            item = failed.item
-        return state_of(item)
+            return state_of(failed.item)
+
+    def _times(self, document_id: str) -> dict[str, Any]:
+        now = self._now_ms()
+        return {
+            "heard_at": {"N": str(now)},
+            "updated_at": {"N": str(activity_step(document_id, now))},
+            "expires_at": {"N": str(now // 1000 + self._document_retention_seconds)},
+        }
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
 
 
-def _held(run_id: str, attempt: int | None) -> tuple[str, dict[str, Any]]:
-    """The condition under which a worker may write, and its values."""
-    condition = f"run_id = :run AND {_ACTIVE}"
-    values: dict[str, Any] = {":run": {"S": run_id}}
-    if attempt is not None:
-        condition += " AND attempt = :attempt"
-        values[":attempt"] = {"N": str(attempt)}
-    return condition, values
+def _require_held(write: UpdateItem, run: Run) -> None:
+    """The condition under which a worker may write."""
+    write.when(f"#run_id = :run AND {_AT_WORK}").given(run=run.run_id)
+    if run.attempt is not None:
+        write.when("#attempt = :attempt").given(attempt=run.attempt)
 
 
-def _is_held(item: Item, run_id: str, attempt: int | None) -> bool:
+def _is_held(item: Item, run: Run) -> bool:
     if not item:
         return False
     state = state_of(item)
-    return state.is_active and state.run_id == run_id and attempt in (None, state.attempt)
+    return not state.has_ended and state.run_id == run.run_id and run.attempt in (None, state.attempt)
 
 
-def _superseded(document_id: str, run_id: str) -> Superseded:
-    return Superseded(f"run {run_id} of document {document_id!r} has ended or was replaced")
+def _superseded(run: Run, found: Item) -> Superseded:
+    message = f"run {run.run_id} of document {run.document_id!r} has ended or was replaced"
+    return Superseded(message, state_of(found) if found else None)
+
+
+def _count(write: UpdateItem, tally: Tally, pages: int, *, is_last: bool) -> None:
+    """boto3 repeats a write whose answer was lost, and write_id is another's if one wrote meanwhile."""
+    write.named(worker=tally.worker).given(counted=tally.counted, after=tally.counted + pages)
+    if not is_last:
+        write.compute(**{"tallies.#worker": ":after"})
+    write.when("tallies.#worker = :counted" if tally.counted else "attribute_not_exists(tallies.#worker)")
 
 
 def _missed(item: Item, tally: Tally | None) -> int:
@@ -366,3 +396,9 @@ def _missed(item: Item, tally: Tally | None) -> int:
     if tally is None:
         return 0
     return int(item.get("tallies", {}).get("M", {}).get(tally.worker, {"N": 0})["N"]) - tally.counted
+
+
+def _without(update: Update, missed: int) -> Update:
+    """What is left to write when so many of its pages are in the table already."""
+    tally = update.tally and update.tally._replace(counted=update.tally.counted + missed)
+    return replace(update, pages=max(0, update.pages - missed), tally=tally)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 
-from docprogress.document import Failure
+from docprogress.document import Failure, Run, Status, Update
 from docprogress.table.connections import Connections
 from docprogress.table.states import States
 from tests.functions.fakes import InMemoryStore
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 NOW = 1_800_000_000.0
+NOW_MS = int(NOW * 1000)
 ABANDONED = 45.0
 
 
@@ -27,17 +29,51 @@ class Clock:
         return self.now
 
 
-def start(store: States | InMemoryStore, document_id: str, **arguments: Any) -> Any:
-    defaults = {"run_id": "run-1", "total": 10, "owner": None, "abandoned_after_seconds": ABANDONED}
-    return store.start(document_id, **{**defaults, **arguments})
+def begin(
+    store: States | InMemoryStore,
+    document_id: str,
+    *,
+    run_id: str = "run-1",
+    write_id: str | None = None,
+    **arguments: Any,
+) -> Any:
+    """The run, as a worker holds it once it has taken the document up."""
+    defaults = {"order": None, "owner": None, "retry_follows": False, "abandoned_after_seconds": ABANDONED}
+    run = Run(document_id, run_id)
+    state = store.begin(run, **{**defaults, **arguments}, write_id=write_id or uuid.uuid4().hex)
+    return run._replace(attempt=state.attempt)
 
 
-def advance(store: States | InMemoryStore, document_id: str, pages: int = 1, **arguments: Any) -> Any:
-    return store.advance(document_id, **{"run_id": "run-1", "pages": pages, "not_within_seconds": 0.0, **arguments})
+def start(store: States | InMemoryStore, document_id: str, *, total: int = 10, **arguments: Any) -> Any:
+    """Take up and start; the state."""
+    return store.write(begin(store, document_id, **arguments), Update(status=Status.STARTED, total=total))
 
 
-def finish(store: States | InMemoryStore, document_id: str, failure: Failure | None = None, **arguments: Any) -> Any:
-    return store.finish(document_id, **{"run_id": "run-1", "pages": 0, "failure": failure, **arguments})
+def advance(
+    store: States | InMemoryStore,
+    document_id: str,
+    pages: int = 1,
+    *,
+    run_id: str = "run-1",
+    attempt: int | None = None,
+    not_within_seconds: float = 0.0,
+    **said: Any,
+) -> Any:
+    update = Update(status=Status.PROGRESS, pages=pages, **said)
+    return store.write(Run(document_id, run_id, attempt), update, not_within_seconds=not_within_seconds)
+
+
+def finish(
+    store: States | InMemoryStore,
+    document_id: str,
+    failure: Failure | None = None,
+    *,
+    run_id: str = "run-1",
+    attempt: int | None = None,
+    **said: Any,
+) -> Any:
+    status = Status.ERROR if failure else Status.COMPLETE
+    return store.write(Run(document_id, run_id, attempt), Update(status=status, failure=failure, **said))
 
 
 def live(connections: Connections, document_id: str) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -21,14 +22,39 @@ from botocore.stub import Stubber
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from docprogress.document import Connection, ErrorCode, Failure, Status, Tally
+from docprogress.document import (
+    MAX_ORDER,
+    RETRY_WITHIN_SECONDS,
+    Connection,
+    DocumentState,
+    ErrorCode,
+    Failure,
+    Phase,
+    Run,
+    Status,
+    Tally,
+    Update,
+)
 from docprogress.errors import AlreadyProcessed, BeingProcessed, DocumentExists, StoreUnavailable, Superseded
 from docprogress.table.client import Table
 from docprogress.table.connections import Connections
-from docprogress.table.states import SilentDocument, States
+from docprogress.table.items import ACTIVITY_STEP_MS, activity_step
+from docprogress.table.states import STALLED, STALLED_AND_TRIED_AGAIN, States
 from local.emulator import REGION
 from tests.functions.fakes import InMemoryStore
-from tests.library.table.support import ABANDONED, NOW, Clock, advance, finish, live, offline_client, raw, start
+from tests.library.table.support import (
+    ABANDONED,
+    NOW,
+    NOW_MS,
+    Clock,
+    advance,
+    begin,
+    finish,
+    live,
+    offline_client,
+    raw,
+    start,
+)
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -45,7 +71,7 @@ class TestStates:
     def test_a_start_is_what_is_read(self, store: States, document_id: str) -> None:
         started = start(store, document_id, owner="alice")
 
-        assert (started.status, started.sequence, started.total) == (Status.STARTED, 1, 10)
+        assert (started.status, started.sequence, started.total) == (Status.STARTED, NOW_MS + 1, 10)
         assert (started.processed, started.run_id, started.owner) == (0, "run-1", "alice")
         assert store.read(document_id) == started
 
@@ -54,14 +80,14 @@ class TestStates:
         advance(store, document_id, 3)
         state = advance(store, document_id, 4)
 
-        assert (state.status, state.processed, state.sequence) == (Status.PROGRESS, 7, 3)
+        assert (state.status, state.processed, state.sequence) == (Status.PROGRESS, 7, NOW_MS + 3)
         assert store.read(document_id) == state
 
     def test_the_last_pages_are_counted_with_the_end(self, store: States, document_id: str) -> None:
         start(store, document_id)
         state = finish(store, document_id, pages=10)
 
-        assert (state.status, state.processed, state.sequence) == (Status.COMPLETE, 10, 2)
+        assert (state.status, state.processed, state.sequence) == (Status.COMPLETE, 10, NOW_MS + 2)
         assert store.read(document_id) == state
 
     @pytest.mark.parametrize("recoverable", [True, False])
@@ -93,7 +119,7 @@ class TestStates:
 
         again = start(store, document_id)
 
-        assert (again.status, again.processed, again.failure, again.sequence) == (Status.STARTED, 0, None, 4)
+        assert (again.status, again.processed, again.failure, again.sequence) == (Status.STARTED, 0, None, NOW_MS + 4)
         assert store.read(document_id) == again
 
     def test_a_start_leaves_nothing_of_an_error_behind(
@@ -121,7 +147,7 @@ class TestStates:
         clock.now += ABANDONED + 1
         again = start(store, document_id)
 
-        assert (again.sequence, again.processed) == (3, 0)
+        assert (again.sequence, again.processed) == (NOW_MS + 3, 0)
 
     @pytest.mark.parametrize("sign", ["heartbeat", "advance"])
     def test_a_worker_that_shows_it_is_alive_keeps_its_run(
@@ -131,7 +157,7 @@ class TestStates:
         for _ in range(4):
             clock.now += 30
             if sign == "heartbeat":
-                store.heartbeat(document_id, run_id="run-1")
+                store.heartbeat(Run(document_id, "run-1"))
             else:
                 advance(store, document_id)
 
@@ -147,7 +173,7 @@ class TestStates:
             lambda: advance(store, document_id, not_within_seconds=60.0),
             lambda: finish(store, document_id),
             lambda: finish(store, document_id, Failure("No.")),
-            lambda: store.heartbeat(document_id, run_id="run-1"),
+            lambda: store.heartbeat(Run(document_id, "run-1")),
         ):
             with pytest.raises(Superseded):
                 write()
@@ -165,7 +191,7 @@ class TestStates:
             lambda: advance(store, document_id, not_within_seconds=60.0),
             lambda: finish(store, document_id),
             lambda: finish(store, document_id, Failure("Late.")),
-            lambda: store.heartbeat(document_id, run_id="run-1"),
+            lambda: store.heartbeat(Run(document_id, "run-1")),
         ):
             with pytest.raises(Superseded):
                 write()
@@ -177,7 +203,7 @@ class TestStates:
         for write in (
             lambda: advance(store, document_id),
             lambda: finish(store, document_id),
-            lambda: store.heartbeat(document_id, run_id="run-1"),
+            lambda: store.heartbeat(Run(document_id, "run-1")),
         ):
             with pytest.raises(Superseded):
                 write()
@@ -190,7 +216,7 @@ class TestStates:
             sequences.append(advance(store, document_id, run_id=run).sequence)
             sequences.append(finish(store, document_id, run_id=run).sequence)
 
-        assert sequences == list(range(1, 10))
+        assert sequences == [NOW_MS + number for number in range(1, 10)]
 
     def test_an_update_within_the_interval_is_not_written(self, store: States, document_id: str, clock: Clock) -> None:
         started = start(store, document_id)
@@ -217,19 +243,19 @@ class TestStates:
     ) -> None:
         started = start(store, document_id)
         clock.now += 1
-        store.heartbeat(document_id, run_id="run-1")
+        store.heartbeat(Run(document_id, "run-1"))
 
         assert store.read(document_id) == started
-        assert raw(client, table_name, document_id)["updated_at"]["N"] == str(int((NOW + 1) * 1000))
+        assert raw(client, table_name, document_id)["heard_at"]["N"] == str(NOW_MS + 1000)
 
     def test_a_heartbeat_takes_no_turn_from_an_update(self, store: States, document_id: str, clock: Clock) -> None:
         start(store, document_id)
         clock.now += 1
-        store.heartbeat(document_id, run_id="run-1")
+        store.heartbeat(Run(document_id, "run-1"))
 
         assert advance(store, document_id, not_within_seconds=0.5) is not None
 
-    def test_only_documents_under_way_are_in_the_index_of_activity(
+    def test_documents_are_in_the_index_of_activity_until_their_end_was_announced(
         self, client: DynamoDBClient, table_name: str, store: States, document_id: str
     ) -> None:
         def shard() -> str | None:
@@ -240,11 +266,15 @@ class TestStates:
         active = shard()
         assert active is not None
         advance(store, document_id)
-        store.heartbeat(document_id, run_id="run-1")
+        store.heartbeat(Run(document_id, "run-1"))
         assert shard() == active
-        finish(store, document_id)
+        end = finish(store, document_id)
+        assert shard() == active, "an end that nobody was told must be found"
+        store.announced(replace(end, sequence=end.sequence - 1))
+        assert shard() == active, "what was announced is older than the end"
+        store.announced(end)
         assert shard() is None
-        start(store, document_id, run_id="run-2")
+        begin(store, document_id, run_id="run-2")
         assert shard() == active
 
     def test_an_expired_state_is_not_read(self, store: States, document_id: str, clock: Clock) -> None:
@@ -294,8 +324,8 @@ class TestStates:
         start(store, document_id)
         clock.now += 1
         with LosingOneAnswer() as forgetful:
-            state = States(Table(table_name, lambda: forgetful), now=clock).advance(
-                document_id, run_id="run-1", pages=4, not_within_seconds=0.25
+            state = advance(
+                States(Table(table_name, lambda: forgetful), now=clock), document_id, 4, not_within_seconds=0.25
             )
 
         # None would have the tracker count these pages again.
@@ -350,7 +380,7 @@ class TestStates:
 
         # None would have the tracker count these pages again.
         assert mine is not None
-        assert (mine.processed, mine.sequence) == (11, 3)
+        assert (mine.processed, mine.sequence) == (11, NOW_MS + 3)
         assert store.read(document_id) == mine
 
     def test_the_last_pages_are_counted_once_when_the_update_before_them_was_never_answered(
@@ -388,7 +418,7 @@ class TestStates:
 
         end = finish(store, document_id, failure, pages=4, write_id="end")
 
-        assert (end.processed, end.sequence, end.failure) == (4, 2, failure)
+        assert (end.processed, end.sequence, end.failure) == (4, NOW_MS + 2, failure)
         with pytest.raises(Superseded):
             finish(store, document_id, failure, pages=4, write_id="another")
 
@@ -396,9 +426,9 @@ class TestStates:
         self, table_name: str, clock: Clock, document_id: str, store: States
     ) -> None:
         with LosingOneAnswer(attempts=1) as forgetful, pytest.raises(StoreUnavailable):
-            start(States(Table(table_name, lambda: forgetful), now=clock), document_id, write_id="start")
+            begin(States(Table(table_name, lambda: forgetful), now=clock), document_id, write_id="start")
 
-        assert start(store, document_id, write_id="start").sequence == 1
+        assert begin(store, document_id, write_id="start").attempt == 1
         with pytest.raises(BeingProcessed):
             start(store, document_id, write_id="another")
 
@@ -424,13 +454,13 @@ class TestStates:
         for worker in ("a", "b"):
             state = advance(store, document_id, tally=Tally(worker))
         for _ in range(2):
-            store.leave(document_id, run_id="run-1", worker="a")
-        store.leave(document_id, run_id="run-0", worker="b")
+            store.leave(Run(document_id, "run-1"), "a")
+        store.leave(Run(document_id, "run-0"), "b")
         assert tallies() == {"M": {"b": {"N": "1"}}}
         assert store.read(document_id) == state, "leaving is no update"
         finish(store, document_id, pages=2, tally=Tally("b", 1))
         assert tallies() is None
-        store.leave(document_id, run_id="run-1", worker="b")
+        store.leave(Run(document_id, "run-1"), "b")
         start(store, document_id, run_id="run-2")
         assert tallies() == {"M": {}}
 
@@ -515,7 +545,7 @@ def test_the_table_and_its_stand_in_in_memory_keep_the_same_rules(
             "start": lambda: start(store, document_id, run_id=run_id, owner=owner),
             "advance": lambda: advance(store, document_id, 2, run_id=run_id),
             "claim": lambda: advance(store, document_id, 3, run_id=run_id, not_within_seconds=1.0),
-            "heartbeat": lambda: store.heartbeat(document_id, run_id=run_id),
+            "heartbeat": lambda: store.heartbeat(Run(document_id, run_id)),
             "finish": lambda: finish(store, document_id, run_id=run_id, pages=1),
             "fail": lambda: finish(store, document_id, Failure("No."), run_id=run_id),
             "recoverable": lambda: finish(store, document_id, Failure("Again.", recoverable=True), run_id=run_id),
@@ -525,7 +555,7 @@ def test_the_table_and_its_stand_in_in_memory_keep_the_same_rules(
                 store, document_id, 5, run_id=run_id, tally=tallies[run_id], not_within_seconds=1.0
             ),
             "count and finish": lambda: finish(store, document_id, run_id=run_id, pages=5, tally=tallies[run_id]),
-            "leave": lambda: store.leave(document_id, run_id=run_id, worker=run_id),
+            "leave": lambda: store.leave(Run(document_id, run_id), run_id),
         }
         try:
             return actions[operation]()
@@ -572,7 +602,7 @@ class TestExpected:
         store.expect(document_id, owner="alice")
         state = start(store, document_id)
 
-        assert (state.owner, state.sequence) == ("alice", 1)
+        assert (state.owner, state.sequence) == ("alice", NOW_MS + 1)
 
     def test_the_owner_named_at_the_start_is_the_owner(self, store: States, document_id: str) -> None:
         store.expect(document_id, owner="alice")
@@ -590,69 +620,261 @@ class TestExpected:
         assert store.read(document_id) == expected
 
 
-# --- documents whose worker is silent ---
+# --- documents that nobody writes any more ---
 
 
 @pytest.mark.emulator
 class TestSilent:
-    STALLED = Failure("Stopped.", ErrorCode.PROCESSING_STALLED, recoverable=True)
-
-    def _silent(self, store: States, document_id: str) -> list[SilentDocument]:
-        return [silent for silent in store.silent_documents(120.0) if silent.document_id == document_id]
+    def _settle(self, store: States, document_id: str, *, again: bool = False) -> DocumentState | None:
+        """What the watchdog does when it looks; what it would tell."""
+        found = [silent for silent in store.silent_documents(120.0) if silent.document_id == document_id]
+        return store.settle(found[0], 120.0, again=again) if found else None
 
     def test_a_document_is_found_silent_after_so_long_and_no_sooner(
         self, store: States, document_id: str, clock: Clock
     ) -> None:
         start(store, document_id)
         clock.now += 119
-        assert self._silent(store, document_id) == []
+        assert self._settle(store, document_id) is None, "the index is coarse, the row is not"
         clock.now += 2
-        assert self._silent(store, document_id) == [SilentDocument(document_id, int(NOW * 1000))]
+        ended = self._settle(store, document_id)
+        assert ended is not None
+        assert (ended.status, ended.sequence) == (Status.ERROR, NOW_MS + 2)
+
+    def test_a_worker_that_dies_before_it_starts_is_found(self, store: States, document_id: str, clock: Clock) -> None:
+        begin(store, document_id)
+        clock.now += 121
+        ended = self._settle(store, document_id)
+
+        assert ended is not None
+        assert ended.failure == STALLED
 
     @pytest.mark.parametrize("sign", ["heartbeat", "advance"])
     def test_a_worker_that_writes_is_not_silent(self, store: States, document_id: str, clock: Clock, sign: str) -> None:
         start(store, document_id)
         clock.now += 100
         if sign == "heartbeat":
-            store.heartbeat(document_id, run_id="run-1")
+            store.heartbeat(Run(document_id, "run-1"))
         else:
             advance(store, document_id)
         clock.now += 100
 
-        assert self._silent(store, document_id) == []
+        assert self._settle(store, document_id) is None
+        assert advance(store, document_id).status is Status.PROGRESS
 
     @pytest.mark.parametrize("failure", [None, Failure("No.")])
-    def test_a_document_that_has_ended_is_not_silent(
+    def test_a_document_whose_end_was_announced_is_not_found(
         self, store: States, document_id: str, clock: Clock, failure: Failure | None
     ) -> None:
         start(store, document_id)
-        finish(store, document_id, failure)
+        store.announced(finish(store, document_id, failure))
         clock.now += 1000
 
-        assert self._silent(store, document_id) == []
+        assert self._settle(store, document_id) is None
+
+    @pytest.mark.parametrize("failure", [None, Failure("No."), Failure("Again.", recoverable=True)])
+    def test_an_end_that_nobody_was_told_is_told_as_it_stands(
+        self, store: States, document_id: str, clock: Clock, failure: Failure | None
+    ) -> None:
+        start(store, document_id)
+        end = finish(store, document_id, failure)
+        clock.now += 121
+
+        assert self._settle(store, document_id) == end
+        assert self._settle(store, document_id) == end, "until it is noted as announced"
+        store.announced(end)
+        assert self._settle(store, document_id) is None
+
+    def test_an_end_that_the_stream_has_not_told_is_given_to_it_again(
+        self, store: States, document_id: str, clock: Clock
+    ) -> None:
+        start(store, document_id)
+        end = finish(store, document_id, result={"key": "r"})
+        clock.now += 121
+
+        again = self._settle(store, document_id, again=True)
+        assert again == replace(end, sequence=end.sequence + 1), "the stream's function tells what is newer"
+        assert self._settle(store, document_id, again=True) is None, "it has its time to be told"
 
     def test_a_silent_document_is_ended_once(self, store: States, document_id: str, clock: Clock) -> None:
         start(store, document_id)
         clock.now += 200
-        (silent,) = self._silent(store, document_id)
-
-        ended = store.end_silent(silent, self.STALLED)
-
+        ended = self._settle(store, document_id)
         assert ended is not None
-        assert (ended.status, ended.failure, ended.sequence) == (Status.ERROR, self.STALLED, 2)
-        assert store.end_silent(silent, self.STALLED) is None
-        assert store.read(document_id) == ended
+        assert ended.failure == STALLED
+        store.announced(ended)
 
-    def test_a_worker_heard_of_meanwhile_keeps_its_document(
+        assert self._settle(store, document_id) is None
+        assert store.read(document_id) == ended
+        with pytest.raises(AlreadyProcessed):
+            begin(store, document_id)
+
+    def test_a_stall_is_recoverable_as_long_as_an_attempt_is_left(
         self, store: States, document_id: str, clock: Clock
     ) -> None:
-        start(store, document_id)
-        clock.now += 200
-        (silent,) = self._silent(store, document_id)
-        store.heartbeat(document_id, run_id="run-1")
+        failures = []
+        for _ in range(3):
+            start(store, document_id, retry_follows=2)
+            clock.now += 200
+            ended = self._settle(store, document_id)
+            assert ended is not None
+            failures.append(ended.failure)
 
-        assert store.end_silent(silent, self.STALLED) is None
-        assert advance(store, document_id).status is Status.PROGRESS
+        assert failures == [STALLED_AND_TRIED_AGAIN, STALLED_AND_TRIED_AGAIN, STALLED]
+        with pytest.raises(AlreadyProcessed):
+            begin(store, document_id, retry_follows=2)
+
+    def test_an_error_that_was_to_be_tried_again_and_was_not_becomes_final(
+        self, store: States, document_id: str, clock: Clock
+    ) -> None:
+        start(store, document_id, retry_follows=True)
+        told = finish(store, document_id, Failure("It broke.", "WORN_OUT", recoverable=True))
+        store.announced(told)
+        clock.now += RETRY_WITHIN_SECONDS - 1
+        assert self._settle(store, document_id) is None
+        clock.now += 2
+        ended = self._settle(store, document_id)
+
+        assert ended is not None
+        assert ended.failure == Failure("It broke. It was not tried again.", "WORN_OUT")
+        with pytest.raises(AlreadyProcessed):
+            begin(store, document_id)
+
+    def test_a_row_of_an_older_version_is_ended_too(
+        self, client: DynamoDBClient, table_name: str, store: States, document_id: str, clock: Clock
+    ) -> None:
+        client.put_item(
+            TableName=table_name,
+            Item={
+                "pk": {"S": f"DOCUMENT#{document_id}"},
+                "sk": {"S": "STATE"},
+                "status": {"S": "progress"},
+                "sequence": {"N": "7"},
+                "total_pages": {"N": "10"},
+                "pages_processed": {"N": "5"},
+                "run_id": {"S": "run"},
+                "active_shard": {"S": "ACTIVE#3"},
+                "updated_at": {"N": str(NOW_MS)},
+                "expires_at": {"N": "99999999999"},
+            },
+        )
+        clock.now += 121
+        ended = self._settle(store, document_id)
+
+        assert ended is not None
+        assert (ended.sequence, ended.failure) == (8, STALLED)
+
+
+# --- runs in order ---
+
+
+@pytest.mark.emulator
+class TestOrder:
+    # Two sequencers of S3, which are larger than what a float tells apart.
+    OLD, NEW = 0x0055AED6DCD90281E5, 0x0055AED6DCD90281E6
+
+    def test_an_older_run_does_not_begin_once_a_newer_one_has(self, store: States, document_id: str) -> None:
+        start(store, document_id, run_id="new", order=self.NEW)
+        newest = finish(store, document_id, run_id="new")
+        with pytest.raises(Superseded):
+            begin(store, document_id, run_id="old", order=self.OLD)
+        assert store.read(document_id) == newest
+
+    def test_a_newer_run_begins_while_an_older_one_is_under_way(self, store: States, document_id: str) -> None:
+        old = begin(store, document_id, run_id="old", order=self.OLD)
+        begin(store, document_id, run_id="new", order=self.NEW)
+        with pytest.raises(Superseded):
+            store.heartbeat(old)
+
+    def test_a_run_without_an_order_is_as_new_as_its_beginning(self, store: States, document_id: str) -> None:
+        begin(store, document_id, run_id="new", order=self.NEW)
+        assert begin(store, document_id, run_id="by hand").attempt == 2, "the clock counts for less than any sequencer"
+        with pytest.raises(Superseded):
+            begin(store, document_id, run_id="late", order=self.NEW)
+
+    def test_a_run_whose_clock_is_ahead_keeps_no_later_one_out(
+        self, table: Table, store: States, document_id: str, clock: Clock
+    ) -> None:
+        ahead = Clock()
+        ahead.now += 3600
+        begin(States(table, now=ahead), document_id, run_id="ahead")
+
+        assert begin(store, document_id, run_id="later").attempt == 2
+
+    def test_the_largest_order_is_kept_to_the_last_digit(self, store: States, document_id: str) -> None:
+        begin(store, document_id, run_id="new", order=MAX_ORDER)
+        with pytest.raises(Superseded):
+            begin(store, document_id, run_id="old", order=MAX_ORDER - 1)
+
+
+# --- what a row costs and how long it lasts ---
+
+
+@pytest.mark.emulator
+class TestRows:
+    def test_a_sequence_goes_on_after_its_row_has_expired(
+        self, client: DynamoDBClient, table_name: str, store: States, document_id: str, clock: Clock
+    ) -> None:
+        start(store, document_id)
+        for _ in range(100):
+            clock.now += 0.25
+            advance(store, document_id)
+        last = finish(store, document_id)
+        clock.now += 3600
+        client.delete_item(TableName=table_name, Key={"pk": {"S": f"DOCUMENT#{document_id}"}, "sk": {"S": "STATE"}})
+
+        assert start(store, document_id, run_id="run-2").sequence > last.sequence, "an open tab would be deaf"
+
+    def test_four_updates_a_second_leave_the_index_alone_but_once_in_fifteen_seconds(
+        self, client: DynamoDBClient, table_name: str, store: States, document_id: str, clock: Clock
+    ) -> None:
+        start(store, document_id)
+        units, place = 0, raw(client, table_name, document_id)["updated_at"]
+        for _ in range(240):
+            clock.now += 0.25
+            advance(store, document_id)
+            found = raw(client, table_name, document_id)["updated_at"]
+            # The row, and for a changed sort key the index's old and new entry.
+            units += 1 if found == place else 3
+            place = found
+
+        assert units / 240 <= 1.3
+
+    def test_documents_do_not_all_move_in_the_index_at_once(self) -> None:
+        moves = {activity_step(f"document-{number}", NOW_MS) for number in range(1000)}
+        assert len(moves) > 900
+        assert all(NOW_MS - ACTIVITY_STEP_MS < move <= NOW_MS for move in moves)
+
+    def test_what_a_run_said_of_itself_does_not_outlive_it(self, store: States, document_id: str) -> None:
+        start(store, document_id, owner="alice")
+        advance(store, document_id, message="m", phase=Phase("p", 1, 2), total=7)
+        finish(store, document_id, result={"key": "r"}, pages_unreadable=1)
+        begin(store, document_id, run_id="run-2")
+
+        taken_up = store.read(document_id)
+        assert taken_up is not None
+        assert (taken_up.message, taken_up.phase, taken_up.total, taken_up.result) == (None, None, None, None)
+        assert (taken_up.pages_unreadable, taken_up.status, taken_up.owner) == (0, Status.PENDING, "alice")
+
+    def test_everything_that_is_said_comes_back(self, store: States, document_id: str) -> None:
+        run = begin(store, document_id)
+        store.write(run, Update(status=Status.STARTED, unit="rows"))
+        said = advance(store, document_id, 3, message="Reading ü🎉", phase=Phase("ocr", 2), total=40)
+        assert (said.message, said.phase, said.total, said.unit) == ("Reading ü🎉", Phase("ocr", 2), 40, "rows")
+        assert store.read(document_id) == said
+        end = finish(store, document_id, result={"key": "ü", "deep": [{"a": None}]}, pages_unreadable=2)
+        assert (end.result, end.pages_unreadable) == ({"key": "ü", "deep": [{"a": None}]}, 2)
+        assert store.read(document_id) == end
+
+    def test_a_message_is_not_lost_when_the_pages_before_it_were_counted_after_all(
+        self, table_name: str, clock: Clock, document_id: str, store: States
+    ) -> None:
+        start(store, document_id)
+        with LosingOneAnswer(attempts=1) as forgetful, pytest.raises(StoreUnavailable):
+            advance(States(Table(table_name, lambda: forgetful), now=clock), document_id, 5, tally=Tally("a"))
+
+        again = advance(store, document_id, 5, tally=Tally("a"), message="newer")
+        assert (again.processed, again.message) == (5, "newer")
 
 
 # --- faults ---
@@ -661,7 +883,7 @@ class TestSilent:
 _WRITES: list[Callable[[States], object]] = [
     lambda store: start(store, "d"),
     lambda store: advance(store, "d"),
-    lambda store: store.heartbeat("d", run_id="run-1"),
+    lambda store: store.heartbeat(Run("d", "run-1")),
     lambda store: finish(store, "d"),
 ]
 

@@ -80,7 +80,6 @@ class ConnectionsServer:
     Args:
         plan: given a connection id and how many requests there were for it before, tells what to do.
         name_errors: whether errors carry `x-amzn-errortype`; real ones come with it and without it.
-        answer_seconds: how long an answer takes.
         close_after: the number of answers after which a connection is closed without a word.
     """
 
@@ -89,7 +88,6 @@ class ConnectionsServer:
         plan: Plan = deliver_always,
         *,
         name_errors: Callable[[str], bool] = lambda _: True,
-        answer_seconds: float = 0.0,
         close_after: int | None = None,
         path: str = "/prod",
         ssl_context: ssl.SSLContext | None = None,
@@ -100,11 +98,10 @@ class ConnectionsServer:
         self.accepted = 0
         self.busiest = 0
         self._name_errors = name_errors
-        self._answer_seconds = answer_seconds
         self._close_after = close_after
         self._path = path
         self._ssl_context = ssl_context
-        self.attempts: dict[str, int] = defaultdict(int)
+        self._attempts: dict[str, int] = defaultdict(int)
         self._writers: set[asyncio.StreamWriter] = set()
         self._busy = 0
         self._port = 0
@@ -178,7 +175,7 @@ class ConnectionsServer:
                 self._busy += 1
                 self.busiest = max(self.busiest, self._busy)
                 try:
-                    if not await self._answer(request, reader, writer):
+                    if not await self._answer(request, writer):
                         return
                 finally:
                     self._busy -= 1
@@ -188,14 +185,12 @@ class ConnectionsServer:
         finally:
             writer.close()
 
-    async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         """Answer, and return whether the connection stays open."""
         self.requests.append(request)
         connection_id = unquote(request.target.removeprefix(f"{self._path}/%40connections/"))
-        if self._answer_seconds:
-            await asyncio.sleep(self._answer_seconds)
-        behaviour = self.plan(connection_id, self.attempts[connection_id])
-        self.attempts[connection_id] += 1
+        behaviour = self.plan(connection_id, self._attempts[connection_id])
+        self._attempts[connection_id] += 1
         if behaviour.name.startswith("DELIVER"):
             self.received[connection_id].append(request.body)
         if behaviour in ERRORS:
@@ -222,8 +217,7 @@ class ConnectionsServer:
                 await writer.drain()
                 await asyncio.sleep(DRIP_SECONDS)
         elif behaviour is Behaviour.HANG:
-            await reader.read()  # until the client gives up
-            return False
+            await asyncio.sleep(3_600)
         elif behaviour is Behaviour.GARBAGE:
             writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
         elif behaviour is Behaviour.DELIVER_AND_ANNOUNCE_CLOSE:

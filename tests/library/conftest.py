@@ -88,3 +88,9 @@ def connections(table: Table, clock: Clock) -> Connections:
 @pytest.fixture
 def document_id() -> str:
     return f"document-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def now_store(table: Table) -> States:
+    """With the real clock, for workers that are processes of their own."""
+    return States(table)

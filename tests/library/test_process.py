@@ -1,0 +1,130 @@
+"""Workers that are several processes, forked or spawned, on the emulator's table.
+
+Not proved here: the fan-out's sockets after a fork (test_fan_out).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from docprogress.process import PerProcess
+from docprogress.table.states import States
+
+LIBRARY = Path(__file__).parents[2] / "library"
+
+POOL = """
+import multiprocessing, sys
+import docprogress
+
+publisher = docprogress.connect(table_name="progress", callback_url="")
+
+def work(arguments):
+    run_id, attempt, pages = arguments
+    with publisher.track(sys.argv[2], run_id=run_id, attempt=attempt, joined=True) as tracker:
+        for page in range(pages):
+            tracker.advance()
+    return True
+
+if __name__ == "__main__":
+    with publisher.track(sys.argv[2]) as tracker:
+        tracker.start(total=60)
+        publisher.states.read(sys.argv[2])  # the parent's connection is open and in use
+        with multiprocessing.get_context(sys.argv[1]).Pool(4) as pool:
+            pool.map(work, [(tracker.run_id, tracker.attempt, 5)] * 12, chunksize=1)
+"""
+
+INHERITED = """
+import os, sys
+import docprogress
+
+publisher = docprogress.connect(table_name="progress", callback_url="")
+children = []
+with publisher.track(sys.argv[1]) as tracker:
+    tracker.start(total=60)
+    for number in range(4):
+        child = os.fork()
+        if not child:
+            break
+        children.append(child)
+    if children and child:
+        assert all(os.waitpid(child, 0)[1] == 0 for child in children[:3])
+        os.waitpid(children[3], 0)
+    else:
+        tracker.advance(number + 1)
+        if number == 3:
+            raise SystemExit("one child's exception does not end the document for all")
+    if not child:
+        children = []
+if not child:
+    os._exit(0)
+"""
+
+
+def run(script: str, *arguments: str, path: Path) -> None:
+    file = path / "worker.py"
+    file.write_text(script)
+    environment = {**os.environ, "PYTHONPATH": str(LIBRARY), "AWS_REGION": "us-east-1"}
+    ended = subprocess.run(
+        [sys.executable, str(file), *arguments], env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.emulator
+@pytest.mark.usefixtures("table_name")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_of_processes_counts_every_page_whichever_way_it_is_made(
+    method: str, tmp_path: Path, now_store: States, document_id: str
+) -> None:
+    run(POOL, method, document_id, path=tmp_path)
+
+    state = now_store.read(document_id)
+    assert state is not None
+    assert (state.status, state.processed) == ("processing_complete", 60)
+
+
+@pytest.mark.emulator
+@pytest.mark.usefixtures("table_name")
+def test_a_child_that_is_forked_inside_the_block_goes_on_as_a_joined_worker(
+    tmp_path: Path, now_store: States, document_id: str
+) -> None:
+    run(INHERITED, document_id, path=tmp_path)
+
+    state = now_store.read(document_id)
+    assert state is not None
+    assert (state.status, state.processed) == ("processing_complete", 1 + 2 + 3 + 4), "the parent has completed it"
+
+
+def test_a_lock_that_another_thread_held_at_the_fork_does_not_hold_up_the_child() -> None:
+    making, made = threading.Event(), threading.Event()
+
+    def make() -> int:
+        if os.getpid() == parent:
+            making.set()
+            made.wait(60)
+        return os.getpid()
+
+    parent = os.getpid()
+    value = PerProcess(make)
+    thread = threading.Thread(target=value)
+    thread.start()
+    making.wait(60)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(write, str(value()).encode())
+        os._exit(0)
+    made.set()
+    thread.join(60)
+
+    assert int(os.read(read, 20)) == child
+    os.waitpid(child, 0)
+    os.close(read)
+    os.close(write)
+    assert value() == parent
