@@ -7,13 +7,17 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-CACHE = Path(__file__).parents[1] / ".build" / "npm"
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / ".build" / "npm"
 
 TYPESCRIPT = "typescript@7.0.2"
+ESBUILD = "esbuild@0.28.2"
+REACT = ("react@19.3.1", "react-dom@19.3.1", "@types/react@19.3.3")
 
 
 def command(name: str) -> str:
@@ -53,3 +57,24 @@ def skip_or_fail(reason: str) -> None:
     if os.environ.get("DOCPROGRESS_REQUIRE_BROWSER"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def bundled(entry: Path, *packages: str, options: Sequence[str] = ()) -> str:
+    """The JavaScript of an ES module with all that it imports; `docprogress` is the client of this repository."""
+    modules = installed(ESBUILD, *packages)
+    client = ROOT / "web" / "client"
+    command_line = [
+        command("node"),
+        str(modules / "esbuild" / "bin" / "esbuild"),
+        str(entry),
+        "--bundle",
+        "--format=esm",
+        f"--alias:docprogress/react={client / 'react.js'}",
+        f"--alias:docprogress={client / 'index.js'}",
+        *options,
+    ]
+    # The client lies outside of any node_modules, yet imports a peer such as React.
+    environment = {**os.environ, "NODE_PATH": str(modules)}
+    run = subprocess.run(command_line, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout

@@ -18,8 +18,6 @@ from tests.browser.progress_page import REMOTE_HOST
 
 Message = dict[str, Any]
 
-MOST_SUBSCRIPTIONS = 100  # of one connection
-
 
 class ScriptedBackend:
     """Answers like the real API from `documents`, pushes what `publish` gives it, and fails on command."""
@@ -30,6 +28,7 @@ class ScriptedBackend:
         self.paths: list[str] = []
         self.offers: list[str | None] = []
         self.is_refusing = False
+        self.most_subscriptions = 100  # of one connection
         self._watchers: dict[str, set[ServerConnection]] = {}
         self._lock = threading.Condition()
         self._server: Server = serve(
@@ -65,6 +64,10 @@ class ScriptedBackend:
         """For tests of what lies before the newest state: who asks later is told of the newest only."""
         with self._lock:
             assert self._lock.wait_for(lambda: self._watchers.get(document_id), timeout=60), "nobody asked for it"
+
+    def wait_until_unwatched(self, document_id: str) -> None:
+        with self._lock:
+            assert self._lock.wait_for(lambda: not self._watchers.get(document_id), timeout=60), "still watched"
 
     def start(self, document_id: str, total_pages: int, sequence: int = 1) -> None:
         self.publish(
@@ -141,7 +144,7 @@ class ScriptedBackend:
             (watchers.add if request.get("subscribe", True) else watchers.discard)(connection)
             self._lock.notify_all()
             snapshot = self.documents.get(document_id, {"status": "pending", "docId": document_id})
-            if sum(connection in watchers for watchers in self._watchers.values()) > MOST_SUBSCRIPTIONS:
+            if sum(connection in watchers for watchers in self._watchers.values()) > self.most_subscriptions:
                 watchers.remove(connection)
                 snapshot = {
                     "status": "error",
