@@ -21,6 +21,17 @@ from .settings import SETTINGS
 _NEEDED = ("websocketUrl", "callbackUrl", "apiId", "stageName", "tableName")
 
 
+class _Session(boto3.Session):
+    """A session whose every client, the library's too, asks the emulator, if there is one."""
+
+    def __init__(self, endpoint_url: str | None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._endpoint_url = endpoint_url
+
+    def client(self, *names: Any, **arguments: Any) -> Any:
+        return super().client(*names, **{"endpoint_url": self._endpoint_url, **arguments})
+
+
 class NoOutputs(Exception):
     """There is nothing to look at. The message is meant for people."""
 
@@ -64,21 +75,22 @@ def patient_of(outputs: Mapping[str, Any], *, token: str = "") -> Patient:
     host = urlsplit(outputs["callbackUrl"]).hostname or ""
     named = host.split(".")[2] if ".execute-api." in host else ""
     region = named or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    session: Any = boto3.Session(
+    session: Any = _Session(
+        endpoint_url,
+        # The local stack's are those of one run, and in its outputs; AWS's are wherever boto3 looks.
         aws_access_key_id=outputs.get("awsAccessKeyId"),
         aws_secret_access_key=outputs.get("awsSecretAccessKey"),
-        aws_session_token=None,
         region_name=region,
     )
     clients: dict[str, Any] = {"session": session}
 
     def client(service: str) -> Any:
         if service not in clients:
-            # The emulator's callback URL is a path of its endpoint, AWS's a host of its own: both are in the outputs.
-            url = outputs["callbackUrl"] if service == "apigatewaymanagementapi" else endpoint_url
+            # The callback URL is a path of the emulator's endpoint, and on AWS a host of its own.
+            there = {"endpoint_url": outputs["callbackUrl"]} if service == "apigatewaymanagementapi" else {}
             clients[service] = session.client(
                 service,
-                endpoint_url=url,
+                **there,
                 config=Config(
                     connect_timeout=5,
                     read_timeout=30,

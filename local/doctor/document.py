@@ -98,15 +98,9 @@ def end(document_id: str) -> Check:
         if state is None or state["status"] not in _ACTIVE:
             yield fault("end", f"{document_id!r} is not being processed", "nothing has to be ended")
             return
-        docprogress = _library()
-        publisher = docprogress.connect(
-            table_name=patient.outputs["tableName"],
-            callback_url=patient.outputs["callbackUrl"],
-            region=patient.region,
-            session=patient.client("session"),
-        )
+        docprogress = library()
         try:
-            publisher.track(document_id, run_id=state["run_id"], joined=True).fail(
+            publisher(patient).track(document_id, run_id=state["run_id"], joined=True).fail(
                 docprogress.Failure("Processing was stopped. It may be tried again.", recoverable=False)
             )
         except docprogress.Superseded:
@@ -145,7 +139,16 @@ def retry(document_id: str) -> Check:
     return check
 
 
-def _library() -> Any:
+def publisher(patient: Patient) -> Any:
+    return library().connect(
+        table_name=patient.outputs["tableName"],
+        callback_url=patient.outputs["callbackUrl"],
+        region=patient.region,
+        session=patient.client("session"),
+    )
+
+
+def library() -> Any:
     """The library of this repository, which need not be installed beside the local stack."""
     sys.path.append(str(Path(__file__).resolve().parents[2] / "library"))
     import docprogress

@@ -46,7 +46,7 @@ class Patient:
     Attributes:
         outputs: The stack's outputs.
         client: The boto3 client of a service.
-        emulated: It is the local stack, which writes no access logs and keeps no credentials of integrations.
+        emulated: It is the local stack, which writes no access logs.
         token: What a page would connect with, on a stack that takes tokens.
         credentials: Who asks; for signed URLs.
         now: Epoch seconds.
@@ -83,3 +83,5 @@ def looked_at(name: str, check: Check, patient: Patient) -> Iterator[Finding]:
             yield fault(name, f"{operation} failed: {error}", "mend what AWS says, then run the doctor again")
     except BotoCoreError as error:
         yield fault(name, f"AWS could not be asked: {error}", "set AWS credentials and a region, or give --outputs")
+    except Exception as error:  # noqa: BLE001  told as a fault: what one check meets must not hide the others
+        yield fault(name, f"could not be looked at: {type(error).__name__}: {error}", "mend it, then run it again")

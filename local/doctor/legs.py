@@ -1,5 +1,6 @@
 """The way of a message, leg by leg and timed: name, connection, subscription, post."""
 
+import base64
 import contextlib
 import json
 import secrets
@@ -15,10 +16,12 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
+from .document import publisher
 from .finding import Finding, Patient, fault, ok, warning
 
 _PATIENCE_SECONDS = 15.0
 _SIGNED_SECONDS = 60
+_HANDLER = "look into the connection handler's log"
 _STATUSES = {
     401: ("no token, or the authorizer refused it", "give a good one with --token"),
     403: ("the Origin, the signature or the policy is refused", "look for 'Connection refused' in the handler's log"),
@@ -54,32 +57,61 @@ def legs(patient: Patient) -> Iterator[Finding]:
         return
     with connection:
         yield ok("connection", f"in {_milliseconds(started_at)}")
-        yield from _conversation(patient, connection)
+        yield from _conversation(patient, connection, authorization)
 
 
-def _conversation(patient: Patient, connection: ClientConnection) -> Iterator[Finding]:
-    document_id = f"doctor-{secrets.token_hex(8)}"
-    started_at = time.perf_counter()
+@contextlib.contextmanager
+def _expected(patient: Patient, document_id: str, principal_id: str) -> Iterator[None]:
+    """In the block a document is the doctor's own: with authorization one of nobody is nobody's to watch."""
+    publisher(patient).states.expect(document_id, owner=principal_id)
     try:
-        answer = _ask(connection, action="progress", docId=document_id)
-    except TimeoutError:
-        yield fault(
-            "subscription", f"no answer in {_PATIENCE_SECONDS:g} s", "look at the routes above, and the handler's log"
-        )
-        return
-    except ConnectionClosed as error:
-        yield fault("subscription", f"the connection was closed: {error}", "look into the handler's log")
-        return
-    if answer.get("status") != "pending":
-        yield fault("subscription", f"the answer is {json.dumps(answer)}", "look into the handler's log")
-        return
-    yield ok("subscription", f"answered in {_milliseconds(started_at)}")
-    try:
-        yield from _post(patient, connection, document_id)
+        yield
     finally:
-        # Else it would count until the connection has ended, which is now.
-        with contextlib.suppress(WebSocketException, TimeoutError):
-            _ask(connection, action="progress", docId=document_id, subscribe=False)
+        key = {"pk": {"S": f"DOCUMENT#{document_id}"}, "sk": {"S": "STATE"}}
+        patient.client("dynamodb").delete_item(TableName=patient.outputs["tableName"], Key=key)
+
+
+def _subject(token: str) -> str:
+    """Whose token it is, as it says itself: the stack has taken it already."""
+    try:
+        body = token.split(".")[1]
+        return str(json.loads(base64.urlsafe_b64decode(f"{body}==="))["sub"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return ""
+
+
+def _conversation(patient: Patient, connection: ClientConnection, authorization: str) -> Iterator[Finding]:
+    document_id = f"doctor-{secrets.token_hex(8)}"
+    with contextlib.ExitStack() as cleanup:
+        started_at = time.perf_counter()
+        try:
+            answer = _ask(connection, action="progress", docId=document_id)
+            if answer.get("errorCode") == "FORBIDDEN" and authorization != "NONE":
+                who = (
+                    _subject(patient.token)
+                    if authorization == "CUSTOM"
+                    else patient.client("sts").get_caller_identity()["Arn"]
+                )
+                cleanup.enter_context(_expected(patient, document_id, who))
+                started_at = time.perf_counter()
+                answer = _ask(connection, action="progress", docId=document_id)
+        except TimeoutError:
+            cure = "look at the routes above, and the handler's log"
+            yield fault("subscription", f"no answer in {_PATIENCE_SECONDS:g} s", cure)
+            return
+        except ConnectionClosed as error:
+            yield fault("subscription", f"the connection was closed: {error}", _HANDLER)
+            return
+        if answer.get("status") != "pending":
+            yield fault("subscription", f"the answer is {json.dumps(answer)}", _HANDLER)
+            return
+        yield ok("subscription", f"answered in {_milliseconds(started_at)}")
+        try:
+            yield from _post(patient, connection, document_id)
+        finally:
+            # Else it would count until the connection has ended, which is now.
+            with contextlib.suppress(WebSocketException, TimeoutError):
+                _ask(connection, action="progress", docId=document_id, subscribe=False)
 
 
 def _post(patient: Patient, connection: ClientConnection, document_id: str) -> Iterator[Finding]:

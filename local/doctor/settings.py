@@ -83,10 +83,7 @@ def invoke_role(patient: Patient) -> Iterator[Finding]:
         name = function_arn.rpartition(":")[2]
         role = integration.get("CredentialsArn")
         if role is None:
-            if patient.emulated:
-                yield ok("invoke role", f"{name}: the emulator asks for none")
-            else:
-                yield fault("invoke role", f"API Gateway has no role to invoke {name} with", _DEPLOY)
+            yield fault("invoke role", f"API Gateway has no role to invoke {name} with", _DEPLOY)
             continue
         yield from _may(patient, "invoke role", role, ["lambda:InvokeFunction"], function_arn, "API Gateway")
 
@@ -227,7 +224,7 @@ def recent_errors(patient: Patient) -> Iterator[Finding]:
     since = int((patient.now() - _LOOK_BACK_SECONDS) * 1000)
     count, newest = 0, (0, "", "")
     for name, function in patient.functions.items():
-        for event in log_events(patient, f"/aws/lambda/{function}", since, "?ERROR ?Traceback"):
+        for event in log_events(patient, f"/aws/lambda/{function}", since, "ERROR"):
             count += 1
             newest = max(newest, (event["timestamp"], name, event["message"].strip()))
     if count:

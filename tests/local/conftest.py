@@ -92,6 +92,13 @@ def stack() -> Iterator[DeployedStack]:
 
 
 @pytest.fixture(scope="session")
+def watched_stack() -> Iterator[DeployedStack]:
+    """One with alarms, which tests break and mend again: no other test may depend on it meanwhile."""
+    with deployed({"alarmEmail": "on-call@example.com"}) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
 def stream_stack() -> Iterator[DeployedStack]:
     with deployed({"fanOut": "stream"}) as stack:
         yield stack
@@ -138,7 +145,9 @@ def aws(emulator: Emulator) -> Iterator[Any]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"stack", "stream_stack", "iam_stack", "jwt_stack", "emulator"} & set(getattr(item, "fixturenames", ())):
+        if {"stack", "watched_stack", "stream_stack", "iam_stack", "jwt_stack", "emulator"} & set(
+            getattr(item, "fixturenames", ())
+        ):
             item.add_marker("emulator")
 
 

@@ -127,8 +127,8 @@ def eventually(is_so: Any, *, within: float = PATIENCE_SECONDS) -> bool:
     return True
 
 
-def put_silent_document(stack: Any, document_id: str) -> None:
-    """Five of ten pages are done, and its worker was last heard of in 1970."""
+def put_silent_document(stack: Any, document_id: str, *, updated_at: int = 1) -> None:
+    """Five of ten pages are done, and its worker was last heard of in 1970, or at an epoch millisecond."""
     stack.client("dynamodb").put_item(
         TableName=stack.outputs["tableName"],
         Item={
@@ -140,7 +140,7 @@ def put_silent_document(stack: Any, document_id: str) -> None:
             "pages_processed": {"N": "5"},
             "run_id": {"S": "run"},
             "active_shard": {"S": "ACTIVE#3"},
-            "updated_at": {"N": "1"},
+            "updated_at": {"N": str(updated_at)},
             "expires_at": {"N": "99999999999"},
         },
     )
