@@ -25,6 +25,7 @@ from docprogress.messages import (
     snapshot_message,
     state_message,
 )
+from tests.wire import from_server
 
 
 def refusal(body: str | None) -> RequestRefused:
@@ -276,6 +277,39 @@ def test_a_ping_is_answered_with_a_pong() -> None:
 
 def test_messages_are_compact_json_in_the_scripts_they_were_written_in() -> None:
     assert encode({"docId": "漢字🎉", "sequence": 1}) == '{"docId":"漢字🎉","sequence":1}'
+
+
+_names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=100)
+_said = st.text(st.characters(codec="utf-8"), max_size=500)
+_phases = st.builds(Phase, name=_names, index=st.integers(1, 9), of=st.none() | st.integers(9, 99))
+_states = st.builds(
+    DocumentState,
+    document_id=st.text(st.characters(), min_size=1, max_size=256).filter(is_document_id),
+    status=st.sampled_from(Status),
+    sequence=st.integers(1, 2**53 - 1),
+    total=st.none() | st.integers(1),
+    processed=st.integers(0),
+    unit=st.just("pages") | _names,
+    run_id=st.just("r"),
+    owner=st.none() | st.just("someone"),
+    message=st.none() | _said,
+    phase=st.none() | _phases,
+    failure=st.none()
+    | st.builds(Failure, _said, st.from_regex(r"[A-Z][A-Z0-9_]{0,63}", fullmatch=True), st.booleans()),
+    result=st.none() | st.dictionaries(st.sampled_from("ab"), _said.filter(str.isascii), max_size=2),
+    pages_unreadable=st.integers(0),
+)
+
+
+@given(_states)
+def test_whatever_a_state_holds_its_message_is_one_of_the_documented(state: DocumentState) -> None:
+    from_server(json.loads(encode(state_message(state))))
+
+
+@given(_said, st.sampled_from(["INVALID_MESSAGE", "FORBIDDEN", "INTERNAL_ERROR"]), st.booleans())
+def test_whatever_a_refusal_says_its_message_is_one_of_the_documented(text: str, code: str, recoverable: bool) -> None:
+    for document_id in (None, "d"):
+        from_server(json.loads(encode(error_message(Failure(text, code, recoverable), document_id))))
 
 
 def test_the_owner_and_the_run_of_a_document_are_told_to_nobody() -> None:
