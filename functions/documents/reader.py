@@ -32,6 +32,8 @@ MAX_PAGE_CHARACTERS = 2_000_000
 # Far beyond any page: text may stand outside the page's box, and is read all the same.
 _EVERYWHERE = {"left": -1e7, "bottom": -1e7, "right": 1e7, "top": 1e7}
 _PAGES_CACHED = 50
+# No filter makes more of nothing.
+_EMPTY_STREAM_BYTES = 32
 
 
 class Pdfium:
@@ -57,7 +59,7 @@ class Pdfium:
 
 
 class Pypdf:
-    """Raises anything where it refuses a document or a page."""
+    """Raises anything where it refuses a document."""
 
     def __init__(self, path: str) -> None:
         import logging
@@ -70,14 +72,33 @@ class Pypdf:
             raise UnreadableDocument(Reason.ENCRYPTED, "The PDF needs a password.")
         self.page_count = len(self._reader.pages)
 
-    def text(self, number: int) -> str:
-        if number % _PAGES_CACHED == 0:
-            # It keeps every object that it has resolved, fonts and images too.
-            self._reader.resolved_objects.clear()
-        text = self._reader.pages[number].extract_text()
+    def text(self, number: int) -> str | None:
+        """None for a page that cannot be read."""
+        if not self.can_decode(number):
+            return None
+        try:
+            text = self._reader.pages[number].extract_text()
+        except Exception:  # noqa: BLE001  a damaged page must not cost the others
+            return None
         if len(text) > MAX_PAGE_CHARACTERS:
             _refuse_page(number)
         return text
+
+    def can_decode(self, number: int) -> bool:
+        if number % _PAGES_CACHED == 0:
+            # It keeps every object that it has resolved, fonts and images too.
+            self._reader.resolved_objects.clear()
+        try:
+            page = self._reader.pages[number]
+            contents = page.get_contents()
+            if contents is None or contents.get_data().strip():
+                return True
+            encoded: Any = page["/Contents"].get_object()
+            streams = [each.get_object() for each in encoded] if isinstance(encoded, list) else [encoded]
+            # It takes damaged data for none.
+            return sum(len(stream._data) for stream in streams) <= _EMPTY_STREAM_BYTES
+        except Exception:  # noqa: BLE001  pypdf raises anything
+            return False
 
 
 def _refuse_page(number: int) -> NoReturn:
@@ -112,16 +133,19 @@ class Document:
     def text(self, number: int) -> str | None:
         """None where neither reader can read the page."""
         text = self._first.text(number) if self._first is not None else None
-        if text is not None:
+        if text and not text.isspace():
             return text
+        second = self._opened_second()
+        if text is None:
+            return second.text(number) if second is not None else None
+        # Pictures only, or what contents that cannot be decoded happen to look like.
+        return text if second is None or second.can_decode(number) else None
+
+    def _opened_second(self) -> Pypdf | None:
+        """None where it counts pages differently: then they mean different pages by a number."""
         try:
-            # Where they count differently, they mean different pages.
-            return self._second().text(number) if self._second().page_count == self.page_count else None
-        except UnreadableDocument as unreadable:
-            if unreadable.reason is Reason.TOO_LARGE:
-                raise
-            return None
-        except Exception:  # noqa: BLE001  as above; a page that costs no other one anything
+            return self._second() if self._second().page_count == self.page_count else None
+        except Exception:  # noqa: BLE001  as above; what the first reader says stands
             return None
 
 

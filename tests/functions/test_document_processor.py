@@ -11,7 +11,6 @@ import importlib
 import io
 import json
 import logging
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -462,23 +461,6 @@ def test_a_repeated_event_of_a_file_that_cannot_be_read_says_nothing_new(sandbox
     sandbox.invoke(event, Context("request-2"))
 
     assert sandbox.store.published == told
-
-
-def test_a_pdf_that_is_damaged_anywhere_ends_in_a_state_and_in_no_retry(sandbox: Sandbox) -> None:
-    chance = random.Random(7)
-    sound = pdf(3)
-    for number in range(40):
-        damaged = bytearray(sound)
-        if number % 3 == 0:
-            del damaged[chance.randrange(len(damaged)) :]
-        else:
-            for _ in range(chance.choice([1, 5, 50])):
-                damaged[chance.randrange(len(damaged))] = chance.randrange(256)
-
-        state = sandbox.process(bytes(damaged), f"damaged-{number}.pdf", sequencer=str(number))
-
-        assert state.document_id == f"damaged-{number}"
-        assert state.status is Status.COMPLETE or (state.failure and not state.failure.recoverable)
 
 
 @pytest.mark.parametrize(
