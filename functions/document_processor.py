@@ -10,6 +10,7 @@ Lambda, and watchers are told that it will be.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
@@ -25,7 +26,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
 
 from docprogress.document import ErrorCode, Failure, is_document_id
-from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded
+from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded, TimeLimitExceeded
 from docprogress.publisher import Publisher, publisher
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import ProgressTracker
@@ -49,10 +50,11 @@ _MAX_KEY_BYTES = 1024
 _CHUNK_BYTES = 1024 * 1024
 # What this process needs for itself, beside the one that reads.
 _OWN_MEMORY_BYTES = 192 * 1024 * 1024
-# Kept of Lambda's time for storing the result and telling the end.
-_CLOSING_SECONDS = 20.0
+# Kept of Lambda's time for the end.
+_CLOSING_SECONDS = 10.0
 # The result's metadata key for what S3 orders the uploads of a key by.
 _ORDER = "source-sequencer"
+_SEQUENCER = re.compile("[0-9A-Fa-f]+")
 # Another run may store the result between the look and the put, but hardly every time.
 _STORE_ATTEMPTS = 5
 # Changed since it was looked at, being changed right now, or removed by the lifecycle.
@@ -126,6 +128,10 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
             _process(upload, context, reporter, s3)
         except (AlreadyProcessed, Superseded) as refused:
             logger.info("Not processed: %s", refused)
+        except TimeLimitExceeded as exceeded:
+            # Told by the tracker, and final: another quarter of an hour would end in the same way.
+            logger.warning("Not processed to its end: %s", exceeded)
+            metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
         except BeingProcessed as refused:
             # A repeated event, or a retry after a crash: by the next retry the difference shows.
             logger.info("Not processed yet: %s", refused)
@@ -145,7 +151,7 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
 
     with (
         tempfile.NamedTemporaryFile(suffix=".pdf") as source,
-        tempfile.TemporaryFile() as result,
+        tempfile.TemporaryFile() as target,
         reporter.track(
             upload.document_id,
             run_id=upload.run_id,
@@ -160,10 +166,10 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
             # Before anything can be wrong with the file: the owner alone is told of it.
             tracker.owner = owner_of(found["Metadata"], os.environ)
             _download(upload, found, source)
-            with Reading(source.name, seconds=remaining_seconds() - _CLOSING_SECONDS, limits=_limits()) as reading:
+            with Reading(source.name, seconds=_reading_seconds(remaining_seconds()), limits=_limits()) as reading:
                 # Opening a large or damaged file takes seconds, in which a better one may have come and been read.
                 _require_newest(upload, s3)
-                _read(upload, reading, result, tracker)
+                result = _read(upload, reading, target, tracker)
         except BlankOwner:
             logger.error("Not processed: its metadata names a blank owner")
             tracker.owner = NOBODY
@@ -177,9 +183,14 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
             return
         # A newer upload, and whoever took this one over, writes its own.
         tracker.require_current()
-        _store(upload, result, s3)
-        tracker.complete()
+        _store(upload, target, s3)
+        tracker.complete({"key": upload.result_key}, pages_unreadable=len(result.unreadable))
         metrics.add_metric("DocumentsCompleted", MetricUnit.Count, 1)
+
+
+def _reading_seconds(remaining_seconds: float) -> float:
+    """Longer than the tracker's own limit, at which it says that the time is up: what reads on then is stopped."""
+    return remaining_seconds - min(_CLOSING_SECONDS, remaining_seconds / 10)
 
 
 def _limits() -> Limits:
@@ -226,16 +237,16 @@ def _download(upload: Upload, found: GetObjectOutputTypeDef, target: IO[bytes]) 
     target.flush()
 
 
-def _read(upload: Upload, reading: Reading, target: IO[bytes], tracker: ProgressTracker) -> None:
+def _read(upload: Upload, reading: Reading, target: IO[bytes], tracker: ProgressTracker) -> Result:
     """Write the text of every page to target, as JSON, and report each page."""
     tracker.start(total=reading.page_count)
-    head = {"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}}
-    result = Result(target, head)
+    result = Result(target, {"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}})
     for text in reading:
         result.add(text)
         tracker.advance()
     result.end()
     metrics.add_metric("PagesProcessed", MetricUnit.Count, result.page_count)
+    return result
 
 
 def _store(upload: Upload, result: IO[bytes], s3: S3Client) -> None:
@@ -245,7 +256,7 @@ def _store(upload: Upload, result: IO[bytes], s3: S3Client) -> None:
     """
     for attempt in range(_STORE_ATTEMPTS):
         kept = _kept_result(upload, s3)
-        if kept is not None and kept.order > _order(upload.sequencer):
+        if kept is not None and kept.order > (upload.order or 0):
             raise SourceReplaced(upload)
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if kept is None else {"IfMatch": kept.etag}
         result.seek(0)
@@ -278,12 +289,6 @@ def _kept_result(upload: Upload, s3: S3Client) -> KeptResult | None:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
             return None
         raise
-    return KeptResult(head["ETag"], _order(head["Metadata"].get(_ORDER, "")))
-
-
-def _order(sequencer: str) -> int:
-    """Sequencers compare as hexadecimal numbers. 0 for a result that says none, since somebody else put it there."""
-    try:
-        return int(sequencer, 16)
-    except ValueError:
-        return 0
+    sequencer = head["Metadata"].get(_ORDER, "")
+    # Without one, somebody else has put it there.
+    return KeptResult(head["ETag"], int(sequencer, 16) if _SEQUENCER.fullmatch(sequencer) else 0)

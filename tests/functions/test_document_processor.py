@@ -35,6 +35,7 @@ from docprogress.announcer import Announcer
 from docprogress.document import Connection, DocumentState, ErrorCode, Failure, Run, Status, Update
 from docprogress.errors import BeingProcessed
 from docprogress.tracker import ProgressTracker
+from tests.functions.documents.pdfs import built, doubling_forms
 from tests.functions.fakes import InMemoryStore, RecordingPoster, started
 
 EVENTS = Path(__file__).with_name("events")
@@ -144,6 +145,7 @@ class Context:
     def __init__(self, aws_request_id: str = "request-1", remaining_seconds: float = 900.0) -> None:
         self.aws_request_id = aws_request_id
         self._remaining_seconds = remaining_seconds
+        self._started_at = time.monotonic()
 
     def get_remaining_time_in_millis(self) -> int:
         return int(self._remaining_seconds * 1000)
@@ -314,8 +316,11 @@ def test_a_pdf_that_restricts_only_printing_opens_with_an_empty_password(sandbox
 
 
 def test_a_damaged_page_has_no_text_and_costs_the_others_nothing(sandbox: Sandbox) -> None:
+    sandbox.store.subscribe("invoice-7", Connection("c1", NEVER))
     state = sandbox.process(with_damaged_pages(2))
 
+    told = json.loads(sandbox.poster.posts[-1][1])
+    assert (told["pagesUnreadable"], told["result"]) == (1, {"key": "results/invoice-7.json"})
     assert (state.status, state.processed) == (Status.COMPLETE, 3)
     assert [page["text"] for page in sandbox.result()["pages"]] == ["one", None, "three"]
     assert sandbox.result()["pagesUnreadable"] == [2]
@@ -716,6 +721,43 @@ def test_no_readable_page_is_an_error(sandbox: Sandbox) -> None:
     assert (state.failure.code, state.failure.recoverable) == (ErrorCode.DOCUMENT_DAMAGED, False)
     assert "None of the PDF's pages" in state.failure.message
     assert sandbox.results == []
+
+
+class Ticking(Context):
+    """A sandbox whose time goes by."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self._remaining_seconds - (time.monotonic() - self._started_at)) * 1000)
+
+
+@pytest.mark.parametrize("sandbox_context", [Context, Ticking])
+def test_a_document_that_takes_longer_than_there_is_time_ends_in_time_and_is_not_tried_again(
+    sandbox: Sandbox, sandbox_context: type[Context]
+) -> None:
+    for_ever = built(doubling_forms(60, b""))
+    event = sandbox.upload(for_ever)
+    sandbox.invoke(event, sandbox_context(remaining_seconds=2.0))
+
+    failure = sandbox.last.failure
+    assert failure is not None
+    assert (failure.code, failure.recoverable) == (ErrorCode.TIME_LIMIT_EXCEEDED, False)
+    assert "plit it" in failure.message
+    told = list(sandbox.store.published)
+    sandbox.invoke(event, Context("request-2"))
+    assert sandbox.store.published == told
+
+
+def test_a_run_begins_before_its_file_is_looked_for(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, begun = sandbox.bucket.get_object, []
+
+    def get_object(**request: Any) -> dict[str, Any]:
+        begun.append("begin" in sandbox.store.calls)
+        return whole(**request)
+
+    monkeypatch.setattr(sandbox.bucket, "get_object", get_object)
+    sandbox.process(pdf(1))
+
+    assert begun == [True], "the watchdog must see a worker that dies while it opens the file"
 
 
 def test_every_record_of_an_event_is_processed(sandbox: Sandbox) -> None:
