@@ -26,6 +26,7 @@ PROGRESS_DELIVERY_SECONDS = 2.0
 FINAL_DELIVERY_SECONDS = 10.0
 HEARTBEAT_SECONDS = 20.0
 ACTIVE_SHARDS = 8
+ACTIVITY_STEP_SECONDS = 15.0
 
 METERED_BYTES = 32 * 1024
 READ_UNIT_BYTES = 4096
@@ -216,13 +217,15 @@ WATCHER_READ_UNITS = 4
 
 
 def state_write_units(scenario: Scenario, updates: int) -> int:
-    """Of one document: the row, and its place in by_activity, whose sort key is the time of the last write.
+    """Of one document: the row, and its place in by_activity, whose sort key is the last write's time in steps.
 
-    A changed index key is two writes, one to delete and one to put; the start only puts, the end only deletes.
+    A changed index key is two writes, one to delete and one to put. Taking the document up only puts, and noting that
+    its end was announced only deletes.
     """
     silences = scenario.seconds / scenario.pages
     heartbeats = scenario.pages * int(silences / HEARTBEAT_SECONDS)
-    return 2 + 3 * (updates - 2 + heartbeats) + 2
+    moves = min(int(scenario.seconds / ACTIVITY_STEP_SECONDS), updates + heartbeats)
+    return 2 + updates + heartbeats + 2 * moves + 2
 
 
 def watcher_query_units(scenario: Scenario) -> int:
@@ -234,8 +237,8 @@ def watcher_query_units(scenario: Scenario) -> int:
 def _fan_out_work(scenario: Scenario, announcements: Sequence[Announcement]) -> tuple[int, float]:
     """Invocations, and seconds of Lambda's time, that one document's fan-out adds to the work itself."""
     if scenario.fan_out == "direct":
-        # The worker waits for the first and the last only; those between are a thread's, during the work.
-        return 0, announcements[0].seconds + announcements[-1].seconds
+        # The worker waits for the last only; those before it are a thread's, during the work.
+        return 0, announcements[-1].seconds
     each = [_HANDLER_SECONDS + announcement.seconds - STREAM_DELAY_SECONDS for announcement in announcements]
     return len(each) * scenario.invocations_per_update, sum(each) * scenario.invocations_per_update
 

@@ -47,6 +47,7 @@ def test_the_model_keeps_the_rules_of_the_library() -> None:
     rules = ("PROGRESS_DELIVERY_SECONDS", "FINAL_DELIVERY_SECONDS", "HEARTBEAT_SECONDS")
     assert [getattr(scaling_model, name) for name in rules] == [getattr(tracker, name) for name in rules]
     assert scaling_model.ACTIVE_SHARDS == items.ACTIVE_SHARDS
+    assert scaling_model.ACTIVITY_STEP_SECONDS * 1000 == items.ACTIVITY_STEP_MS
 
 
 def test_pages_slower_than_the_rate_are_told_one_by_one_and_the_last_with_the_end() -> None:
@@ -64,14 +65,26 @@ def test_every_meter_of_a_small_document_is_counted() -> None:
         "API Gateway connection minutes": pytest.approx(3, rel=1e-3),
         "Lambda requests": 3 * 3,
         "Lambda GB-seconds": pytest.approx(3 * 3 * 0.015 / 2, rel=0.01),
-        "DynamoDB write units": 2 + 3 * (updates - 2) + 2 + 3 * 6,
+        "DynamoDB write units": 2 + updates + 2 * 4 + 2 + 3 * 6,
         "DynamoDB read units": updates * 1 + 3 * 4,
     }
 
 
 def test_a_silent_worker_pays_for_its_heartbeats_in_the_table_and_in_its_index() -> None:
     silent = replace(ONE, pages=1, seconds=65)
-    assert state_write_units(silent, updates=2) == 2 + 3 * 3 + 2
+    assert state_write_units(silent, updates=2) == 2 + 2 + 3 + 2 * 4 + 2
+
+
+def test_an_update_at_four_a_second_costs_little_more_than_its_row() -> None:
+    busy = replace(ONE, pages=1_000)
+    updates = len(simulate(busy))
+    assert updates == 241
+    assert state_write_units(busy, updates) / updates <= 1.3
+
+
+def test_the_index_takes_four_thousand_documents_at_once() -> None:
+    moves_per_second = 2 / scaling_model.ACTIVITY_STEP_SECONDS
+    assert scaling_model.ACTIVE_SHARDS * 1_000 / moves_per_second >= 4_000
 
 
 def test_a_message_over_32_kb_is_metered_as_two() -> None:
