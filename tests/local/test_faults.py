@@ -35,6 +35,14 @@ with publisher().track("killed") as tracker:
         time.sleep(1)
 """
 
+OPENING_WORKER = """
+import time
+from docprogress.publisher import publisher
+with publisher().track("opening") as tracker:
+    print("opening", flush=True)
+    time.sleep(99)
+"""
+
 
 def test_a_document_whose_worker_is_killed_reaches_a_terminal_state(stack: Stack) -> None:
     with stack.connect() as connection:
@@ -54,7 +62,27 @@ def test_a_document_whose_worker_is_killed_reaches_a_terminal_state(stack: Stack
 
         assert eventually(given_up), "by this call, or by the stack's own schedule"
         answer = receive_to_the_end(connection)[-1]
-    assert (answer["errorCode"], answer["recoverable"]) == ("PROCESSING_STALLED", True)
+    assert (answer["errorCode"], answer["recoverable"]) == ("PROCESSING_STALLED", False), "nobody tries it again"
+
+
+def test_a_document_whose_worker_is_killed_while_it_opens_the_file_reaches_an_end_too(stack: Stack) -> None:
+    with stack.connect() as connection:
+        ask(connection, action="progress", docId="opening")
+        opening = OPENING_WORKER
+        worker = subprocess.Popen(
+            [sys.executable, "-c", opening], env=_worker_environment(stack), stdout=subprocess.PIPE
+        )
+        try:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == b"opening\n"
+        finally:
+            worker.kill()
+            worker.communicate()
+        assert status(stack, "opening") == "pending"
+        _age(stack, "opening")
+        stack.client("lambda").invoke(FunctionName="docprogress-local-stall-watchdog", Payload=b"{}")
+        answer = receive(connection)
+    assert (answer["errorCode"], answer["recoverable"]) == ("PROCESSING_STALLED", False)
 
 
 def test_a_document_whose_processor_is_killed_can_be_uploaded_again(stack: Stack, tmp_path: Path) -> None:
@@ -118,7 +146,7 @@ def _age(stack: Stack, document_id: str) -> None:
     stack.client("dynamodb").update_item(
         TableName=stack.outputs["tableName"],
         Key={"pk": {"S": f"DOCUMENT#{document_id}"}, "sk": {"S": "STATE"}},
-        UpdateExpression="SET updated_at = :long_ago",
+        UpdateExpression="SET updated_at = :long_ago, heard_at = :long_ago",
         ExpressionAttributeValues={":long_ago": {"N": "1"}},
     )
 
