@@ -14,11 +14,12 @@ from typing import Any, Protocol
 from aws_lambda_powertools import Logger
 
 from docprogress import settings
-from docprogress.access import may_watch
+from docprogress.access import may_cancel, may_watch
 from docprogress.document import Connection, DocumentState, ErrorCode, Failure
 from docprogress.errors import RequestRefused
 from docprogress.messages import (
     PONG,
+    CancelRequest,
     Message,
     Ping,
     ProgressRequest,
@@ -49,10 +50,12 @@ class ConnectionSettings:
     Attributes:
         connection_max_age_seconds: how long a connection may last.
         allowed_origins: the pages that may connect, as `https://host[:port]`; empty for any.
+        cancellation: whether a document can be cancelled over a connection.
     """
 
     connection_max_age_seconds: int
     allowed_origins: frozenset[str]
+    cancellation: bool = True
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ConnectionSettings:
@@ -61,6 +64,7 @@ class ConnectionSettings:
                 environment, "CONNECTION_MAX_AGE_SECONDS", MAX_CONNECTION_AGE_SECONDS
             ),
             allowed_origins=frozenset(environment.get("ALLOWED_ORIGINS", "").split()),
+            cancellation=environment.get("CANCELLATION") != "false",
         )
 
 
@@ -85,12 +89,14 @@ class Caller:
     def from_event(cls, event: Event) -> Caller:
         context = event["requestContext"]
         authorizer = context.get("authorizer") or {}
+        # All users of a Cognito identity pool share one userArn.
+        identity = context.get("identity") or {}
         asked_at, token_expires_at = context.get("requestTimeEpoch"), authorizer.get("expires_at")
         return cls(
             connection_id=context["connectionId"],
             connected_at=int(context["connectedAt"]),
             asked_at=None if asked_at is None else int(asked_at),
-            principal_id=authorizer.get("principalId") or context.get("identity", {}).get("userArn"),
+            principal_id=authorizer.get("principalId") or identity.get("cognitoIdentityId") or identity.get("userArn"),
             token_expires_at=None if token_expires_at is None else int(token_expires_at),
         )
 
@@ -102,6 +108,8 @@ class Caller:
 
 class Documents(Protocol):
     def read(self, document_id: str) -> DocumentState | None: ...
+
+    def cancel(self, document_id: str, *, principal_id: str | None) -> DocumentState: ...
 
 
 class OriginRefused(Exception):
@@ -144,6 +152,7 @@ class ConnectionService:
             # Before the permission check: if the document has a new owner, the check raises, and the row would count
             # against the limit until its TTL.
             self._connections.unsubscribe(document_id, connection.connection_id)
+            logger.info("Unsubscribed", **_who(connection), document_id=document_id)
             return snapshot_message(document_id, self._read(document_id, connection))
         self._read(document_id, connection)  # before anything is stored for a stranger
         if not self._connections.may_subscribe(document_id, connection.connection_id, limit=MAX_SUBSCRIPTIONS):
@@ -155,11 +164,29 @@ class ConnectionService:
         self._connections.subscribe(document_id, connection)
         # Read again: an update since the first read may have found no subscription; from here on each one does.
         try:
-            return snapshot_message(document_id, self._read(document_id, connection))
+            snapshot = snapshot_message(document_id, self._read(document_id, connection))
         except RequestRefused:
             # It has become somebody's meanwhile.
             self._connections.unsubscribe(document_id, connection.connection_id)
             raise
+        logger.info("Subscribed", **_who(connection), document_id=document_id)
+        return snapshot
+
+    def cancel(self, caller: Caller, request: CancelRequest) -> Message:
+        """Raises RequestRefused."""
+        document_id = request.document_id
+        connection = self._connections.connection(caller.connection_id)
+        if connection is None:
+            raise _expired(document_id)
+        principal_id = connection.principal_id
+        if not self._settings.cancellation or not may_cancel(principal_id, self._documents.read(document_id)):
+            raise RequestRefused(ErrorCode.FORBIDDEN, "You may not cancel this document.", document_id)
+        document = self._documents.cancel(document_id, principal_id=principal_id)
+        logger.info("Cancelled", **_who(connection), document_id=document_id, status=document.status.value)
+        if not may_cancel(principal_id, document):
+            # It has become somebody's meanwhile.
+            raise RequestRefused(ErrorCode.FORBIDDEN, "You may not cancel this document.", document_id)
+        return snapshot_message(document_id, document)
 
     def _expires_at(self, caller: Caller) -> int:
         return caller.expires_at(self._settings.connection_max_age_seconds)
@@ -170,6 +197,10 @@ class ConnectionService:
         if not may_watch(connection.principal_id, document):
             raise RequestRefused(ErrorCode.FORBIDDEN, "You may not watch this document.", document_id)
         return document
+
+
+def _who(connection: Connection) -> dict[str, Any]:
+    return {"connection_id": connection.connection_id, "principal_id": connection.principal_id}
 
 
 def _expired(document_id: str | None) -> RequestRefused:
@@ -207,6 +238,8 @@ def handler(event: Event, _context: object) -> Reply:
                 if isinstance(request, Ping):
                     return _reply(service().pong(caller))
                 document_id = request.document_id
+                if isinstance(request, CancelRequest):
+                    return _reply(service().cancel(caller, request))
                 if context["routeKey"] != "progress":
                     # A key given twice can mean one action to API Gateway and another to us, past the throttle.
                     raise RequestRefused(ErrorCode.INVALID_MESSAGE, 'The message has more than one "action".')

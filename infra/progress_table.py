@@ -97,12 +97,19 @@ class ProgressTable(pulumi.ComponentResource):
         self.register_outputs({"table_name": self.table_name, "arn": self.arn})
 
     def grant_connections(self, grantee: Grantee) -> aws.iam.RolePolicy:
-        """Let a function keep connections and subscriptions, and read the state of documents."""
+        """Let a function keep connections and subscriptions, and read and cancel documents."""
         return self._grant(
             grantee,
             "keep-connections-in",
             allow(
-                ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem"], [self.arn]
+                [
+                    "dynamodb:BatchWriteItem",
+                    "dynamodb:DeleteItem",
+                    "dynamodb:GetItem",
+                    "dynamodb:PutItem",
+                    "dynamodb:UpdateItem",
+                ],
+                [self.arn],
             ),
             allow(["dynamodb:Query"], [self._index_arn(CONNECTION_INDEX)]),
         )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from docprogress.errors import (
         AlreadyProcessed,
         BeingProcessed,
+        Cancelled,
         SettingsError,
         StartRefused,
         StoreUnavailable,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyProcessed",
     "BeingProcessed",
+    "Cancelled",
     "DeliveryRefused",
     "DeliveryReport",
     "DocumentState",
@@ -58,6 +60,7 @@ _HOMES = {
     "errors": (
         "AlreadyProcessed",
         "BeingProcessed",
+        "Cancelled",
         "SettingsError",
         "StartRefused",
         "StoreUnavailable",

@@ -5,6 +5,12 @@ from __future__ import annotations
 from docprogress.document import DocumentState, Status
 
 
+def may_cancel(principal_id: str | None, document: DocumentState | None) -> bool:
+    """Whether a principal may end the work on a document: its owner may and, without authorization, everyone."""
+    owner = document.owner if document else None
+    return owner == principal_id
+
+
 def may_watch(principal_id: str | None, document: DocumentState | None) -> bool:
     """Whether a principal may watch a document.
 

@@ -36,6 +36,7 @@ class ErrorCode(StrEnum):
     PROCESSING_FAILED = "PROCESSING_FAILED"
     PROCESSING_STALLED = "PROCESSING_STALLED"
     TIME_LIMIT_EXCEEDED = "TIME_LIMIT_EXCEEDED"
+    CANCELLED = "CANCELLED"
     DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"
     DOCUMENT_ENCRYPTED = "DOCUMENT_ENCRYPTED"
     DOCUMENT_DAMAGED = "DOCUMENT_DAMAGED"
@@ -144,6 +145,10 @@ class DocumentState:
     @property
     def has_ended(self) -> bool:
         return self.status in (Status.COMPLETE, Status.ERROR)
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.failure is not None and self.failure.code == ErrorCode.CANCELLED
 
     @property
     def is_final(self) -> bool:

@@ -33,6 +33,10 @@ class Superseded(Exception):
         self.state = state
 
 
+class Cancelled(Superseded):
+    """The document's owner has cancelled it; stop working, and leave no half result."""
+
+
 class TimeLimitExceeded(Exception):
     """The worker's time is nearly up, so it must stop. Its document ends, or has ended, with TIME_LIMIT_EXCEEDED."""
 

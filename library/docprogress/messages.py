@@ -3,6 +3,7 @@
 Client to server, text frames of JSON:
     {"action": "progress", "docId": str}                       subscribe, answered with the snapshot
     {"action": "progress", "docId": str, "subscribe": false}   only ask, or end a subscription
+    {"action": "cancel", "docId": str}                         end the document's run, answered with its end
     {"action": "ping"}                                         keeps the connection open
 """
 
@@ -38,7 +39,12 @@ class ProgressRequest:
     subscribe: bool = True
 
 
-def parse_request(body: str | None) -> Ping | ProgressRequest:
+@dataclass(frozen=True)
+class CancelRequest:
+    document_id: str
+
+
+def parse_request(body: str | None) -> Ping | ProgressRequest | CancelRequest:
     """Read one client frame.
 
     Raises:
@@ -55,7 +61,7 @@ def parse_request(body: str | None) -> Ping | ProgressRequest:
         raise RequestRefused(ErrorCode.INVALID_MESSAGE, "The message is not JSON.") from None
     if not isinstance(request, dict) or not isinstance(request.get("action"), str):
         raise RequestRefused(
-            ErrorCode.INVALID_MESSAGE, 'A message is a JSON object with an "action": "progress" or "ping".'
+            ErrorCode.INVALID_MESSAGE, 'A message is a JSON object with an "action": "progress", "cancel" or "ping".'
         )
     if _is_deeper(request, MAX_REQUEST_DEPTH):
         raise RequestRefused(ErrorCode.INVALID_MESSAGE, f"A message is nested at most {MAX_REQUEST_DEPTH} levels deep.")
@@ -64,7 +70,9 @@ def parse_request(body: str | None) -> Ping | ProgressRequest:
             return Ping()
         case "progress":
             return _parse_progress(request)
-    raise RequestRefused(ErrorCode.UNKNOWN_ACTION, 'The known actions are "progress" and "ping".')
+        case "cancel":
+            return CancelRequest(_document_id(request))
+    raise RequestRefused(ErrorCode.UNKNOWN_ACTION, 'The known actions are "progress", "cancel" and "ping".')
 
 
 def _is_deeper(value: object, depth: int) -> bool:
@@ -82,16 +90,21 @@ def _values(value: object) -> Iterable[object]:
 
 
 def _parse_progress(request: Message) -> ProgressRequest:
-    document_id: Any = request.get("docId")
+    document_id = _document_id(request)
     subscribe = request.get("subscribe", True)
+    if not isinstance(subscribe, bool):
+        raise RequestRefused(ErrorCode.INVALID_MESSAGE, '"subscribe" is true or false.', document_id)
+    return ProgressRequest(document_id, subscribe)
+
+
+def _document_id(request: Message) -> str:
+    document_id: Any = request.get("docId")
     if not is_document_id(document_id):
         raise RequestRefused(
             ErrorCode.INVALID_MESSAGE,
             '"docId" is a string of 1 to 256 characters without control characters.',
         )
-    if not isinstance(subscribe, bool):
-        raise RequestRefused(ErrorCode.INVALID_MESSAGE, '"subscribe" is true or false.', document_id)
-    return ProgressRequest(document_id, subscribe)
+    return str(document_id)
 
 
 def state_message(state: DocumentState) -> Message:

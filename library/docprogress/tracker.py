@@ -35,7 +35,7 @@ from docprogress.document import (
     readable,
     result_json,
 )
-from docprogress.errors import StartRefused, StoreUnavailable, Superseded, TimeLimitExceeded
+from docprogress.errors import Cancelled, StartRefused, StoreUnavailable, Superseded, TimeLimitExceeded
 from docprogress.process import after_fork
 from docprogress.sender import Sender
 
@@ -90,11 +90,11 @@ class StateStore(Protocol):
 
     def write(self, run: Run, update: Update, *, not_within_seconds: float = 0.0) -> DocumentState | None:
         """Publish a state. None, and nothing written, when the document was published within so many seconds,
-        by whichever worker. Raises Superseded."""
+        by whichever worker. Raises Superseded, or Cancelled."""
         ...
 
     def heartbeat(self, run: Run) -> int:
-        """Note that the run is alive. Returns the attempt that is on. Raises Superseded."""
+        """Note that the run is alive. Returns the attempt that is on. Raises Superseded, or Cancelled."""
         ...
 
     def leave(self, run: Run, worker: str) -> None:
@@ -274,6 +274,7 @@ class ProgressTracker:
 
         Raises:
             Superseded: the document has ended or was started anew elsewhere; stop working on it.
+            Cancelled: a Superseded; its owner has cancelled it.
             TimeLimitExceeded: there is no time left; stop working.
             ValueError: count is no whole number from 0 up, or message no string.
         """
@@ -511,6 +512,16 @@ class ProgressTracker:
             logger.error("No more updates until the last", exc_info=error, extra=self._ids())
         with self._sender.changed:
             self._sender_error = self._sender_error or error
+        if isinstance(error, Cancelled):
+            self._tell_of_cancellation(error)
+
+    def _tell_of_cancellation(self, cancelled: Cancelled) -> None:
+        """The one who cancels may not post to watchers, so the worker tells them."""
+        if cancelled.state is not None:
+            try:
+                self._send(cancelled.state, FINAL_DELIVERY_SECONDS)
+            except Exception:
+                logger.exception("The cancellation is not told; the watchdog tells it", extra=self._ids())
 
     def _tell(self, state: DocumentState) -> None:
         try:
@@ -571,6 +582,9 @@ class ProgressTracker:
         while True:
             try:
                 return write()
+            except Cancelled as cancelled:
+                self._tell_of_cancellation(cancelled)
+                raise
             except StoreUnavailable:
                 if time.monotonic() >= give_up_at:
                     raise

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from docprogress.document import Connection, DocumentState, Run, Status, Subscription, Update, retries_left
-from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded
+from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, Superseded
 from docprogress.posting.report import DeliveryReport
+from docprogress.table.items import NO_RUN
+from docprogress.table.states import CANCELLED
 
 # Only a test that fails waits so long: on a machine that others use too, any step may take many seconds.
 PATIENCE_SECONDS = 60.0
@@ -94,6 +96,9 @@ class InMemoryStore:
                 if order is not None:
                     raise Superseded(run.document_id)
                 number = row.order + 1
+            if row is not None and row.state.run_id == NO_RUN and row.state.is_cancelled:
+                row.state, row.order = replace(row.state, run_id=run.run_id), number
+                raise Cancelled(run.document_id, row.state)
             state = DocumentState(
                 document_id=run.document_id,
                 status=Status.PENDING,
@@ -145,6 +150,17 @@ class InMemoryStore:
             if row is not None and row.state.run_id == run.run_id:
                 row.tallies.pop(worker, None)
 
+    def cancel(self, document_id: str, *, principal_id: str | None) -> DocumentState:
+        self._enter("cancel")
+        with self._lock:
+            row = self._rows.get(document_id)
+            if row is None:
+                nobodys = DocumentState(document_id=document_id, status=Status.PENDING, sequence=0, run_id=NO_RUN)
+                row = self._rows[document_id] = _Row(nobodys, 0, self._now())
+            if not row.state.is_final and row.state.owner == principal_id:
+                self._publish(row, Update(status=Status.ERROR, failure=CANCELLED), 0)
+            return row.state
+
     def announced(self, state: DocumentState) -> None:
         self._enter("announced")
         with self._lock:
@@ -176,7 +192,8 @@ class InMemoryStore:
             or run.attempt not in (None, row.state.attempt)
             or row.state.has_ended
         ):
-            raise Superseded(run.document_id, row and row.state)
+            is_cancelled = row is not None and row.state.is_cancelled and row.state.run_id == run.run_id
+            raise (Cancelled if is_cancelled else Superseded)(run.document_id, row and row.state)
         return row
 
     def _publish(self, row: _Row, update: Update, pages: int) -> DocumentState:

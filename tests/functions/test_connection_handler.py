@@ -484,6 +484,128 @@ def test_a_token_offered_as_a_subprotocol_is_not_logged(sandbox: Sandbox) -> Non
     assert "bearer-secret" not in sandbox.log
 
 
+# --- cancel ---
+
+
+def cancel(sandbox: Sandbox, document_id: str = "invoice-7") -> Any:
+    # API Gateway has no route of this action, so it comes by the default one.
+    return sandbox.say(json.dumps({"action": "cancel", "docId": document_id}), route_key="$default")
+
+
+CANCELLED = {
+    "status": "error",
+    "errorCode": "CANCELLED",
+    "message": "The document was cancelled.",
+    "recoverable": False,
+}
+
+
+def test_without_authorization_anyone_may_cancel_a_document_that_is_under_way(connected: Sandbox) -> None:
+    begin(connected.store)
+    answer = cancel(connected)
+
+    assert {**answer, **CANCELLED, "docId": "invoice-7"} == answer
+    assert connected.ask() == answer
+
+
+def test_a_document_that_nobody_has_started_can_be_cancelled(connected: Sandbox) -> None:
+    answer = cancel(connected)
+
+    assert {**answer, **CANCELLED} == answer
+
+
+def test_a_document_that_has_ended_stays_as_it_ended(connected: Sandbox) -> None:
+    begin(connected.store)
+    connected.store.write(Run("invoice-7", "r"), Update(status=Status.COMPLETE))
+
+    assert cancel(connected)["status"] == "processing_complete"
+
+
+def test_a_document_that_is_cancelled_twice_has_one_end(connected: Sandbox) -> None:
+    begin(connected.store)
+
+    assert cancel(connected) == cancel(connected)
+
+
+@pytest.mark.parametrize("owner", ["bob", None])
+def test_a_document_is_cancelled_by_its_owner_alone(sandbox: Sandbox, owner: str | None) -> None:
+    sandbox.invoke(recorded("connect", authorizer={"principalId": "alice"}))
+    begin(sandbox.store, owner=owner)
+    refused = cancel(sandbox)
+    assert (refused["errorCode"], refused["recoverable"]) == ("FORBIDDEN", False)
+    assert cancel(sandbox, "unknown")["errorCode"] == "FORBIDDEN", "in the same words, known or not"
+    begin(sandbox.store, owner="alice", run_id="r2")
+
+    assert cancel(sandbox)["errorCode"] == "CANCELLED"
+
+
+def test_a_connection_that_has_expired_cancels_nothing(sandbox: Sandbox) -> None:
+    begin(sandbox.store)
+
+    assert cancel(sandbox)["recoverable"] is True
+    assert sandbox.store.calls.count("cancel") == 0
+
+
+def test_a_stack_may_forbid_cancelling(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANCELLATION", "false")
+    sandbox.invoke(recorded("connect"))
+    begin(sandbox.store)
+
+    assert cancel(sandbox)["errorCode"] == "FORBIDDEN"
+
+
+def test_a_message_that_names_no_document_cancels_nothing(connected: Sandbox) -> None:
+    assert connected.say('{"action":"cancel"}', route_key="$default")["errorCode"] == "INVALID_MESSAGE"
+
+
+# --- who it is ---
+
+
+@pytest.mark.parametrize(
+    ("identity", "principal"),
+    [
+        ({"userArn": "arn:aws:iam::1:user/alice", "cognitoIdentityId": None}, "arn:aws:iam::1:user/alice"),
+        (
+            {"userArn": "arn:aws:sts::1:assumed-role/pool/CognitoIdentity", "cognitoIdentityId": "eu:1"},
+            "eu:1",
+        ),
+    ],
+)
+def test_a_connection_signed_with_iam_belongs_to_its_caller(
+    sandbox: Sandbox, identity: dict[str, str | None], principal: str
+) -> None:
+    sandbox.invoke(recorded("connect", identity=identity))
+    begin(sandbox.store, owner=principal)
+
+    assert sandbox.store.connections[CONNECTION_ID].principal_id == principal
+    assert sandbox.ask()["status"] == "processing_started"
+
+
+def test_a_private_document_that_starts_while_its_name_is_subscribed_is_not_left_subscribed(connected: Sandbox) -> None:
+    def becomes_private(method: str) -> None:
+        if method == "subscribe":
+            connected.store.before = lambda _: None
+            begin(connected.store, owner="alice")
+
+    connected.store.before = becomes_private
+
+    assert connected.ask()["errorCode"] == "FORBIDDEN"
+    assert connected.store.subscriptions == {}
+
+
+def test_who_watches_what_is_logged(sandbox: Sandbox) -> None:
+    sandbox.invoke(recorded("connect", authorizer={"principalId": "alice"}))
+    begin(sandbox.store, owner="alice")
+    sandbox.ask()
+    sandbox.ask(subscribe=False)
+
+    lines = [line for line in map(json.loads, sandbox.log.splitlines()) if "document_id" in line]
+    assert [(line["message"], line["principal_id"], line["document_id"]) for line in lines] == [
+        ("Subscribed", "alice", "invoice-7"),
+        ("Unsubscribed", "alice", "invoice-7"),
+    ]
+
+
 _FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 _json = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),

@@ -591,7 +591,7 @@ def test_who_tells_the_watchers_may_post_and_where_connections_expire_early_disc
 def test_before_a_stream_a_worker_can_neither_find_watchers_nor_post_to_them(authorization: str) -> None:
     graph = run_main("dev", {"fanOut": "stream", **AUTHORIZATIONS[authorization]})
     writers = {who for who, action, _ in granted(graph) if action == "dynamodb:UpdateItem"}
-    workers = writers - {"stream-fan-out"}
+    workers = writers - {"connection-handler", "stream-fan-out"}
     assert workers == {"documents-processor", "stall-watchdog"}
     of_workers = [each for each in granted(graph) if each[0] in workers]
     assert [each for each in of_workers if each[1].startswith("execute-api:")] == []

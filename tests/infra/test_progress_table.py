@@ -92,7 +92,13 @@ def test_every_key_of_an_index_is_an_attribute_and_none_is_left_over() -> None:
             "keep-connections-in-progress",
             [
                 (
-                    ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem"],
+                    [
+                        "dynamodb:BatchWriteItem",
+                        "dynamodb:DeleteItem",
+                        "dynamodb:GetItem",
+                        "dynamodb:PutItem",
+                        "dynamodb:UpdateItem",
+                    ],
                     [TABLE],
                 ),
                 (["dynamodb:Query"], [f"{TABLE}/index/by_connection"]),

@@ -111,7 +111,7 @@ def test_an_action_nobody_serves_is_refused_as_unknown_and_not_echoed(action: st
     refused = refusal(json.dumps({"action": action, "docId": "d"}))
 
     assert refused.code is ErrorCode.UNKNOWN_ACTION
-    assert str(refused) == 'The known actions are "progress" and "ping".'
+    assert str(refused) == 'The known actions are "progress", "cancel" and "ping".'
 
 
 @pytest.mark.parametrize(

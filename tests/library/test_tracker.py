@@ -25,6 +25,7 @@ from docprogress.document import DocumentState, ErrorCode, Failure, Phase, Run, 
 from docprogress.errors import (
     AlreadyProcessed,
     BeingProcessed,
+    Cancelled,
     StartRefused,
     StoreUnavailable,
     Superseded,
@@ -820,6 +821,59 @@ def test_an_older_run_under_way_may_not_store_its_result_over_a_newer_ones(desk:
 def test_what_is_no_order_is_refused(desk: Desk, order: Any) -> None:
     with pytest.raises(ValueError, match="order is "):
         desk.tracker(order=order)
+
+
+# --- cancelling ---
+
+
+def test_a_worker_whose_document_is_cancelled_learns_of_it_and_tells_the_watchers(desk: Desk) -> None:
+    with pytest.raises(Cancelled), desk.tracker() as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.start(total=9)
+        desk.store.cancel("d", principal_id=None)
+        advance_until_refused(tracker)
+
+    assert [state.status for state in desk.store.published] == [Status.STARTED, Status.ERROR]
+    assert desk.heard[-1] == desk.store.published[-1]
+    with pytest.raises(AlreadyProcessed), desk.tracker():
+        pytest.fail("a retry of a cancelled run")
+
+
+def test_a_document_that_is_cancelled_keeps_no_half_result_and_does_not_complete(desk: Desk) -> None:
+    with pytest.raises(Cancelled), desk.tracker(max_messages_per_second=0.01) as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.start(total=9)
+        desk.store.cancel("d", principal_id=None)
+        tracker.require_current()
+        pytest.fail("it would store its result")
+    with pytest.raises(Cancelled), desk.tracker(run_id="run-2", max_messages_per_second=0.01) as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.start(total=9)
+        desk.store.cancel("d", principal_id=None)
+        tracker.complete()
+
+    assert Status.COMPLETE not in desk.statuses
+    assert desk.heard[-1].is_cancelled
+
+
+def test_every_worker_of_several_learns_of_a_cancellation(desk: Desk) -> None:
+    started(desk.store, total=10)
+    workers = [desk.tracker(joined=True), desk.tracker(joined=True)]
+    for worker in workers:
+        worker.advance()
+    desk.store.cancel("d", principal_id=None)
+    for worker in workers:
+        with pytest.raises(Cancelled), worker:
+            advance_until_refused(worker)
+
+
+def test_a_document_that_is_cancelled_before_it_begins_does_not_begin_but_its_next_run_does(desk: Desk) -> None:
+    desk.store.cancel("d", principal_id=None)
+
+    for refusal in (Cancelled, AlreadyProcessed):
+        with pytest.raises(refusal), desk.tracker(run_id="run-1"):
+            pytest.fail("it was cancelled")
+    with desk.tracker(run_id="run-2") as tracker:
+        tracker.start(total=1)
+
+    assert desk.heard[-1].status is Status.COMPLETE
 
 
 # --- attempts, and the time there is ---

@@ -62,7 +62,10 @@ def _connections_are_kept(stack: DeployedStack, _folder: Path, patience: float) 
         for subscribe in (True, False, True):
             if ask(connection, action="progress", docId=document_id, subscribe=subscribe)["status"] != "pending":
                 return False
-    return eventually(lambda: not rows(stack, f"DOCUMENT#{document_id}"), within=patience)
+    if not eventually(lambda: not rows(stack, f"DOCUMENT#{document_id}"), within=patience):
+        return False
+    with stack.connect() as connection:
+        return ask(connection, action="cancel", docId=document_id).get("errorCode") == "CANCELLED"
 
 
 def _documents_are_processed(stack: DeployedStack, folder: Path, patience: float) -> bool:
@@ -70,6 +73,23 @@ def _documents_are_processed(stack: DeployedStack, folder: Path, patience: float
         upload(stack, document_id, pdf(folder))
 
     return _watchers_are_served(stack, patience, process, "processing_complete")
+
+
+def _ends_are_told_and_noted(stack: DeployedStack, folder: Path, patience: float) -> bool:
+    document_id = ""
+
+    def process(name: str) -> None:
+        nonlocal document_id
+        document_id = name
+        upload(stack, document_id, pdf(folder))
+
+    def is_noted() -> bool:
+        (state,) = [row for row in rows(stack, f"DOCUMENT#{document_id}") if row["sk"]["S"] == "STATE"]
+        return "active_shard" not in state
+
+    return _watchers_are_served(stack, patience, process, "processing_complete") and eventually(
+        is_noted, within=patience
+    )
 
 
 def _silent_documents_are_ended(stack: DeployedStack, _folder: Path, patience: float) -> bool:
@@ -130,7 +150,7 @@ WORKS: dict[tuple[str, str], Callable[[DeployedStack, Path, float], bool]] = {
     ("jwt_stack", "documents-processor"): _documents_are_processed,
     ("jwt_stack", "stall-watchdog"): _silent_documents_are_ended,
     ("jwt_stack", "uploads-presigner"): _uploads_are_taken,
-    ("stream_stack", "stream-fan-out"): _documents_are_processed,
+    ("stream_stack", "stream-fan-out"): _ends_are_told_and_noted,
 }
 
 

@@ -19,7 +19,7 @@ from docprogress.document import (
     Update,
     retries_left,
 )
-from docprogress.errors import AlreadyProcessed, BeingProcessed, DocumentExists, Superseded
+from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, DocumentExists, Superseded
 from docprogress.table.client import ConditionFailed, Table, failures
 from docprogress.table.items import (
     ACTIVE_SHARDS,
@@ -56,6 +56,7 @@ _RETRY_MINUTES = f"{RETRY_WITHIN_SECONDS / 60:.0f} minutes"
 STALLED_AND_TRIED_AGAIN = Failure(
     f"{_STOPPED} It is tried again within {_RETRY_MINUTES}.", ErrorCode.PROCESSING_STALLED, recoverable=True
 )
+CANCELLED = Failure("The document was cancelled.", ErrorCode.CANCELLED)
 STALLED = Failure(f"{_STOPPED} Send the document again.", ErrorCode.PROCESSING_STALLED)
 
 
@@ -131,11 +132,16 @@ class States:
             write.set({"retries_left": {"N": str(retries_left(retry_follows, before=None))}})
             write.when("attribute_not_exists(#pk) OR #run_id <> :run")
             write.when("attribute_not_exists(#run_order) OR #run_order <= :order")
+            # Cancelled before anyone had begun: this is the run that must not be.
+            write.when("NOT (#run_id = :no_run AND #status = :error)")
             try:
                 state = self._write(run.document_id, write, write_id)
                 break
             except ConditionFailed as failed:
                 found = failed.item
+            if found["run_id"]["S"] == NO_RUN:
+                self._give_run(run, number)
+                raise Cancelled(f"document {run.document_id!r} was cancelled before it began", state_of(found))
             if found["run_id"]["S"] == run.run_id:
                 state = self._begin_again(run, found, number, owner, retry_follows, abandoned_after_seconds, write_id)
                 break
@@ -147,6 +153,13 @@ class States:
             # The table's answer has put the clock right.
             self.heartbeat(run._replace(attempt=state.attempt))
         return state
+
+    def _give_run(self, run: Run, order: int) -> None:
+        """Let a document that was cancelled before it began be of this run, so that the next one may begin."""
+        write = UpdateItem().set({"run_id": {"S": run.run_id}, "run_order": {"N": str(order)}})
+        write.when("#run_id = :no_run").given(no_run=NO_RUN)
+        with suppress(ConditionFailed):
+            self._table.update(state_key(run.document_id), **write.arguments())
 
     def _begin_again(
         self,
@@ -188,7 +201,7 @@ class States:
             }
         )
         write.compute(attempt="if_not_exists(#attempt, :none) + :one").remove(*SAID_BY_A_RUN)
-        return write.given(run=run.run_id, order=order, none=0, one=1, **_STATUSES)
+        return write.given(run=run.run_id, no_run=NO_RUN, order=order, none=0, one=1, **_STATUSES)
 
     def write(self, run: Run, update: Update, *, not_within_seconds: float = 0.0) -> DocumentState | None:
         while True:
@@ -228,6 +241,28 @@ class States:
         write.when("#run_id = :run AND attribute_exists(tallies.#worker)")
         with suppress(ConditionFailed):
             self._table.update(state_key(run.document_id), **write.arguments())
+
+    # --- what others than a worker write ---
+
+    def cancel(self, document_id: str, *, principal_id: str | None) -> DocumentState:
+        """End a document's run, or keep it from beginning. The worker that is on it learns of it by its next write.
+
+        Args:
+            principal_id: who asks; see `access.may_cancel`.
+
+        Returns:
+            The state that it has now: cancelled, or the end that it had reached before.
+        """
+        write = self._publication(document_id, Update(status=Status.ERROR, failure=CANCELLED))
+        write.compute(run_id="if_not_exists(#run_id, :no_run)")
+        write.when(f"attribute_not_exists(#pk) OR {_AT_WORK} OR (#status = :error AND #recoverable = :true)")
+        # Looked at before; nobody's document may have become somebody's since.
+        write.when("attribute_not_exists(#owner)" if principal_id is None else "#owner = :principal")
+        write.given(no_run=NO_RUN, true=True, principal=principal_id or "")
+        try:
+            return self._write(document_id, write)
+        except ConditionFailed as failed:
+            return state_of(failed.item)
 
     # --- documents that nobody writes any more ---
 
@@ -379,8 +414,10 @@ def _is_held(item: Item, run: Run) -> bool:
 
 
 def _superseded(run: Run, found: Item) -> Superseded:
-    message = f"run {run.run_id} of document {run.document_id!r} has ended or was replaced"
-    return Superseded(message, state_of(found) if found else None)
+    state = state_of(found) if found else None
+    if state and state.is_cancelled and state.run_id == run.run_id:
+        return Cancelled(f"document {run.document_id!r} was cancelled", state)
+    return Superseded(f"run {run.run_id} of document {run.document_id!r} has ended or was replaced", state)
 
 
 def _count(write: UpdateItem, tally: Tally, pages: int, *, is_last: bool) -> None:

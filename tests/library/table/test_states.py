@@ -35,11 +35,18 @@ from docprogress.document import (
     Tally,
     Update,
 )
-from docprogress.errors import AlreadyProcessed, BeingProcessed, DocumentExists, StoreUnavailable, Superseded
+from docprogress.errors import (
+    AlreadyProcessed,
+    BeingProcessed,
+    Cancelled,
+    DocumentExists,
+    StoreUnavailable,
+    Superseded,
+)
 from docprogress.table.client import Table
 from docprogress.table.connections import Connections
 from docprogress.table.items import ACTIVITY_STEP_MS, activity_step
-from docprogress.table.states import STALLED, STALLED_AND_TRIED_AGAIN, States
+from docprogress.table.states import CANCELLED, STALLED, STALLED_AND_TRIED_AGAIN, States
 from local.emulator import REGION
 from tests.functions.fakes import InMemoryStore
 from tests.library.table.support import (
@@ -805,6 +812,76 @@ class TestOrder:
         begin(store, document_id, run_id="new", order=MAX_ORDER)
         with pytest.raises(Superseded):
             begin(store, document_id, run_id="old", order=MAX_ORDER - 1)
+
+
+# --- cancelling ---
+
+
+@pytest.mark.emulator
+class TestCancelling:
+    def test_a_run_that_is_cancelled_has_ended_for_its_worker_and_its_retries(
+        self, store: States, document_id: str
+    ) -> None:
+        run = begin(store, document_id, retry_follows=True)
+        cancelled = store.cancel(document_id, principal_id=None)
+
+        assert (cancelled.failure, cancelled.run_id) == (CANCELLED, "run-1")
+        with pytest.raises(Cancelled) as caught:
+            store.write(run, Update(status=Status.PROGRESS, pages=1))
+        assert caught.value.state == cancelled
+        with pytest.raises(Cancelled):
+            store.heartbeat(run)
+        with pytest.raises(AlreadyProcessed):
+            begin(store, document_id)
+        assert store.cancel(document_id, principal_id=None) == cancelled
+
+    def test_a_cancellation_and_an_end_have_one_winner(self, store: States, document_id: str) -> None:
+        start(store, document_id)
+        end = finish(store, document_id)
+
+        assert store.cancel(document_id, principal_id=None) == end
+
+    def test_an_error_that_is_to_be_tried_again_can_be_cancelled(self, store: States, document_id: str) -> None:
+        start(store, document_id)
+        finish(store, document_id, Failure("Again.", recoverable=True))
+
+        assert store.cancel(document_id, principal_id=None).failure == CANCELLED
+        with pytest.raises(AlreadyProcessed):
+            begin(store, document_id)
+
+    @pytest.mark.parametrize(("owner", "principal"), [("alice", "bob"), ("alice", None), (None, "bob")])
+    def test_somebody_elses_document_is_not_cancelled(
+        self, store: States, document_id: str, owner: str | None, principal: str | None
+    ) -> None:
+        under_way = start(store, document_id, owner=owner)
+
+        assert store.cancel(document_id, principal_id=principal) == under_way
+
+    @pytest.mark.parametrize("owner", ["alice", None])
+    def test_a_document_that_was_cancelled_before_it_began_does_not_begin_but_its_next_run_does(
+        self, store: States, document_id: str, owner: str | None
+    ) -> None:
+        if owner:
+            store.expect(document_id, owner=owner)
+        cancelled = store.cancel(document_id, principal_id=owner)
+        assert (cancelled.failure, cancelled.owner) == (CANCELLED, owner)
+
+        with pytest.raises(Cancelled):
+            begin(store, document_id, run_id="run-1", order=7)
+        with pytest.raises(AlreadyProcessed):
+            begin(store, document_id, run_id="run-1", order=7)
+        with pytest.raises(Superseded):
+            begin(store, document_id, run_id="run-0", order=6)
+        assert begin(store, document_id, run_id="run-2", order=8).attempt == 1
+
+    def test_a_cancellation_that_no_worker_has_told_is_found_by_the_watchdog(
+        self, store: States, document_id: str, clock: Clock
+    ) -> None:
+        cancelled = store.cancel(document_id, principal_id=None)
+        clock.now += 121
+        (silent,) = [each for each in store.silent_documents(120.0) if each.document_id == document_id]
+
+        assert store.settle(silent, 120.0) == cancelled
 
 
 # --- what a row costs and how long it lasts ---
