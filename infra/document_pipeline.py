@@ -11,10 +11,11 @@ import pulumi
 import pulumi_aws as aws
 
 from .document_progress import PROGRESS_DEFAULTS, PROGRESS_RULES, DocumentProgress
+from .keeping import kept
 from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
 from .lambda_package import Packaging
-from .policy import allow, use_key
-from .rules import boolean, checked
+from .policy import allow, use_keys_of
+from .rules import checked
 
 # Lambda's longest: a document of thousands of pages.
 _TIMEOUT_SECONDS = 900
@@ -29,8 +30,8 @@ class DocumentPipelineArgs(TypedDict, total=False):
     """The output workerPolicy of the same DocumentProgress."""
     document_retention_hours: int
     """How long a document is kept, in whole days rounded up. 24 by default; no less than the DocumentProgress has."""
-    force_destroy: bool
-    """Delete the bucket together with its documents. Off by default: a bucket must be emptied first."""
+    disposable: bool
+    """The bucket may be deleted together with its documents. Off by default: plans refuse that."""
     kms_key_arn: str
     """A customer key for the bucket. S3's own key by default."""
     log_retention_days: int
@@ -45,7 +46,6 @@ _DEFAULTS: Mapping[str, Any] = {
     **{key: PROGRESS_DEFAULTS[key] for key in DocumentPipelineArgs.__annotations__ if key in PROGRESS_DEFAULTS},
     "worker_environment": None,
     "worker_policy": None,
-    "force_destroy": False,
 }
 
 
@@ -78,7 +78,7 @@ class DocumentPipeline(pulumi.ComponentResource):
         formerly = pulumi.ResourceOptions(aliases=[pulumi.Alias(type_="docprogress:infra:DocumentPipeline")])
         super().__init__("docprogress:index:DocumentPipeline", name, None, pulumi.ResourceOptions.merge(formerly, opts))
         self._name = name
-        self._args = args = checked(args, {**PROGRESS_RULES, "force_destroy": boolean()}, _DEFAULTS)
+        self._args = args = checked(args, PROGRESS_RULES, _DEFAULTS)
         if progress is None and not (args["worker_environment"] and args["worker_policy"]):
             raise ValueError(
                 "worker_environment and worker_policy are needed: give the outputs of a DocumentProgress, so that the"
@@ -115,7 +115,11 @@ class DocumentPipeline(pulumi.ComponentResource):
 
     def _create_bucket(self) -> aws.s3.Bucket:
         kms_key_arn = self._args["kms_key_arn"] or None
-        bucket = aws.s3.Bucket(f"{self._name}-bucket", force_destroy=self._args["force_destroy"], opts=self._child)
+        bucket = aws.s3.Bucket(
+            f"{self._name}-bucket",
+            force_destroy=self._args["disposable"],
+            opts=kept(parent=self, disposable=self._args["disposable"]),
+        )
         # Never delete the guards separately: if deleting a non-empty bucket fails, it must still be private. They
         # disappear with the bucket.
         guard = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
@@ -187,7 +191,7 @@ class DocumentPipeline(pulumi.ComponentResource):
         return bucket
 
     def _grant_documents(self) -> None:
-        bucket, kms_key_arn = self.bucket, self._args["kms_key_arn"]
+        bucket = self.bucket
         self.processor.grant(
             "read-documents",
             allow(["s3:GetObject"], [pulumi.Output.concat(bucket.arn, "/*")]),
@@ -195,7 +199,7 @@ class DocumentPipeline(pulumi.ComponentResource):
             allow(["s3:ListBucket"], [bucket.arn]),
             # Parts of a large result that failed half-way are the lifecycle's to remove.
             allow(["s3:PutObject"], [pulumi.Output.concat(bucket.arn, "/results/*")]),
-            *([use_key(kms_key_arn, "s3")] if kms_key_arn else []),
+            *use_keys_of("s3", self.processor.arn, "aws:s3:arn", [bucket.arn, pulumi.Output.concat(bucket.arn, "/*")]),
             parent=self,
         )
 

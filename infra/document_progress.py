@@ -22,7 +22,7 @@ from .lambda_function import SETTINGS_RULES, FunctionSettings, LambdaFunction, L
 from .lambda_package import Packaging
 from .progress_table import ProgressTable, ProgressTableArgs
 from .publishing import FanOut, Publishing
-from .rules import Rule, boolean, checked, integer, list_of, matching, one_of
+from .rules import Rule, checked, integer, list_of, matching, one_of
 from .stall_watchdog import StallWatchdog, StallWatchdogArgs
 from .stream_fan_out import StreamFanOut, StreamFanOutArgs
 from .token_authorizer import TokenSource
@@ -83,9 +83,9 @@ class DocumentProgressArgs(TypedDict, total=False):
     document_retention_hours: int
     """How long the state of a document is kept after its last change. 3 to 8760; 24 by default."""
     kms_key_arn: str
-    """A customer key for the table. AWS manages the key by default."""
-    protected: bool
-    """Refuse to delete the table. Off by default."""
+    """A customer key for the table. AWS owns the key by default."""
+    disposable: bool
+    """The table and the URL may be deleted. Off by default: plans refuse that."""
 
 
 PROGRESS_RULES: Mapping[str, Rule] = {
@@ -110,7 +110,6 @@ PROGRESS_RULES: Mapping[str, Rule] = {
         r"arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+",
         "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555",
     ),
-    "protected": boolean(),
 }
 PROGRESS_DEFAULTS: Mapping[str, Any] = {
     **STAGE_DEFAULTS,
@@ -127,7 +126,6 @@ PROGRESS_DEFAULTS: Mapping[str, Any] = {
     "stall_timeout_seconds": 120,
     "document_retention_hours": 24,
     "kms_key_arn": "",
-    "protected": False,
 }
 
 
@@ -173,7 +171,7 @@ class DocumentProgress(pulumi.ComponentResource):
             ProgressTableArgs(
                 with_stream=args["fan_out"] == FanOut.STREAM,
                 kms_key_arn=args["kms_key_arn"] or None,
-                deletion_protection=args["protected"],
+                disposable=args["disposable"],
             ),
             self._child(),
         )
@@ -184,6 +182,7 @@ class DocumentProgress(pulumi.ComponentResource):
             table=self.table,
             api=api,
             fan_out=args["fan_out"],
+            authorization=args["authorization"],
             close_expired=(
                 self.authorization.expires or args["connection_max_age_seconds"] < _LONGEST_CONNECTION_SECONDS
             ),
@@ -225,6 +224,7 @@ class DocumentProgress(pulumi.ComponentResource):
             LambdaFunctionArgs(
                 handler_module="connection_handler",
                 environment={
+                    "AUTHORIZATION": self._args["authorization"],
                     "TABLE_NAME": self.table.table_name,
                     "CONNECTION_MAX_AGE_SECONDS": str(self._args["connection_max_age_seconds"]),
                     "ALLOWED_ORIGINS": "" if is_every_origin(origins) else " ".join(origins),

@@ -10,8 +10,9 @@ import pulumi
 import pulumi_aws as aws
 
 from .authorization import AuthorizationMode, NoAuthorization
+from .keeping import kept
 from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
-from .policy import allow, use_key
+from .policy import allow, use_keys_of
 from .progress_table import ProgressTable
 from .rules import THROTTLE_BURST, THROTTLE_RATE, list_of
 from .urls import ORIGIN, is_every_origin
@@ -51,7 +52,7 @@ class DocumentUploadsArgs:
         authorization: who may upload: everyone, whoever signs with AWS credentials, or whoever has a token.
         allowed_origins: whose pages may upload, such as `https://app.example.com`. Any by default, and with a `*`.
         api_throttle_rate: steady requests per second; api_throttle_burst: requests at once.
-        kms_key_arn: the bucket's customer key; None for S3's own.
+        disposable: the API may be deleted, and its URL with it.
     """
 
     bucket: aws.s3.Bucket
@@ -62,7 +63,7 @@ class DocumentUploadsArgs:
     api_throttle_rate: int
     api_throttle_burst: int
     detailed_metrics_enabled: bool
-    kms_key_arn: str | None = None
+    disposable: bool = False
 
     def __post_init__(self) -> None:
         list_of(ORIGIN).check("allowed_origins", self.allowed_origins)
@@ -110,11 +111,12 @@ class DocumentUploads(pulumi.ComponentResource):
         self.register_outputs({"url": self.url, "route_arn": self.route_arn})
 
     def _grant_presigner(self) -> None:
+        bucket_arn = self._args.bucket.arn
         # A signed form allows what its signer may do.
         self.presigner.grant(
             "put-documents",
-            allow(["s3:PutObject"], [pulumi.Output.concat(self._args.bucket.arn, "/uploads/*.pdf")]),
-            *([use_key(self._args.kms_key_arn, "s3")] if self._args.kms_key_arn else []),
+            allow(["s3:PutObject"], [pulumi.Output.concat(bucket_arn, "/uploads/*.pdf")]),
+            *use_keys_of("s3", self.presigner.arn, "aws:s3:arn", [bucket_arn, pulumi.Output.concat(bucket_arn, "/*")]),
             parent=self,
         )
         # Without principals there are no owners to note.
@@ -146,7 +148,7 @@ class DocumentUploads(pulumi.ComponentResource):
                 "allow_headers": ["authorization", "content-type", *self._args.authorization.request_headers],
                 "max_age": 3600,
             },
-            opts=self._child,
+            opts=kept(parent=self, disposable=self._args.disposable),
         )
 
     def _create_route(self) -> aws.apigatewayv2.Route:
@@ -201,7 +203,9 @@ class DocumentUploads(pulumi.ComponentResource):
             },
             access_log_settings={"destination_arn": access_log_group.arn, "format": ACCESS_LOG_FORMAT},
             # Whoever comes first finds all of it there.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=before),
+            opts=pulumi.ResourceOptions.merge(
+                kept(parent=self, disposable=args.disposable), pulumi.ResourceOptions(depends_on=before)
+            ),
         )
 
     @property

@@ -26,20 +26,31 @@ def grant(grantee: Grantee, intent: str, *statements: dict[str, Any], parent: pu
         case LambdaFunction():
             return grantee.grant(intent, *statements, parent=parent)
         case aws.iam.Role():
-            name, role = grantee.pulumi_resource_name, grantee.id
+            role = grantee.id
         case aws.lambda_.Function():
             # A function knows its role by ARN, which ends with the name, after a path perhaps.
-            name, role = grantee.pulumi_resource_name, grantee.role.apply(lambda arn: arn.rpartition("/")[2])
+            role = grantee.role.apply(lambda arn: arn.rpartition("/")[2])
         case str() if grantee and not {":", "/"} & set(grantee):
-            name = role = grantee
+            role = grantee
         case _:
             raise ValueError(
                 f"A grant goes to {grantee!r}; it takes a LambdaFunction, an aws.iam.Role, an aws.lambda_.Function, or"
                 " the name of a role (not its ARN)."
             )
     return aws.iam.RolePolicy(
-        f"{name}-{intent}",
+        f"{name_of(grantee)}-{intent}",
         role=role,
         policy=policy_document(*statements),
         opts=pulumi.ResourceOptions(parent=parent),
     )
+
+
+def name_of(grantee: Grantee) -> str:
+    """What a grantee is called in the program."""
+    match grantee:
+        case str():
+            return grantee
+        case LambdaFunction():
+            return grantee.name
+        case _:
+            return grantee.pulumi_resource_name

@@ -13,28 +13,41 @@ def allow(actions: Sequence[str], resources: Sequence[pulumi.Input[str]]) -> dic
     return {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
 
 
-def use_key(key_arn: str, service: str) -> dict[str, Any]:
-    """Let a role use a customer key through one service, such as `dynamodb`, and in no other way.
+def use_keys_of(
+    service: str, regional_arn: pulumi.Output[str], encryption_context: str, values: Sequence[pulumi.Input[str]]
+) -> list[dict[str, Any]]:
+    """Let a role use the customer keys of one table or bucket through its service, and in no other way.
 
-    The actions are those that DynamoDB names; S3 needs fewer.
+    The keys are named by what they encrypt. So the grant is there before a key is, it follows the resource to another
+    key, and it goes on to open what was written under an earlier one. Without a customer key it allows nothing.
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+
+    Args:
+        service: `dynamodb` or `s3`.
+        regional_arn: of anything in the same region.
+        encryption_context: what the service tells KMS about the resource, such as `aws:s3:arn`.
+        values: of the encryption context, with * for any characters.
     """
-    _, partition, _, region, *_ = key_arn.split(":")
-    suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
-    return {
-        **allow(
-            [
-                "kms:Decrypt",
-                "kms:DescribeKey",
-                "kms:Encrypt",
-                "kms:GenerateDataKey",
-                "kms:ReEncryptFrom",
-                "kms:ReEncryptTo",
-            ],
-            [key_arn],
-        ),
-        "Condition": {"StringEquals": {"kms:ViaService": f"{service}.{region}.{suffix}"}},
-    }
+    keys = regional_arn.apply(lambda arn: "arn:{1}:kms:{3}:*:key/*".format(*arn.split(":")))
+    # In every partition but China's the domain is the same.
+    via = regional_arn.apply(
+        lambda arn: f"{service}.{arn.split(':')[3]}.amazonaws.com" + (".cn" if arn.startswith("arn:aws-cn:") else "")
+    )
+    through_service = {"StringEquals": {"kms:ViaService": via}}
+    return [
+        {
+            **allow(
+                ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"], [keys]
+            ),
+            "Condition": {
+                **through_service,
+                "StringLike": {f"kms:EncryptionContext:{encryption_context}": list(values)},
+            },
+        },
+        # It tells KMS of no encryption context.
+        {**allow(["kms:DescribeKey"], [keys]), "Condition": through_service},
+    ]
 
 
 def policy_document(*statements: dict[str, Any]) -> pulumi.Output[str]:

@@ -8,8 +8,9 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from .grants import Grantee, grant
-from .policy import allow, use_key
+from .grants import Grantee, grant, name_of
+from .keeping import kept
+from .policy import allow, use_keys_of
 
 # The keys of the rows and the indexes, as the library writes and reads them.
 PARTITION_KEY, SORT_KEY = "pk", "sk"
@@ -25,13 +26,13 @@ class ProgressTableArgs:
     """
     Attributes:
         with_stream: keep a stream of what changes, for the stream's fan-out.
-        kms_key_arn: a customer key, for the table's whole life; None for the one that AWS manages.
-        deletion_protection: DynamoDB refuses to delete the table.
+        kms_key_arn: a customer key. None for one that AWS owns.
+        disposable: the table may be deleted with all that is in it.
     """
 
     with_stream: bool = False
     kms_key_arn: str | None = None
-    deletion_protection: bool = False
+    disposable: bool = False
 
 
 class ProgressTable(pulumi.ComponentResource):
@@ -49,8 +50,6 @@ class ProgressTable(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProgressTableArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("docprogress:infra:ProgressTable", name, None, opts)
         self._name = name
-        # DynamoDB uses a customer key in the name of whoever reads or writes.
-        self.using_key = [use_key(args.kms_key_arn, "dynamodb")] if args.kms_key_arn else []
         table = aws.dynamodb.Table(
             f"{name}-table",
             billing_mode="PAY_PER_REQUEST",
@@ -82,15 +81,18 @@ class ProgressTable(pulumi.ComponentResource):
                 },
             ],
             ttl={"attribute_name": EXPIRY, "enabled": True},
-            # A key that is taken away again stays in force on the table, and the provider does not notice.
-            server_side_encryption={"enabled": True, "kms_key_arn": args.kms_key_arn},
-            deletion_protection_enabled=args.deletion_protection,
+            # Without a key: the one that AWS owns. Saying nothing would leave the table on a key that was taken away.
+            server_side_encryption={"enabled": args.kms_key_arn is not None, "kms_key_arn": args.kms_key_arn},
+            deletion_protection_enabled=not args.disposable,
             point_in_time_recovery={"enabled": True},
             stream_enabled=args.with_stream,
             # The old image tells a new state from a heartbeat.
             stream_view_type="NEW_AND_OLD_IMAGES" if args.with_stream else None,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=kept(parent=self, disposable=args.disposable),
         )
+        # DynamoDB uses a customer key in the name of whoever reads or writes.
+        self.using_keys = use_keys_of("dynamodb", table.arn, "aws:dynamodb:tableName", [table.name])
+        self._key_users: set[str] = set()
         self.table_name = table.name
         self.arn = table.arn
         self.stream_arn = table.stream_arn
@@ -152,7 +154,11 @@ class ProgressTable(pulumi.ComponentResource):
         )
 
     def _grant(self, grantee: Grantee, intent: str, *statements: dict[str, Any]) -> aws.iam.RolePolicy:
-        return grant(grantee, f"{intent}-{self._name}", *statements, *self.using_key, parent=self)
+        policy = grant(grantee, f"{intent}-{self._name}", *statements, parent=self)
+        if name_of(grantee) not in self._key_users:
+            self._key_users.add(name_of(grantee))
+            grant(grantee, f"use-keys-of-{self._name}", *self.using_keys, parent=self)
+        return policy
 
     def _index_arn(self, index: str) -> pulumi.Output[str]:
         return pulumi.Output.concat(self.arn, "/index/", index)

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import pulumi
 
+from .authorization import Authorization
 from .grants import Grantee
 from .policy import policy_document
 from .progress_table import ProgressTable
@@ -32,12 +33,14 @@ class Publishing:
     ```
 
     Attributes:
+        authorization: without any, documents have no owners.
         close_expired: connections may expire while they are open, and whoever tells the watchers closes those.
     """
 
     table: ProgressTable
     api: WebSocketApi
     fan_out: FanOut
+    authorization: Authorization
     close_expired: bool
     max_messages_per_second: int
     document_retention_hours: int
@@ -71,7 +74,7 @@ class Publishing:
         return policy_document(
             self.table.writing_states,
             *(announcing if self.fan_out == FanOut.DIRECT else []),
-            *self.table.using_key,
+            *self.table.using_keys,
         )
 
     @property
@@ -81,6 +84,7 @@ class Publishing:
     @property
     def _environment(self) -> Mapping[str, pulumi.Input[str]]:
         return {
+            "AUTHORIZATION": self.authorization,
             "TABLE_NAME": self.table.table_name,
             "MAX_MESSAGES_PER_SECOND": str(self.max_messages_per_second),
             "DOCUMENT_RETENTION_SECONDS": str(self.document_retention_hours * 3600),

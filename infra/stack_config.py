@@ -5,6 +5,7 @@ The keys, their types and defaults are declared in Pulumi.yaml; what a value may
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import re
@@ -50,6 +51,13 @@ def _snake_case(key: str) -> str:
     return re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", key)
 
 
+_CHOICE = PROGRESS_RULES["authorization"]
+
+
+def _is_choice(value: object) -> bool:
+    return value == "" or _CHOICE.accepts(value)
+
+
 # What only this program decides; all else is the components' to say.
 _OWN_RULES: Mapping[str, Rule] = {
     "document_pipeline": boolean(),
@@ -57,11 +65,20 @@ _OWN_RULES: Mapping[str, Rule] = {
     "create_user_pool": boolean(),
     "user_pool_callback_urls": CALLBACK_URLS,
     "user_pool_domain_prefix": DOMAIN_PREFIX,
-    "allow_unauthenticated": boolean(),
+    # Not to have chosen is possible too, where nothing can be lost by it.
+    "authorization": dataclasses.replace(
+        _CHOICE, read=lambda text: text and _CHOICE.read(text), accepts=_is_choice, example=Authorization.AWS_IAM
+    ),
     **MONITORING_RULES,
 }
 _RULES: Mapping[str, Rule] = {key: {**PROGRESS_RULES, **_OWN_RULES}[_snake_case(key)] for key in declared_defaults()}
-_SHARED_WITH_UPLOADS = ("allowed_origins", "api_throttle_rate", "api_throttle_burst", "detailed_metrics_enabled")
+_SHARED_WITH_UPLOADS = (
+    "allowed_origins",
+    "api_throttle_rate",
+    "api_throttle_burst",
+    "detailed_metrics_enabled",
+    "disposable",
+)
 
 
 class ConfigError(pulumi.RunError):
@@ -85,11 +102,10 @@ class StackConfig:
         Raises:
             ConfigError: a value is not allowed, or a key of this namespace is not known.
         """
-        config = pulumi.Config(NAMESPACE)
         problems = [_unknown_key(key) for key in _given_keys() if key not in _RULES]
         values: dict[str, Any] = {}
         for key, rule in _RULES.items():
-            text = config.get(key)
+            text = _given_text(key)
             try:
                 values[_snake_case(key)] = rule.parse(declared_defaults()[key] if text is None else text)
             except ValueError as error:
@@ -105,7 +121,8 @@ class StackConfig:
 
     @cached_property
     def progress(self) -> DocumentProgressArgs:
-        return cast(DocumentProgressArgs, self._arguments(DocumentProgressArgs))
+        mode = self.values["authorization"] or Authorization.NONE
+        return cast(DocumentProgressArgs, {**self._arguments(DocumentProgressArgs), "authorization": mode})
 
     @cached_property
     def user_pool(self) -> UserPoolArgs | None:
@@ -116,17 +133,14 @@ class StackConfig:
             callback_urls=self.values["user_pool_callback_urls"],
             domain_prefix=self.values["user_pool_domain_prefix"],
             self_sign_up=False,
-            deletion_protection=self.values["protected"],
+            disposable=self.values["disposable"],
         )
 
     @cached_property
     def document_pipeline(self) -> DocumentPipelineArgs | None:
         if not self.values["document_pipeline"]:
             return None
-        return cast(
-            DocumentPipelineArgs,
-            {**self._arguments(DocumentPipelineArgs), "force_destroy": not self.is_production},
-        )
+        return cast(DocumentPipelineArgs, self._arguments(DocumentPipelineArgs))
 
     @property
     def has_uploads(self) -> bool:
@@ -139,16 +153,11 @@ class StackConfig:
             functions=progress.functions,
             authorization=progress.authorization,
             **{key: self.values[key] for key in _SHARED_WITH_UPLOADS},
-            kms_key_arn=self.values["kms_key_arn"] or None,
         )
 
     @cached_property
     def monitoring(self) -> MonitoringArgs:
         return MonitoringArgs(**self._arguments(MonitoringArgs))
-
-    @property
-    def is_production(self) -> bool:
-        return self.values["protected"] or pulumi.get_stack() == "prod"
 
     def _arguments(self, of: Any) -> dict[str, Any]:
         return {name: self.values[name] for name in of.__annotations__ if name in self.values}
@@ -181,20 +190,30 @@ class StackConfig:
             yield "alarmEmail and alarmTopicArn both say who is told.", "alarmEmail", ""
         if values["document_uploads"] and not values["document_pipeline"]:
             yield "documentUploads needs the bucket of the document pipeline.", "documentPipeline", "true"
-        if self.is_production and "*" in values["allowed_origins"]:
+        if not values["disposable"] and "*" in values["allowed_origins"]:
             yield (
                 "allowedOrigins is *, which lets every page on the web connect in the name of whoever visits it.",
                 f"allowedOrigins[{values['allowed_origins'].index('*')}]",
                 EXAMPLE_ORIGIN,
             )
-        if values["protected"] and mode == Authorization.NONE and not values["allow_unauthenticated"]:
-            yield (
-                "This stack is protected and has no authorization, so everyone could connect. Choose one, or set"
-                " allowUnauthenticated.",
-                "authorization",
-                "AWS_IAM",
-            )
-        if self.is_production and mode != Authorization.NONE and values["data_trace_enabled"]:
+        if not values["disposable"]:
+            if not mode:
+                yield (
+                    "authorization is not chosen, and this stack is not disposable. AWS_IAM and JWT ask for a"
+                    " signature or a token; NONE lets everyone who knows the URL watch any document.",
+                    "authorization",
+                    "AWS_IAM",
+                )
+            for key in ("allowedOrigins", "userPoolCallbackUrls"):
+                for index, url in enumerate(values[_snake_case(key)]):
+                    if url.startswith("http://"):
+                        yield (
+                            f"{key} has {url}, a page on the machine of whoever visits it; only a disposable stack"
+                            " lets such a page in.",
+                            f"{key}[{index}]",
+                            _example(key),
+                        )
+        if not values["disposable"] and mode and mode != Authorization.NONE and values["data_trace_enabled"]:
             yield (
                 "Data trace would write tokens and signed URLs into the execution logs, where whoever reads logs"
                 " could use them.",
@@ -207,25 +226,36 @@ class StackConfig:
                 "jwtIssuer",
                 _example("jwtIssuer"),
             )
+        if values["lambda_packaging"] == Packaging.HOST and not pulumi.Config("aws").get("endpoints"):
+            yield (
+                "lambdaPackaging is host, and no aws:endpoints lead to the local stack: the functions would not run on"
+                " AWS.",
+                "lambdaPackaging",
+                "lambda",
+            )
         region = pulumi.Config("aws").get("region")
         if region and values["kms_key_arn"] and values["kms_key_arn"].split(":")[3] != region:
-            yield f"kmsKeyArn is a key of another region than {region}, where it cannot be used.", "kmsKeyArn", ""
+            yield (
+                f"kmsKeyArn is a key of another region than {region}, where it cannot be used.",
+                "kmsKeyArn",
+                _example("kmsKeyArn").replace("us-east-1", region),
+            )
 
     def _warn(self) -> None:
         values = self.values
         stack = pulumi.get_stack()
         use_tokens = f"  pulumi config set {NAMESPACE}:authorization JWT --stack {stack}"
-        if self.is_production and values["authorization"] == Authorization.NONE:
+        if not values["disposable"] and values["authorization"] == Authorization.NONE:
             pulumi.warn(
                 f"Stack {stack} has no authorization: everyone who knows the URL may connect and watch any document."
                 f" See docs/security.md.\n{use_tokens}"
             )
         if values["authorization"] != Authorization.JWT and (values["jwt_issuer"] or values["jwt_audience"]):
             pulumi.warn(
-                f"jwtIssuer or jwtAudience is set, but authorization is {values['authorization']}: stack {stack}"
-                f" checks no token.\n{use_tokens}"
+                f"jwtIssuer or jwtAudience is set, but authorization is {values['authorization'] or 'NONE'}: stack"
+                f" {stack} checks no token.\n{use_tokens}"
             )
-        if values["authorization"] != Authorization.NONE and values["data_trace_enabled"]:
+        if values["authorization"] not in ("", Authorization.NONE) and values["data_trace_enabled"]:
             pulumi.warn(
                 f"Data trace writes the tokens and signed URLs of stack {stack} into its execution logs.\n"
                 f"  pulumi config set {NAMESPACE}:dataTraceEnabled false --stack {stack}"
@@ -234,11 +264,34 @@ class StackConfig:
 
 def _given_keys() -> list[str]:
     # pulumi.Config answers for a key, but lists none; these two are where it looks.
-    given = {**get_config_env(), **CONFIG.get()}
-    return sorted(key.removeprefix(f"{NAMESPACE}:") for key in given if key.startswith(f"{NAMESPACE}:"))
+    namespaces = _namespaces()
+    given = (key.partition(":") for key in {**get_config_env(), **CONFIG.get()})
+    return sorted({key for namespace, _, key in given if namespace in namespaces})
+
+
+def _given_text(key: str) -> str | None:
+    texts = (pulumi.Config(namespace).get(key) for namespace in _namespaces())
+    return next((text for text in texts if text is not None), None)
+
+
+def _namespaces() -> tuple[str, ...]:
+    # Where the project has another name, the engine gives its defaults under that one.
+    return (NAMESPACE, pulumi.get_project())
+
+
+# What became of earlier keys.
+_GONE = {
+    "protected": "every stack is, unless docprogress:disposable is true.",
+    "allowUnauthenticated": "docprogress:authorization NONE says so.",
+}
 
 
 def _unknown_key(key: str) -> str:
+    if key in _GONE:
+        return (
+            f"{NAMESPACE}:{key} is not a key any more: {_GONE[key]}\n"
+            f"  pulumi config rm {NAMESPACE}:{key} --stack {pulumi.get_stack()}"
+        )
     by_small_letters = {known.lower(): known for known in _RULES}
     near = difflib.get_close_matches(key.lower(), by_small_letters, n=1, cutoff=0.5)
     hint = (

@@ -9,6 +9,7 @@ from typing import TypedDict
 import pulumi
 import pulumi_aws as aws
 
+from .keeping import kept
 from .rules import list_of, matching
 from .urls import CALLBACK_URL
 
@@ -31,13 +32,13 @@ class UserPoolArgs:
         domain_prefix: of the sign-in pages, `https://{prefix}.auth.{region}.amazoncognito.com`; no two pools of a
             region have the same one.
         self_sign_up: anybody with an email address may make an account. Else an administrator does.
-        deletion_protection: Cognito refuses to delete the pool, and with it everybody's account.
+        disposable: the pool may be deleted, and with it everybody's account.
     """
 
     callback_urls: Sequence[str]
     domain_prefix: str
     self_sign_up: bool
-    deletion_protection: bool
+    disposable: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.callback_urls) <= _MAX_CALLBACK_URLS:
@@ -84,7 +85,7 @@ class UserPool(pulumi.ComponentResource):
         super().__init__("docprogress:infra:UserPool", name, None, opts)
         self._name = name
         self._args = args
-        self._child = pulumi.ResourceOptions(parent=self)
+        self._kept = kept(parent=self, disposable=args.disposable)
         pool = self._create_pool()
         client = self._create_client(pool)
         domain = aws.cognito.UserPoolDomain(
@@ -94,7 +95,7 @@ class UserPool(pulumi.ComponentResource):
             # The newer pages, 2, show nothing but an error until somebody gives them a style.
             managed_login_version=1,
             # A pool has one domain, so the old one goes first.
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            opts=pulumi.ResourceOptions.merge(self._kept, pulumi.ResourceOptions(delete_before_replace=True)),
         )
         self.pool_id = pool.id
         self.client_id = client.id
@@ -102,7 +103,7 @@ class UserPool(pulumi.ComponentResource):
         self.jwks_url = pulumi.Output.concat(self.issuer, "/.well-known/jwks.json")
         self.tokens = Tokens(jwt_issuer=self.issuer, jwt_audience=self.client_id)
         region = pool.arn.apply(lambda arn: arn.split(":")[3])
-        self.domain_url = pulumi.Output.concat("https://", domain.domain, ".auth.", region, ".amazoncognito.com")
+        self.domain_url = pulumi.Output.concat("https://", domain.domain, ".", region.apply(_sign_in_host))
         self.register_outputs(
             {
                 "pool_id": self.pool_id,
@@ -118,7 +119,7 @@ class UserPool(pulumi.ComponentResource):
             f"{self._name}-pool",
             # The lowest plan with rotating refresh tokens.
             user_pool_tier="ESSENTIALS",
-            deletion_protection="ACTIVE" if self._args.deletion_protection else "INACTIVE",
+            deletion_protection="INACTIVE" if self._args.disposable else "ACTIVE",
             admin_create_user_config={"allow_admin_create_user_only": not self._args.self_sign_up},
             username_attributes=["email"],
             username_configuration={"case_sensitive": False},
@@ -136,7 +137,7 @@ class UserPool(pulumi.ComponentResource):
             },
             mfa_configuration="OPTIONAL",
             software_token_mfa_configuration={"enabled": True},
-            opts=self._child,
+            opts=self._kept,
         )
 
     def _create_client(self, pool: aws.cognito.UserPool) -> aws.cognito.UserPoolClient:
@@ -165,5 +166,10 @@ class UserPool(pulumi.ComponentResource):
             prevent_user_existence_errors="ENABLED",
             read_attributes=["email", "email_verified"],
             write_attributes=["email"],
-            opts=self._child,
+            opts=self._kept,
         )
+
+
+def _sign_in_host(region: str) -> str:
+    # https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/govcloud-cog.html
+    return f"auth{'-fips' if region.startswith('us-gov-') else ''}.{region}.amazoncognito.com"

@@ -14,6 +14,7 @@ import pulumi_aws as aws
 
 from .authorization import AuthorizationMode, NoAuthorization
 from .grants import Grantee, grant
+from .keeping import kept
 from .lambda_function import LambdaFunction
 from .policy import allow, policy_document, service_trust
 from .rules import THROTTLE_BURST, THROTTLE_RATE, Rule, boolean, checked, integer, matching, one_of, retention
@@ -52,6 +53,8 @@ class WebSocketApiArgs(TypedDict, total=False):
     """How long the logs are kept: one of CloudWatch's values, such as 7, 90 or 365. 30 by default."""
     manage_account_logging: bool
     """Set the role through which API Gateway writes logs, for the whole account and region. Off by default."""
+    disposable: bool
+    """The API may be deleted, and its URL with it. Off by default: plans refuse that."""
 
 
 STAGE_RULES: Mapping[str, Rule] = {
@@ -68,6 +71,7 @@ STAGE_RULES: Mapping[str, Rule] = {
     "integration_timeout_milliseconds": integer(50, 29_000, why=" (API Gateway's limits)"),
     "log_retention_days": retention(),
     "manage_account_logging": boolean(),
+    "disposable": boolean(),
 }
 STAGE_DEFAULTS: Mapping[str, Any] = {
     "stage_name": "",
@@ -79,6 +83,7 @@ STAGE_DEFAULTS: Mapping[str, Any] = {
     "integration_timeout_milliseconds": 29_000,
     "log_retention_days": 30,
     "manage_account_logging": False,
+    "disposable": False,
 }
 
 
@@ -133,7 +138,7 @@ class WebSocketApi(pulumi.ComponentResource):
             description="Live progress of documents",
             protocol_type="WEBSOCKET",
             route_selection_expression=ROUTE_SELECTION_EXPRESSION,
-            opts=self._child,
+            opts=kept(parent=self, disposable=self._args["disposable"]),
         )
         self._invoke_role = aws.iam.Role(
             f"{name}-invoke-role",
@@ -267,7 +272,7 @@ class WebSocketApi(pulumi.ComponentResource):
             deployment,
             route_keys=self._routes,
             before=[invoke_policy, *(each for function in self._functions for each in function.grants)],
-            opts=self._child,
+            parent=self,
         )
         self.stage_name = self._stage.name
         self.access_log_group = self._stage.access_log_settings.apply(

@@ -11,6 +11,7 @@ import pulumi
 import pulumi_aws as aws
 
 from .account_logging import AccountLogging
+from .keeping import kept
 
 # The routes that cost table writes, each with its own share of the stage's throttle.
 _THROTTLED_ROUTES = ("$connect", "progress")
@@ -57,27 +58,28 @@ def create_stage(
     *,
     route_keys: Iterable[str],
     before: Sequence[pulumi.Resource],
-    opts: pulumi.ResourceOptions,
+    parent: pulumi.Resource,
 ) -> aws.apigatewayv2.Stage:
     """
     Args:
         args: the checked arguments of a WebSocketApi.
         before: what a client needs from its first message on.
     """
+    child = pulumi.ResourceOptions(parent=parent)
     access_log_group = aws.cloudwatch.LogGroup(
         f"{name}-access-logs",
         name=pulumi.Output.concat("/aws/apigateway/", api.name, "/", args["stage_name"]),
         retention_in_days=args["log_retention_days"],
-        opts=opts,
+        opts=child,
     )
     # API Gateway makes this group itself if it is not there, and then keeps its events for ever.
     execution_log_group = aws.cloudwatch.LogGroup(
         f"{name}-execution-logs",
         name=pulumi.Output.concat("/aws/apigateway/", api.id, "/", args["stage_name"]),
         retention_in_days=args["log_retention_days"],
-        opts=opts,
+        opts=child,
     )
-    account = [AccountLogging(f"{name}-account-logging", opts=opts)] if args["manage_account_logging"] else []
+    account = [AccountLogging(f"{name}-account-logging", opts=child)] if args["manage_account_logging"] else []
     routes = set(route_keys)
     return aws.apigatewayv2.Stage(
         f"{name}-stage",
@@ -93,7 +95,8 @@ def create_stage(
         ],
         access_log_settings={"destination_arn": access_log_group.arn, "format": ACCESS_LOG_FORMAT},
         opts=pulumi.ResourceOptions.merge(
-            opts, pulumi.ResourceOptions(depends_on=[execution_log_group, *before, *account])
+            kept(parent=parent, disposable=args["disposable"]),
+            pulumi.ResourceOptions(depends_on=[execution_log_group, *before, *account]),
         ),
     )
 

@@ -183,6 +183,7 @@ def run(
     program: Callable[[], object],
     *,
     stack: str = "test",
+    project: str = "docprogress",
     config: Mapping[str, str] | None = None,
     answers: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Graph:
@@ -202,7 +203,7 @@ def run(
     async def execute() -> None:
         pulumi.runtime.set_all_config(dict(config or {}), [])
         Settings(
-            project="docprogress",
+            project=project,
             stack=stack,
             organization="organization",
             root_directory=str(PROJECT_ROOT),

@@ -4,7 +4,8 @@ import pulumi
 from docprogress_infra import DocumentProgress
 from infra.invoice_reader import InvoiceReader
 
-progress = DocumentProgress("progress", {"allowed_origins": ["https://invoices.example.com"]})
+# Leave out `disposable` where this is not for trying out: plans then refuse to delete the table and the URL.
+progress = DocumentProgress("progress", {"allowed_origins": ["https://invoices.example.com"], "disposable": True})
 
 reader = InvoiceReader("invoice-reader", environment=progress.worker_environment)
 progress.grant_worker(reader.role)

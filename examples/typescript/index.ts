@@ -4,6 +4,8 @@ import * as docprogress from "@pulumi/docprogress";
 const progress = new docprogress.DocumentProgress("progress", {
   allowedOrigins: ["https://app.example.com"],
   fanOut: docprogress.FanOut.STREAM,
+  // Leave it out where this is not for trying out: plans then refuse to delete the table and the URL.
+  disposable: true,
 });
 
 export const { url, workerEnvironment, workerPolicy } = progress;

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+from infra.authorization import Authorization
 from infra.document_progress import DocumentProgress, DocumentProgressArgs
 from infra.lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
 from infra.lambda_package import Packaging
@@ -69,6 +70,7 @@ def publishing(**changes: Any) -> Publishing:
         table=progress_table(with_stream=changes.get("fan_out") == "stream"),
         api=deployed_api(),
         fan_out=FanOut.DIRECT,
+        authorization=Authorization.NONE,
         close_expired=False,
         max_messages_per_second=4,
         document_retention_hours=25,

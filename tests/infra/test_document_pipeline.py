@@ -95,10 +95,16 @@ def test_a_customer_s_key_encrypts_documents_and_the_processor_may_use_it() -> N
             "bucketKeyEnabled": True,
         }
     ]
-    use_of_key = policy(graph, "documents-processor-read-documents")["Statement"][-1]
-    assert use_of_key["Resource"] == [KMS_KEY_ARN]
-    assert {"kms:Decrypt", "kms:GenerateDataKey"} <= set(use_of_key["Action"])
-    assert use_of_key["Condition"] == {"StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com.cn"}}
+    without_key = policy(pipeline(), "documents-processor-read-documents")
+    assert policy(graph, "documents-processor-read-documents") == without_key, (
+        "what was written under an earlier key is read after it, too"
+    )
+    use_of_keys = without_key["Statement"][-2]
+    assert {"kms:Decrypt", "kms:GenerateDataKey"} <= set(use_of_keys["Action"])
+    assert use_of_keys["Condition"] == {
+        "StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com.cn"},
+        "StringLike": {"kms:EncryptionContext:aws:s3:arn": [BUCKET_ARN, f"{BUCKET_ARN}/*"]},
+    }
 
 
 @pytest.mark.parametrize(("hours", "days"), [(3, 1), (24, 1), (25, 2), (48, 2), (8760, 365)])
@@ -157,7 +163,8 @@ def test_no_upload_finds_a_processor_that_may_not_work_yet(graph: Graph) -> None
 
 
 def test_the_processor_reads_documents_and_writes_results(graph: Graph) -> None:
-    assert policy(graph, "documents-processor-read-documents") == allowed(
+    *statements, _use_of_keys, _description = policy(graph, "documents-processor-read-documents")["Statement"]
+    assert {"Version": "2012-10-17", "Statement": statements} == allowed(
         (["s3:GetObject"], [f"{BUCKET_ARN}/*"]),
         (["s3:ListBucket"], [BUCKET_ARN]),
         (["s3:PutObject"], [f"{BUCKET_ARN}/results/*"]),
@@ -172,6 +179,7 @@ def test_the_processor_is_a_worker_like_any_other(graph: Graph) -> None:
         "documents-processor-write-logs",
         "documents-processor-read-documents",
         "documents-processor-write-states-in-progress",
+        "documents-processor-use-keys-of-progress",
         "documents-processor-find-watchers-in-progress",
         "documents-processor-manage-connections-of-api",
     }

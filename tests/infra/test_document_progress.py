@@ -46,12 +46,17 @@ def test_without_any_argument_it_gives_all_its_outputs() -> None:
         "table_name": f"progress-table-{SUFFIX}",
         "connection_handler_name": "docprogress-dev-eu-connection-handler",
         "worker_environment": {
+            "AUTHORIZATION": "NONE",
             "TABLE_NAME": f"progress-table-{SUFFIX}",
             "MAX_MESSAGES_PER_SECOND": "4",
             "DOCUMENT_RETENTION_SECONDS": "86400",
             "CALLBACK_URL": callback_url,
             "CLOSE_EXPIRED_CONNECTIONS": "false",
         },
+    }
+    assert policy["Statement"].pop()["Action"] == ["kms:DescribeKey"]
+    assert policy["Statement"].pop()["Condition"]["StringLike"] == {
+        "kms:EncryptionContext:aws:dynamodb:tableName": [f"progress-table-{SUFFIX}"]
     }
     assert policy == allowed(
         (["dynamodb:UpdateItem"], [TABLE]),
@@ -157,7 +162,8 @@ def test_a_function_of_another_program_is_called_by_name_or_arn(crowd: Graph) ->
 
 def test_a_processor_may_report_to_a_component_of_another_language(crowd: Graph) -> None:
     given = policy(crowd, "invoices-documents-processor-report-progress")
-    assert given == allowed((["dynamodb:UpdateItem"], [arn("dynamodb", f"table/invoices-progress-table-{SUFFIX}")]))
+    table = arn("dynamodb", f"table/invoices-progress-table-{SUFFIX}")
+    assert given["Statement"][:1] == allowed((["dynamodb:UpdateItem"], [table]))["Statement"]
     variables = crowd.one("Function", "invoices-documents-processor-function").inputs["environment"]["variables"]
     assert variables["TABLE_NAME"] == f"invoices-progress-table-{SUFFIX}"
     assert variables["POWERTOOLS_SERVICE_NAME"] == "docprogress-test-invoices-documents-processor"
@@ -182,7 +188,7 @@ def test_a_pipeline_that_knows_nobody_to_report_to_is_refused() -> None:
             "connection_max_age_seconds is 7201; it takes a whole number from 60 to",
         ),
         ({"stall_timeout_seconds": 90.5}, "stall_timeout_seconds is 90.5; it takes a whole number"),
-        ({"protected": "yes"}, "protected is 'yes'; it takes true or false"),
+        ({"disposable": "yes"}, "disposable is 'yes'; it takes true or false"),
         ({"throttle": 5}, "throttle: there is no such argument; there are"),
     ],
     ids=str,

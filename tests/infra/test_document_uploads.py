@@ -27,7 +27,6 @@ ENDPOINT = f"https://{API_ID}.execute-api.{REGION}.amazonaws.com.cn"
 ROUTE_ARN = arn("execute-api", f"{API_ID}/$default/POST/uploads")
 FUNCTION_ARN = arn("lambda", "function:docprogress-test-uploads-presigner")
 BUCKET = f"documents-bucket-{SUFFIX}"
-KEY_ARN = arn("kms", "key/1234abcd-12ab-34cd-56ef-1234567890ab")
 JWT = TokenAuthorization(issuer="https://issuer.example.com/", audience="web,mobile", functions=FUNCTION_SETTINGS)
 IAM = IamAuthorization()
 
@@ -139,9 +138,8 @@ def test_the_presigner_knows_the_bucket_and_the_table() -> None:
 
 def test_the_presigner_may_put_pdfs_and_nothing_else() -> None:
     graph = graph_of()
-    assert policy(graph, "uploads-presigner-put-documents") == allowed(
-        (["s3:PutObject"], [f"arn:{PARTITION}:s3:::{BUCKET}/uploads/*.pdf"])
-    )
+    put, *_use_of_keys = policy(graph, "uploads-presigner-put-documents")["Statement"]
+    assert [put] == allowed((["s3:PutObject"], [f"arn:{PARTITION}:s3:::{BUCKET}/uploads/*.pdf"]))["Statement"]
     assert graph.names("RolePolicy") == ["uploads-presigner-put-documents", "uploads-presigner-write-logs"], (
         "where nobody is known, no owner is noted"
     )
@@ -155,12 +153,19 @@ def test_where_callers_are_known_the_presigner_may_note_whose_a_document_will_be
     )
 
 
-def test_the_presigner_may_use_the_bucket_s_customer_key_through_s3_only() -> None:
-    statements = policy(graph_of(kms_key_arn=KEY_ARN), "uploads-presigner-put-documents")["Statement"]
-    [_, use_of_key] = statements
-    assert use_of_key["Resource"] == [KEY_ARN]
-    assert "kms:GenerateDataKey" in use_of_key["Action"], "S3 asks for it in the signer's name"
-    assert use_of_key["Condition"] == {"StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com.cn"}}
+def test_the_presigner_may_use_whatever_key_the_bucket_has_through_s3_only() -> None:
+    _, use_of_keys, _ = policy(graph_of(), "uploads-presigner-put-documents")["Statement"]
+    assert "kms:GenerateDataKey" in use_of_keys["Action"], "S3 asks for it in the signer's name"
+    bucket = f"arn:{PARTITION}:s3:::{BUCKET}"
+    assert use_of_keys["Condition"] == {
+        "StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com.cn"},
+        "StringLike": {"kms:EncryptionContext:aws:s3:arn": [bucket, f"{bucket}/*"]},
+    }
+
+
+def test_a_plan_refuses_to_lose_the_url_unless_the_stack_is_disposable() -> None:
+    assert {each.name for each in graph_of() if each.protect} >= {"uploads-api", "uploads-stage"}
+    assert [each.name for each in graph_of(disposable=True).of("Api") if each.protect] == []
 
 
 def test_the_stage_is_throttled_and_logs_every_request() -> None:

@@ -12,23 +12,9 @@ import pytest
 from infra.lambda_function import LambdaFunction
 from infra.progress_table import ProgressTable
 from tests.infra.samples import KMS_KEY_ARN, allowed, lambda_function, policy, progress_table
-from tests.mock_engine import REGION, SUFFIX, arn, run
+from tests.mock_engine import PARTITION, REGION, SUFFIX, arn, run
 
 TABLE = arn("dynamodb", f"table/progress-table-{SUFFIX}")
-USE_OF_KEY = {
-    "Effect": "Allow",
-    # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
-    "Action": [
-        "kms:Decrypt",
-        "kms:DescribeKey",
-        "kms:Encrypt",
-        "kms:GenerateDataKey",
-        "kms:ReEncryptFrom",
-        "kms:ReEncryptTo",
-    ],
-    "Resource": [KMS_KEY_ARN],
-    "Condition": {"StringEquals": {"kms:ViaService": f"dynamodb.{REGION}.amazonaws.com.cn"}},
-}
 TABLE_INPUTS = {
     "billingMode": "PAY_PER_REQUEST",
     "hashKey": "pk",
@@ -56,8 +42,8 @@ TABLE_INPUTS = {
         },
     ],
     "ttl": {"attributeName": "expires_at", "enabled": True},
-    "serverSideEncryption": {"enabled": True},
-    "deletionProtectionEnabled": False,
+    "serverSideEncryption": {"enabled": False},
+    "deletionProtectionEnabled": True,
     "pointInTimeRecovery": {"enabled": True},
 }
 
@@ -155,7 +141,27 @@ def test_a_grant_allows_its_intent_to_each_grantee(
         assert granted.inputs["role"] == f"{grantee}-role-{SUFFIX}"
         assert granted.parent == graph.one("docprogress:infra:ProgressTable").urn
 
-    with_key = policy(run(lambda: program(kms_key_arn=KMS_KEY_ARN)), f"one-{intent}")
-    *others, use_of_key = with_key["Statement"]
-    assert others == allowed(*statements)["Statement"]
-    assert use_of_key == USE_OF_KEY, "DynamoDB uses a customer key in the name of whoever reads or writes"
+
+def test_who_uses_the_table_may_use_whatever_key_it_has_and_gets_that_once() -> None:
+    def program(**args: str) -> None:
+        table = progress_table(**args)
+        worker = lambda_function("worker")
+        table.grant_write_states(worker)
+        table.grant_find_watchers(worker)
+
+    graphs = (run(program), run(lambda: program(kms_key_arn=KMS_KEY_ARN)))
+    documents = [policy(graph, "worker-use-keys-of-progress") for graph in graphs]
+    assert documents[0] == documents[1], "else a key that is new would be refused, and one that is gone still needed"
+    using, _ = documents[0]["Statement"]
+    assert using["Resource"] == [f"arn:{PARTITION}:kms:{REGION}:*:key/*"]
+    assert using["Condition"] == {
+        "StringEquals": {"kms:ViaService": f"dynamodb.{REGION}.amazonaws.com.cn"},
+        "StringLike": {"kms:EncryptionContext:aws:dynamodb:tableName": [f"progress-table-{SUFFIX}"]},
+    }
+
+
+def test_a_plan_refuses_to_delete_the_table_unless_the_stack_is_disposable() -> None:
+    table = run(progress_table).one("Table")
+    assert (table.protect, table.inputs["deletionProtectionEnabled"]) == (True, True)
+    table = run(lambda: progress_table(disposable=True)).one("Table")
+    assert (table.protect, table.inputs["deletionProtectionEnabled"]) == (False, False)

@@ -13,7 +13,12 @@ from tests.mock_engine import REGION, SUFFIX, Graph, arn, run
 TABLE_NAME = f"progress-table-{SUFFIX}"
 TABLE = arn("dynamodb", f"table/{TABLE_NAME}")
 POST, DELETE = (arn("execute-api", f"api-api-id/live/{verb}/@connections/*") for verb in ("POST", "DELETE"))
-RECORDING = {"TABLE_NAME": TABLE_NAME, "MAX_MESSAGES_PER_SECOND": "4", "DOCUMENT_RETENTION_SECONDS": "90000"}
+RECORDING = {
+    "AUTHORIZATION": "NONE",
+    "TABLE_NAME": TABLE_NAME,
+    "MAX_MESSAGES_PER_SECOND": "4",
+    "DOCUMENT_RETENTION_SECONDS": "90000",
+}
 ANNOUNCING = RECORDING | {
     "CALLBACK_URL": f"https://api-api-id.execute-api.{REGION}.amazonaws.com.cn/live",
     "CLOSE_EXPIRED_CONNECTIONS": "false",
@@ -37,7 +42,7 @@ def grants(graph: Graph, grantee: str = "worker") -> dict[str, object]:
     return {
         name.removeprefix(f"{grantee}-"): policy(graph, name)
         for name in graph.names("RolePolicy")
-        if name.startswith(f"{grantee}-") and name != f"{grantee}-write-logs"
+        if name.startswith(f"{grantee}-") and name not in (f"{grantee}-write-logs", f"{grantee}-use-keys-of-progress")
     }
 
 

@@ -32,8 +32,14 @@ STACK_FILES = [PROJECT_ROOT / f"Pulumi.{stack}.yaml" for stack in STACKS]
 CLOUDWATCH_DAYS = "1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653"
 
 
+TOKENS = {"jwtIssuer": "https://issuer.example.com", "jwtAudience": "page"}
+# What a stack is asked for besides what a test is about.
+DISPOSABLE = {"docprogress:disposable": "true"}
+
+
 def load(config: dict[str, str], stack: str = "test") -> StackConfig:
     loaded = []
+    config = DISPOSABLE | config
     run(lambda: loaded.append(StackConfig.load()), config=config, stack=stack)
     return loaded[0]
 
@@ -74,7 +80,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     "fanOut": ("one of direct, stream", ["Stream", "queue", ""]),
     "maxMessagesPerSecond": ("a whole number from 1 to 20", integers_outside(1, 20)),
     "stallTimeoutSeconds": ("a whole number from 60 to 86400", integers_outside(60, 86_400)),
-    "authorization": ("one of NONE, AWS_IAM, JWT", ["none", "COGNITO", ""]),
+    "authorization": ("one of NONE, AWS_IAM, JWT", ["none", "COGNITO"]),
     "jwtIssuer": (
         "an https URL without a user, ? and #",
         [
@@ -130,8 +136,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
             *('["https://A.example"]', '["HTTPS://a.example"]', '["https://a.example","https://a.Example"]'),
         ],
     ),
-    "protected": ("true or false", ["yes", ""]),
-    "allowUnauthenticated": ("true or false", ["yes", ""]),
+    "disposable": ("true or false", ["yes", ""]),
     "documentUploads": ("true or false", ["yes", ""]),
     "kmsKeyArn": (
         "the ARN of a KMS key, not of an alias",
@@ -149,6 +154,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
 }
 # For keys whose default is empty.
 EXAMPLES = {
+    "authorization": "AWS_IAM",
     "jwtIssuer": "https://issuer.example.com",
     "jwtAudience": "my-client-id",
     "userPoolDomainPrefix": "my-team-docprogress",
@@ -171,7 +177,7 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "fanOut": [("direct", "direct"), ("stream", "stream")],
     "maxMessagesPerSecond": [("1", 1), ("20", 20)],
     "stallTimeoutSeconds": [("60", 60), ("86400", 86_400)],
-    "authorization": [("NONE", "NONE"), ("AWS_IAM", "AWS_IAM")],
+    "authorization": [("", ""), ("NONE", "NONE"), ("AWS_IAM", "AWS_IAM")],
     "jwtIssuer": [
         (issuer, issuer) for issuer in ("", "https://a.example/pool", "https://a.example:8443", "https://Acme.example/")
     ],
@@ -188,15 +194,14 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
         ('["https://a.example","http://localhost:8080"]', ["https://a.example", "http://localhost:8080"]),
         ('["*"]', ["*"]),
     ],
-    "protected": [("false", False)],
-    "allowUnauthenticated": [("true", True), ("false", False)],
+    "disposable": [("true", True)],
     "documentUploads": [("false", False)],
     "kmsKeyArn": [
         ("", ""),
         ("arn:aws-cn:kms:cn-north-1:123456789012:key/0a-1", "arn:aws-cn:kms:cn-north-1:123456789012:key/0a-1"),
     ],
     "lambdaMemoryMegabytes": [("128", 128), ("10240", 10_240)],
-    "lambdaPackaging": [("lambda", "lambda"), ("host", "host")],
+    "lambdaPackaging": [("lambda", "lambda")],
     "alarmEmail": [("", ""), ("on-call@example.com", "on-call@example.com")],
     "alarmTopicArn": [
         ("", ""),
@@ -225,7 +230,7 @@ def test_a_bad_value_is_told_what_it_is_and_what_is_allowed_and_the_cure(key: st
         # What has no default to go back to gets an example.
         value = EXAMPLES.get(key) or as_text(default)
         assert cure == [f"  pulumi config set docprogress:{key} {value} --stack acme"]
-        assert load({f"docprogress:{key}": value}), "a cure must be taken"
+        assert load({"docprogress:authorization": "NONE", f"docprogress:{key}": value}), "a cure must be taken"
 
 
 @pytest.mark.parametrize(
@@ -359,17 +364,43 @@ CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
     ),
     ({"documentUploads": "true"}, [("needs the bucket", "set docprogress:documentPipeline true")]),
     (
-        {"protected": "true"},
-        [("everyone could connect", "set docprogress:authorization AWS_IAM")],
+        {"disposable": "false"},
+        [("authorization is not chosen", "set docprogress:authorization AWS_IAM")],
     ),
     (
-        {"protected": "true", "authorization": "AWS_IAM", "dataTraceEnabled": "false", "allowedOrigins": '["*"]'},
+        {"lambdaPackaging": "host"},
+        [("no aws:endpoints lead to the local stack", "set docprogress:lambdaPackaging lambda")],
+    ),
+    (
+        {
+            "disposable": "false",
+            "authorization": "AWS_IAM",
+            "allowedOrigins": '["https://a.example","http://localhost:1"]',
+        },
+        [
+            (
+                "allowedOrigins has http://localhost:1",
+                "set --path 'docprogress:allowedOrigins[1]' https://app.example.com",
+            )
+        ],
+    ),
+    (
+        USER_POOL | {"disposable": "false", "userPoolCallbackUrls": '["http://localhost/"]'},
+        [
+            (
+                "userPoolCallbackUrls has http://localhost/",
+                "set --path 'docprogress:userPoolCallbackUrls[0]' https://app.example.com/",
+            )
+        ],
+    ),
+    (
+        {"disposable": "false", "authorization": "AWS_IAM", "allowedOrigins": '["*"]'},
         [("every page on the web", "set --path 'docprogress:allowedOrigins[0]' https://app.example.com")],
     ),
     (
         {
-            "protected": "true",
-            "allowUnauthenticated": "true",
+            "disposable": "false",
+            "authorization": "NONE",
             "allowedOrigins": '["https://a.example","*"]',
         },
         [("every page on the web", "set --path 'docprogress:allowedOrigins[1]' https://app.example.com")],
@@ -380,7 +411,7 @@ CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
     ),
     *(
         (
-            {"protected": "true", "dataTraceEnabled": "true", **authorization},
+            {"disposable": "false", "dataTraceEnabled": "true", **authorization},
             [("would write tokens and signed URLs into the", "set docprogress:dataTraceEnabled false")],
         )
         for authorization in (
@@ -406,12 +437,18 @@ def test_values_that_do_not_go_together_are_told_with_a_cure(
 def test_a_key_of_another_region_is_refused() -> None:
     key = "arn:aws:kms:eu-west-1:123456789012:key/0a-1"
     config = {"aws:region": "us-east-1", "docprogress:kmsKeyArn": key}
-    assert "another region than us-east-1" in refusal(config, stack="acme")
+    told = refusal(config, stack="acme")
+    assert "another region than us-east-1" in told
+    assert " rm " not in told, "a stack that has a key would lose it"
     assert load({**config, "aws:region": "eu-west-1"}).values["kms_key_arn"] == key
 
 
 def test_an_issuer_on_this_machine_is_taken_by_the_local_stack() -> None:
-    config = {"docprogress:jwtIssuer": "http://127.0.0.1:9000", "docprogress:lambdaPackaging": "host"}
+    config = {
+        "docprogress:jwtIssuer": "http://127.0.0.1:9000",
+        "docprogress:lambdaPackaging": "host",
+        "aws:endpoints": '[{"s3": "http://127.0.0.1:4566"}]',
+    }
     assert load(config).values["jwt_issuer"] == "http://127.0.0.1:9000"
 
 
@@ -421,15 +458,40 @@ def test_a_pool_of_the_program_s_own_needs_no_other_issuer() -> None:
     assert (loaded.user_pool.domain_prefix, loaded.progress["jwt_issuer"]) == ("my-docs", "")
 
 
-def test_the_production_stack_is_as_strict_about_origins_as_a_protected_one() -> None:
-    assert "every page on the web" in refusal({"docprogress:allowedOrigins": '["*"]'}, stack="prod")
+@pytest.mark.parametrize("stack", ["prod", "production", "prod-eu", "live", "staging"])
+def test_a_stack_of_any_name_is_refused_what_it_did_not_ask_for(stack: str) -> None:
+    careless = {"docprogress:disposable": "false", "docprogress:allowedOrigins": '["*"]'}
+    told = refusal(careless, stack)
+    assert "every page on the web" in told
+    assert "authorization is not chosen" in told
+
+
+def test_the_production_stack_as_shipped_waits_for_a_decision() -> None:
+    config = {"docprogress:disposable": "false", **read_project(PROJECT_ROOT, "prod", {}).config}
+    assert refusal(config, "prod").startswith("authorization is not chosen, and this stack is not disposable.")
+    assert load({**config, "docprogress:authorization": "NONE"}, "prod")
+
+
+@pytest.mark.parametrize("key", ["protected", "allowUnauthenticated"])
+def test_a_key_that_is_gone_is_told_what_stands_in_its_place(key: str) -> None:
+    told = refusal({f"docprogress:{key}": "true"}, stack="acme")
+    assert told.startswith(f"docprogress:{key} is not a key any more: ")
+    assert told.endswith(f"\n  pulumi config rm docprogress:{key} --stack acme")
+
+
+def test_a_project_with_another_name_keeps_the_keys() -> None:
+    given = {"docprogress:loggingLevel": "OFF", "acme:authorization": "AWS_IAM", "acme:disposable": "false"}
+    loaded = []
+    run(lambda: loaded.append(StackConfig.load()), config=given, project="acme")
+    assert (loaded[0].values["logging_level"], loaded[0].values["authorization"]) == ("OFF", "AWS_IAM")
+    with pytest.raises(ConfigError, match="docprogress:zzz is not a configuration key"):
+        run(StackConfig.load, config=given | {"acme:zzz": "1"}, project="acme")
 
 
 def test_data_trace_is_for_stacks_without_secrets_in_their_messages() -> None:
-    assert load({"docprogress:authorization": "AWS_IAM"}).progress["data_trace_enabled"] is True, (
-        "where one tries things out"
-    )
-    open_to_all = {"docprogress:protected": "true", "docprogress:allowUnauthenticated": "true"}
+    traced = {"docprogress:dataTraceEnabled": "true"}
+    assert load({**traced, "docprogress:authorization": "AWS_IAM"}).progress["data_trace_enabled"] is True
+    open_to_all = {**traced, "docprogress:disposable": "false", "docprogress:authorization": "NONE"}
     assert load(open_to_all).progress["data_trace_enabled"] is True, "without authorization there is nothing to steal"
 
 
@@ -438,17 +500,16 @@ def test_a_production_stack_that_everyone_may_enter_is_warned_of() -> None:
         given = {f"docprogress:{key}": text for key, text in config.items()}
         return run(StackConfig.load, stack=stack, config=given).warnings
 
-    assert warnings("dev") == []
-    assert warnings("prod", authorization="AWS_IAM", dataTraceEnabled="false") == []
-    assert warnings("acme", protected="true", authorization="AWS_IAM", dataTraceEnabled="false") == []
-    for unsafe in (warnings("prod"), warnings("acme", protected="true", allowUnauthenticated="true")):
+    assert warnings("dev", disposable="true") == []
+    assert warnings("prod", authorization="AWS_IAM") == []
+    for unsafe in (warnings("prod", authorization="NONE"), warnings("acme", authorization="NONE")):
         (warning,) = unsafe
         assert "everyone who knows the URL may connect" in warning
         assert "pulumi config set docprogress:authorization JWT --stack " in warning
 
 
 def test_an_issuer_that_nobody_asks_is_warned_of() -> None:
-    config = {"docprogress:jwtIssuer": "https://a.example", "docprogress:jwtAudience": "one"}
+    config = DISPOSABLE | {"docprogress:jwtIssuer": "https://a.example", "docprogress:jwtAudience": "one"}
     (warning,) = run(StackConfig.load, stack="dev", config=config).warnings
     assert "authorization is NONE: stack dev checks no token" in warning
     assert "pulumi config set docprogress:authorization JWT --stack dev" in warning
@@ -470,13 +531,13 @@ def test_keys_of_other_namespaces_are_nobody_s_business_here() -> None:
 
 def test_without_configuration_the_declared_defaults_count() -> None:
     declared = {snake_case(key): each["default"] for key, each in DECLARED.items()}
-    assert load({}).values == declared
+    assert load({}).values == declared | {"disposable": True}
 
 
 def test_the_declared_defaults_are_those_of_the_product() -> None:
     promised = {
         "loggingLevel": "INFO",
-        "dataTraceEnabled": True,
+        "dataTraceEnabled": False,
         "detailedMetricsEnabled": True,
         "integrationTimeoutMilliseconds": 29_000,
         "manageAccountLogging": False,
@@ -490,9 +551,10 @@ def test_a_key_keeps_its_name_and_default_all_the_way_to_the_component() -> None
     arguments = {snake_case(key): each["default"] for key, each in DECLARED.items()}
     for component in (DocumentProgressArgs, DocumentPipelineArgs):
         assert set(component.__annotations__) & set(arguments), "else nothing is compared here"
-    assert load({}).progress == {name: value for name, value in arguments.items() if name in PROGRESS_DEFAULTS}
+    loaded = load({"docprogress:disposable": "false", "docprogress:authorization": "NONE"}).progress
+    assert loaded == {name: PROGRESS_DEFAULTS[name] for name in arguments if name in PROGRESS_DEFAULTS}
     differing = {name for name in arguments if name in PROGRESS_DEFAULTS and arguments[name] != PROGRESS_DEFAULTS[name]}
-    assert differing == {"data_trace_enabled"}, "a component is as careful as can be; this program is for trying"
+    assert differing == {"authorization"}, "who may connect has to be said"
 
 
 @pytest.mark.parametrize("key", DECLARED)
@@ -527,12 +589,13 @@ def test_everything_in_an_account_is_tagged_with_its_project_and_stack(stack: st
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_the_configuration_of_each_stack_is_taken(stack: str) -> None:
-    project = read_project(PROJECT_ROOT, stack, {})
+    project = read_project(PROJECT_ROOT, stack, {} if stack != "prod" else {"authorization": "JWT", **TOKENS})
     assert isinstance(load(dict(project.config), stack), StackConfig)
 
 
 def test_messages_stay_out_of_the_logs_of_production() -> None:
-    assert load(dict(read_project(PROJECT_ROOT, "prod", {}).config)).progress["data_trace_enabled"] is False
+    config = read_project(PROJECT_ROOT, "prod", {"authorization": "JWT", **TOKENS}).config
+    assert load(dict(config)).progress["data_trace_enabled"] is False
 
 
 def test_only_the_local_stack_packages_for_its_host() -> None:

@@ -68,7 +68,7 @@ def test_the_watchdog_knows_how_long_is_too_long(graph: Graph) -> None:
 def test_the_watchdog_may_find_silent_documents_and_report_like_a_worker(fan_out: str, granted: set[str]) -> None:
     graph = watchdog(fan_out)
     names = {name for name in graph.names("RolePolicy") if name.startswith("watchdog-")}
-    assert names == {f"watchdog-{intent}" for intent in granted | {"write-logs"}}
+    assert names == {f"watchdog-{intent}" for intent in granted | {"write-logs", "use-keys-of-progress"}}
     assert policy(graph, "watchdog-find-silent-documents-in-progress") == allowed(
         (["dynamodb:Query"], [f"{TABLE}/index/by_activity"])
     )

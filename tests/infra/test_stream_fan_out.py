@@ -49,14 +49,15 @@ def test_lambda_may_read_the_stream_before_it_is_told_to(graph: Graph) -> None:
     )
 
 
-def test_the_function_may_read_the_stream_and_tell_the_watchers_and_no_more(graph: Graph) -> None:
+def test_the_function_may_read_the_stream_tell_the_watchers_and_note_that(graph: Graph) -> None:
     names = {name for name in graph.names("RolePolicy") if name.startswith("fan-out-")}
     assert names == {
         "fan-out-write-logs",
         "fan-out-read-stream-of-progress",
         "fan-out-find-watchers-in-progress",
-        "fan-out-manage-connections-of-api",
         "fan-out-write-states-in-progress",
+        "fan-out-use-keys-of-progress",
+        "fan-out-manage-connections-of-api",
     }
     variables = graph.one("Function", "fan-out-function").inputs["environment"]["variables"]
     assert "CALLBACK_URL" in variables

@@ -29,7 +29,6 @@ ARGS = UserPoolArgs(
     callback_urls=["https://app.example.com/"],
     domain_prefix="docprogress-test",
     self_sign_up=False,
-    deletion_protection=True,
 )
 
 
@@ -70,7 +69,7 @@ def test_anybody_may_make_an_account_where_that_is_wanted() -> None:
 
 
 def test_a_pool_that_may_go_with_its_stack_is_not_protected() -> None:
-    pool = graph_of(deletion_protection=False).one("aws:cognito/userPool:UserPool")
+    pool = graph_of(disposable=True).one("aws:cognito/userPool:UserPool")
     assert pool.inputs["deletionProtection"] == "INACTIVE"
 
 
@@ -197,3 +196,16 @@ def test_a_domain_prefix_is_one_label_of_a_host_name(prefix: str) -> None:
 def test_a_domain_prefix_has_none_of_cognito_s_own_words(prefix: str) -> None:
     with pytest.raises(ValueError, match="without aws, amazon or cognito"):
         dataclasses.replace(ARGS, domain_prefix=prefix)
+
+
+def test_what_people_know_of_the_pool_is_protected_unless_the_stack_is_disposable() -> None:
+    kept = {"users-pool", "users-client", "users-domain"}
+    assert {each.name for each in graph_of() if each.protect} == kept, "a plan refuses to lose everybody's account"
+    assert {each.name for each in graph_of(disposable=True) if each.protect} == set()
+
+
+def test_in_govcloud_people_sign_in_where_govcloud_has_it() -> None:
+    arn = f"arn:aws-us-gov:cognito-idp:us-gov-west-1:123456789012:userpool/{POOL_ID}"
+    answers = ANSWERS | {"users-pool": ANSWERS["users-pool"] | {"arn": arn}}
+    graph = run(lambda: pulumi.export("url", user_pool().domain_url), answers=answers)
+    assert graph.outputs["url"] == "https://docprogress-test.auth-fips.us-gov-west-1.amazoncognito.com"
