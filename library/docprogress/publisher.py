@@ -164,7 +164,7 @@ def connect(
     close_expired: bool | None = None,
     session: boto3.Session | None = None,
 ) -> Publisher:
-    """A publisher for this process. What no keyword says, the environment does; see PublisherSettings.
+    """This process's publisher of these settings. What no keyword says, the environment does; see PublisherSettings.
 
     Args:
         callback_url: "" leaves the announcing to the table's stream, whatever the environment says.
@@ -184,7 +184,13 @@ def connect(
         **{name: None if number is None else str(number) for name, number in numbers.items()},
     }
     environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
-    return Publisher(PublisherSettings.from_environment(environment), session)
+    return _shared(PublisherSettings.from_environment(environment), session)
+
+
+@cache
+def _shared(settings: PublisherSettings, session: boto3.Session | None) -> Publisher:
+    """One for all who ask for the same, so that a task that connects each time it runs leaves no sockets behind."""
+    return Publisher(settings, session)
 
 
 @cache

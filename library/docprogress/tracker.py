@@ -93,8 +93,11 @@ class StateStore(Protocol):
         by whichever worker. Raises Superseded, or Cancelled."""
         ...
 
-    def heartbeat(self, run: Run) -> int:
-        """Note that the run is alive. Returns the attempt that is on. Raises Superseded, or Cancelled."""
+    def heartbeat(self, run: Run, *, owner: str | None = None) -> int:
+        """Note that the run is alive, and whose the document is if that is given.
+
+        Returns the attempt that is on. Raises Superseded, or Cancelled.
+        """
         ...
 
     def leave(self, run: Run, worker: str) -> None:
@@ -152,7 +155,7 @@ class ProgressTracker:
         order: a whole number that grows with each run of the document. An older run never begins, counts, ends or
             stores anything once a newer one has begun. None: the time at which the run begins.
         owner: the only principal who may watch. None keeps the owner noted earlier; without one, anyone who may
-            connect may watch. What is assigned later is written with the start or with a failure before it.
+            connect may watch. May be assigned until the start.
         joined: count pages of a run that another tracker has begun; its `run_id` is needed. Leaving the block then
             completes the document only if all its pages are counted, and an exception does not end it: the others
             go on, and `fail` says so if they should not.
@@ -191,7 +194,7 @@ class ProgressTracker:
         if order is not None:
             _require_count("order", order, least=0, most=MAX_ORDER)
         _require_count("retry_follows", retry_follows, least=0)
-        self.owner = owner
+        self._owner = owner
         self._run = Run(document_id, run_id or uuid.uuid4().hex, attempt)
         self._order = order
         self._store = store
@@ -214,6 +217,21 @@ class ProgressTracker:
         self._last_written_at = time.monotonic()
         self._due_at = time.monotonic() + (0.0 if joined else self._interval_seconds)
         after_fork(self, ProgressTracker._go_on_in_child)
+
+    @property
+    def owner(self) -> str | None:
+        """Whose the document is. What is assigned before the start is noted at once, without waiting for the table.
+
+        So even an end by the watchdog is the owner's alone to see.
+        """
+        return self._owner
+
+    @owner.setter
+    def owner(self, owner: str | None) -> None:
+        with self._sender.changed:
+            self._owner = owner
+            self._last_written_at = time.monotonic() - HEARTBEAT_SECONDS
+            self._sender.changed.notify()
 
     @property
     def document_id(self) -> str:
@@ -536,7 +554,7 @@ class ProgressTracker:
         state = None
         try:
             if unwritten == _NOTHING:
-                self._store.heartbeat(self._run)
+                self._store.heartbeat(self._run, owner=None if self._started else self._owner)
             else:
                 state = self._write_unwritten(unwritten, not_within_seconds=self._interval_seconds)
         except StoreUnavailable as error:

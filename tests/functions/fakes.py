@@ -135,11 +135,12 @@ class InMemoryStore:
         now = self._now()
         return row.published_at is not None and now - seconds < row.published_at <= now + 1
 
-    def heartbeat(self, run: Run) -> int:
+    def heartbeat(self, run: Run, *, owner: str | None = None) -> int:
         self._enter("heartbeat")
         with self._lock:
             row = self._held(run)
             row.heard_at = self._now()
+            row.state = replace(row.state, owner=owner or row.state.owner)
             self.heartbeats += 1
             return row.state.attempt
 

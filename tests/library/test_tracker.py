@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +111,17 @@ def test_watchers_hear_the_start_with_the_number_of_pages(desk: Desk) -> None:
         (state,) = desk.heard
         assert (state.status, state.total, state.processed) == (Status.STARTED, 3, 0)
         assert (state.run_id, state.attempt, state.owner) == ("run-1", 1, "alice")
+
+
+def test_an_owner_that_is_found_out_later_is_noted_before_the_document_starts(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.owner = "alice"
+
+        def noted() -> bool:
+            state = desk.store.read("d")
+            return state is not None and state.owner == "alice"
+
+        assert eventually(noted), "if the worker dies now, its end is alice's alone to see"
 
 
 def test_leaving_the_block_completes_the_document_with_all_pages_counted(desk: Desk) -> None:
@@ -684,6 +699,76 @@ def test_a_heartbeat_that_cannot_be_written_is_not_tried_in_a_hot_loop(
         desk.store.before = lambda method: None
 
     assert asked <= 2 * 20.0 * seconds + 1
+
+
+def test_a_heartbeat_that_was_not_written_does_not_count_as_one(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def throttle_once(method: str) -> None:
+        if method == "heartbeat":
+            desk.store.before = lambda _: None
+            monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 3600.0)
+            raise StoreUnavailable("throttled")
+
+    monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.005)
+    desk.store.before = throttle_once
+    with desk.tracker():
+        assert eventually(lambda: desk.store.heartbeats == 1), "it must not look dead until the next one is due"
+
+
+def test_two_heartbeats_may_be_missed_before_a_run_is_taken_for_abandoned() -> None:
+    margin = tracker_module.ABANDONED_AFTER_SECONDS - 2 * tracker_module.HEARTBEAT_SECONDS
+    assert margin >= 5
+    # Lambda's first retry comes after a minute: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html
+    assert tracker_module.ABANDONED_AFTER_SECONDS < 60
+
+
+def test_a_worker_that_was_refused_sends_no_more_heartbeats(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.005)
+    threads = set(threading.enumerate())
+    with pytest.raises(Superseded), desk.tracker() as tracker:  # noqa: PT012  leaving the block is the test
+        tracker.start(total=9)
+        started(desk.store, run_id="run-2")
+        tracker.require_current()
+
+    assert set(threading.enumerate()) == threads
+
+
+def test_an_end_that_cannot_be_written_is_not_tried_in_a_hot_loop(desk: Desk) -> None:
+    with desk.tracker(remaining_seconds=lambda: 1.5) as tracker:
+        tracker.start(total=1)
+        desk.store.before = refuse_once(StoreUnavailable("down"), "processing_complete", times=1_000_000)
+        with pytest.raises(StoreUnavailable):
+            tracker.complete()
+
+    assert desk.store.calls.count("processing_complete") < 100
+
+
+def test_a_tracker_that_nobody_ended_does_not_keep_its_process_alive(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "from docprogress.tracker import ProgressTracker\n"
+        "from tests.functions.fakes import InMemoryStore, Listener\n"
+        "ProgressTracker('d', store=InMemoryStore(), deliver=Listener().deliver).__enter__().start(total=2)\n"
+    )
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join(str(root / folder) for folder in ("", "library"))
+    subprocess.run([sys.executable, script], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=60)
+
+
+def test_a_worker_that_thaws_after_a_retry_took_its_run_over_is_superseded(desk: Desk) -> None:
+    clock = Clock()
+    desk.store = InMemoryStore(clock)
+    with pytest.raises(Superseded), desk.tracker() as frozen:  # noqa: PT012  leaving the block is the test
+        frozen.start(total=5)
+        clock.now += 60
+        with desk.tracker() as retry:
+            retry.start(total=5)
+            with pytest.raises(Superseded):
+                frozen.require_current()
+            retry.advance(5)
+        frozen.complete()
+
+    newest = max(desk.heard, key=lambda state: state.sequence)
+    assert (newest.status, newest.processed, newest.attempt) == (Status.COMPLETE, 5, 2)
 
 
 def test_a_tracker_that_is_dropped_without_an_end_falls_silent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

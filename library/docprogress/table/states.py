@@ -228,8 +228,8 @@ class States:
             if not update.pages and not update.says_more_than_pages and update.status is Status.PROGRESS:
                 return state_of(found)
 
-    def heartbeat(self, run: Run) -> int:
-        write = UpdateItem().set(self._times(run.document_id)).given(**_STATUSES)
+    def heartbeat(self, run: Run, *, owner: str | None = None) -> int:
+        write = UpdateItem().set(self._times(run.document_id)).set(state_values(owner=owner)).given(**_STATUSES)
         _require_held(write, run)
         try:
             return state_of(self._table.update(state_key(run.document_id), **write.arguments())).attempt

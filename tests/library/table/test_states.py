@@ -45,7 +45,7 @@ from docprogress.errors import (
 )
 from docprogress.table.client import Table
 from docprogress.table.connections import Connections
-from docprogress.table.items import ACTIVITY_STEP_MS, activity_step
+from docprogress.table.items import ACTIVE_SHARDS, ACTIVITY_STEP_MS, active_shard, activity_step
 from docprogress.table.states import CANCELLED, STALLED, STALLED_AND_TRIED_AGAIN, States
 from local.emulator import REGION
 from tests.functions.fakes import InMemoryStore
@@ -112,6 +112,15 @@ class TestStates:
         finish(store, document_id)
         with pytest.raises(AlreadyProcessed):
             start(store, document_id)
+
+    def test_an_event_repeated_long_after_the_end_is_already_processed(
+        self, store: States, document_id: str, clock: Clock
+    ) -> None:
+        start(store, document_id)
+        finish(store, document_id)
+        clock.now += 10 * ABANDONED
+        with pytest.raises(AlreadyProcessed):
+            begin(store, document_id)
 
     def test_the_same_run_is_not_processed_again_after_a_final_error(self, store: States, document_id: str) -> None:
         start(store, document_id)
@@ -526,6 +535,7 @@ _operations = st.lists(
             [
                 *("start", "start", "advance", "advance", "claim", "heartbeat", "finish", "fail", "recoverable"),
                 *("count", "count", "count unanswered", "claim counting", "count and finish", "leave"),
+                *("begin", "begin old", "begin new", "say", "cancel", "owned heartbeat"),
             ]
         ),
         st.sampled_from(["run-1", "run-2"]),
@@ -563,6 +573,12 @@ def test_the_table_and_its_stand_in_in_memory_keep_the_same_rules(
             ),
             "count and finish": lambda: finish(store, document_id, run_id=run_id, pages=5, tally=tallies[run_id]),
             "leave": lambda: store.leave(Run(document_id, run_id), run_id),
+            "begin": lambda: begin(store, document_id, run_id=run_id, owner=owner, retry_follows=1),
+            "begin old": lambda: begin(store, document_id, run_id=run_id, order=1),
+            "begin new": lambda: begin(store, document_id, run_id=run_id, order=10**20),
+            "say": lambda: advance(store, document_id, 0, run_id=run_id, message="m", phase=Phase("p", 1), total=9),
+            "cancel": lambda: store.cancel(document_id, principal_id=owner),
+            "owned heartbeat": lambda: store.heartbeat(Run(document_id, run_id), owner=owner),
         }
         try:
             return actions[operation]()
@@ -916,6 +932,10 @@ class TestRows:
             place = found
 
         assert units / 240 <= 1.3
+
+    def test_documents_are_spread_over_all_shards(self) -> None:
+        shards = [active_shard(f"document-{number}")["S"] for number in range(4000)]
+        assert all(shards.count(f"ACTIVE#{number}") > 300 for number in range(ACTIVE_SHARDS))
 
     def test_documents_do_not_all_move_in_the_index_at_once(self) -> None:
         moves = {activity_step(f"document-{number}", NOW_MS) for number in range(1000)}
