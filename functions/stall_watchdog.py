@@ -17,6 +17,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 
 from docprogress import settings
+from docprogress.document import ErrorCode
 from docprogress.publisher import Publisher, publisher
 from docprogress.table.states import SilentDocument
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
@@ -74,7 +75,8 @@ def end_stalled(
     Raises:
         Exception: the first one, after all were ended and told that could be.
     """
-    settled: list[str] = []
+    stalled: list[str] = []
+    told_late: list[str] = []
     # Where the table's stream tells the watchers, it must be given an end again that it has not told.
     again = reporter.announcer is None
 
@@ -85,9 +87,10 @@ def end_stalled(
         state = reporter.states.settle(silent, stall_timeout_seconds, again=again)
         if state is None:
             return
-        settled.append(silent.document_id)
+        has_stalled = state.failure is not None and state.failure.code == ErrorCode.PROCESSING_STALLED
+        (stalled if has_stalled else told_late).append(silent.document_id)
         logger.warning(
-            "Stalled, or ended untold",
+            "Stalled" if has_stalled else "Ended untold",
             document_id=silent.document_id,
             silent_since=silent.updated_at,
             status=state.status.value,
@@ -97,7 +100,9 @@ def end_stalled(
 
     with ThreadPoolExecutor(_SETTLED_AT_ONCE) as pool:
         results = [pool.submit(settle, silent) for silent in reporter.states.silent_documents(stall_timeout_seconds)]
-    metrics.add_metric("DocumentsStalled", MetricUnit.Count, len(settled))
+    # Zeros too: that they come says that the watchdog runs.
+    metrics.add_metric("DocumentsStalled", MetricUnit.Count, len(stalled))
+    metrics.add_metric("EndsToldLate", MetricUnit.Count, len(told_late))
     for result in results:
         result.result()
-    return settled
+    return [*stalled, *told_late]

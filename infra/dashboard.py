@@ -111,10 +111,10 @@ GRAPHS = (
         stacked=True,
     ),
     Graph(
-        title="Documents given up",
+        title="Documents that the watchdog settled",
         of="watchdog",
         namespace=OWN,
-        metrics={"DocumentsStalled": "stalled"},
+        metrics={"DocumentsStalled": "stalled", "EndsToldLate": "ended untold"},
     ),
     Graph(title="Pages", of="workers", namespace=OWN, metrics={"PagesProcessed": "processed"}),
     Graph(

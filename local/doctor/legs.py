@@ -49,7 +49,9 @@ def legs(patient: Patient) -> Iterator[Finding]:
         connection = _connect(patient, url, authorization)
     except InvalidStatus as error:
         status = error.response.status_code
-        why, cure = _STATUSES.get(status, ("the URL's stage or API is not there", "pulumi up, then --outputs anew"))
+        why, cure = _STATUSES.get(
+            status, ("the URL's stage or API is not there", "pulumi up --refresh, then --outputs anew")
+        )
         yield fault("connection", f"refused with {status}: {why}", cure)
         return
     except (OSError, InvalidHandshake, WebSocketException) as error:

@@ -14,7 +14,8 @@ _REPLYING_ROUTES = ("$default", "progress")
 _LIFECYCLE_ROUTES = ("$connect", "$disconnect")
 # Each function that knows the table may do one of these at least.
 _TABLE_ACTIONS = ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem")
-_DEPLOY = "pulumi up"
+# What was changed by hand is found by --refresh alone.
+_DEPLOY = "pulumi up --refresh"
 
 
 def clock(patient: Patient) -> Iterator[Finding]:

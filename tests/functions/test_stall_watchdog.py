@@ -148,6 +148,7 @@ def test_what_the_watchdog_had_to_end_or_tell_is_counted_in_a_metric(
 
     assert sorted(stall_watchdog.handler({}, Context())["stalled"]) == ["a", "b"]
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["DocumentsStalled"] for line in lines if "DocumentsStalled" in line] == [[2.0]], (
-        "the alarm of docs/monitoring.md looks at it"
+    counted = [line for line in lines if "DocumentsStalled" in line]
+    assert [(line["DocumentsStalled"], line["EndsToldLate"]) for line in counted] == [([2.0], [0.0])], (
+        "the alarms of docs/operations.md look at them, and at zeros too"
     )
