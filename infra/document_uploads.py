@@ -186,9 +186,11 @@ class DocumentUploads(pulumi.ComponentResource):
         args = self._args
         access_log_group = aws.cloudwatch.LogGroup(
             f"{self._name}-access-logs",
-            name=pulumi.Output.concat("/aws/vendedlogs/apigateway/", self._api.name, "/uploads"),
+            # With the API's id, since another owner may have a stack of the same name.
+            name=pulumi.Output.concat("/aws/vendedlogs/apigateway/", self._api.name, "/", self._api.id),
             retention_in_days=args.functions.log_retention_days,
-            opts=self._child,
+            # That of an earlier version keeps its name: a new one would replace it.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["name"]),
         )
         aws.apigatewayv2.Stage(
             f"{self._name}-stage",

@@ -14,6 +14,10 @@ from .lambda_package import LAMBDA_ARCHITECTURE, LAMBDA_PYTHON, PROJECT, Packagi
 from .policy import allow, policy_document, service_trust
 from .rules import Rule, integer, one_of, retention
 
+# A function or log group of an earlier version keeps the name that the program gave it: a new one would replace it.
+_NAME = ["name"]
+_MAX_NAME_CHARACTERS = 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionSettings:
@@ -67,10 +71,12 @@ class LambdaFunction(pulumi.ComponentResource):
     ```
 
     Attributes:
-        grants: the policies granted so far; whoever lets the function be called waits for them.
+        grants: the policies granted so far. Whatever lets the function be called waits for them.
+        service_name: what its log lines and its own metrics are called.
     """
 
     name: str
+    service_name: str
     function_name: pulumi.Output[str]
     arn: pulumi.Output[str]
     invoke_arn: pulumi.Output[str]
@@ -80,28 +86,18 @@ class LambdaFunction(pulumi.ComponentResource):
         super().__init__("docprogress:infra:LambdaFunction", name, None, opts)
         self.name = name
         self.grants = []
-        # A physical name of our own: the log group is named after the function and must be there before it.
-        physical_name = _physical_name(name)
+        # In logs and metrics; the function's own name has an ending that Pulumi makes up, so that it is nobody else's.
+        self.service_name = f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}"
+        _require_short_name(f"{name}-function")
         self._role = aws.iam.Role(
             f"{name}-role",
-            description=f"What {physical_name} may do",
+            description=f"What {self.service_name} may do"[:1000],
             assume_role_policy=service_trust("lambda.amazonaws.com"),
             opts=pulumi.ResourceOptions(parent=self),
-        )
-        log_group = aws.cloudwatch.LogGroup(
-            f"{name}-logs",
-            name=f"/aws/lambda/{physical_name}",
-            retention_in_days=args.settings.log_retention_days,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        log_policy = self.grant(
-            "write-logs",
-            allow(["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(log_group.arn, ":*")]),
         )
         archive = lambda_package(args.handler_module, target=args.settings.lambda_packaging)
         function = aws.lambda_.Function(
             f"{name}-function",
-            name=physical_name,
             role=self._role.arn,
             runtime=f"python{LAMBDA_PYTHON}",
             architectures=[LAMBDA_ARCHITECTURE],
@@ -109,16 +105,26 @@ class LambdaFunction(pulumi.ComponentResource):
             code=pulumi.FileArchive(_path_for_state(archive)),
             timeout=args.timeout_seconds,
             memory_size=args.settings.lambda_memory_megabytes,
-            environment={"variables": _with_service_name(physical_name, args.environment)},
+            environment={"variables": _with_service_name(self.service_name, args.environment)},
             logging_config={
                 "log_format": "JSON",
-                "log_group": log_group.name,
                 # Metrics are log lines of level INFO.
                 "application_log_level": "INFO",
                 "system_log_level": "WARN",
             },
             tracing_config={"mode": "PassThrough"},
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[log_policy]),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=_NAME),
+        )
+        # There before the first call, which waits for the grants: Lambda would make it without retention.
+        log_group = aws.cloudwatch.LogGroup(
+            f"{name}-logs",
+            name=pulumi.Output.concat("/aws/lambda/", function.name),
+            retention_in_days=args.settings.log_retention_days,
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=_NAME),
+        )
+        self.grant(
+            "write-logs",
+            allow(["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(log_group.arn, ":*")]),
         )
         self.function_name = function.name
         self.arn = function.arn
@@ -150,15 +156,13 @@ class LambdaFunction(pulumi.ComponentResource):
         return policy
 
 
-def _physical_name(name: str) -> str:
-    # A stack may be named with dots, a function may not.
-    physical_name = f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}".replace(".", "-")
-    if len(physical_name) > 64:
+def _require_short_name(name: str) -> None:
+    # Pulumi adds a dash and seven digits.
+    if len(name) + 8 > _MAX_NAME_CHARACTERS:
         raise ValueError(
-            f"The function {name!r} would be named {physical_name!r}, {len(physical_name)} characters; Lambda allows"
-            " 64. Choose a shorter stack name."
+            f"The name {name!r} has {len(name)} characters; Lambda allows {_MAX_NAME_CHARACTERS - 8} and Pulumi's"
+            " ending. Choose a shorter name for the component."
         )
-    return physical_name
 
 
 def _with_service_name(

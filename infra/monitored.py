@@ -26,6 +26,7 @@ class Monitored:
     Attributes:
         name: starts the physical name of everything that watches the stack, so no other owner may have it.
         functions: the physical name of each function, by its logical one.
+        services: the name in its own metrics, by its logical one.
         announcers: which functions tell the watchers.
         workers: which functions report documents.
         watchdog: the function that ends silent documents.
@@ -41,6 +42,7 @@ class Monitored:
     table_name: pulumi.Input[str]
     indexes: tuple[str, ...] = ("by_activity", "by_connection")
     functions: Mapping[str, pulumi.Input[str]]
+    services: Mapping[str, str]
     announcers: tuple[str, ...]
     workers: tuple[str, ...] = ()
     watchdog: str
@@ -77,8 +79,9 @@ class Monitored:
                 functions = (self.watchdog,)
             case "stream":
                 functions = (self.stream,) if self.stream else ()
-        dimension = "FunctionName" if namespace == LAMBDA else "service"
-        return {function: {dimension: self.functions[function]} for function in functions}
+        if namespace == LAMBDA:
+            return {function: {"FunctionName": self.functions[function]} for function in functions}
+        return {function: {"service": self.services[function]} for function in functions}
 
     @property
     def function_log_groups(self) -> list[pulumi.Output[str]]:

@@ -119,6 +119,7 @@ def _monitored(
         access_log_group=progress.api.access_log_group,
         table_name=progress.table_name,
         functions={function.name: function.function_name for function in functions},
+        services={function.name: function.service_name for function in functions},
         announcers=tuple(function.name for function in telling),
         workers=tuple(function.name for function in workers),
         watchdog=progress.watchdog.name,

@@ -26,6 +26,8 @@ ROUTE_SELECTION_EXPRESSION = "$request.body.action"
 # The routes of a connection's life answer with a status, never with a message.
 _LIFECYCLE_ROUTES = ("$connect", "$disconnect")
 _RESERVED_ROUTES = (*_LIFECYCLE_ROUTES, "$default")
+# Of an API, whose name is a label and need not be its own.
+_MAX_NAME_CHARACTERS = 128
 _IDENTITY_SOURCE = re.compile(r"route\.request\.(querystring|header)\.[A-Za-z0-9_-]+")
 
 
@@ -134,7 +136,7 @@ class WebSocketApi(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         self._api = aws.apigatewayv2.Api(
             f"{name}-api",
-            name=physical_name or f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}",
+            name=(physical_name or f"{pulumi.get_project()}-{pulumi.get_stack()}-{name}")[:_MAX_NAME_CHARACTERS],
             description="Live progress of documents",
             protocol_type="WEBSOCKET",
             route_selection_expression=ROUTE_SELECTION_EXPRESSION,

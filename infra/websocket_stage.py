@@ -68,9 +68,11 @@ def create_stage(
     child = pulumi.ResourceOptions(parent=parent)
     access_log_group = aws.cloudwatch.LogGroup(
         f"{name}-access-logs",
-        name=pulumi.Output.concat("/aws/apigateway/", api.name, "/", args["stage_name"]),
+        # With the API's id, since another owner may have a stack of the same name.
+        name=pulumi.Output.concat("/aws/apigateway/", api.name, "/", api.id, "/", args["stage_name"]),
         retention_in_days=args["log_retention_days"],
-        opts=child,
+        # That of an earlier version keeps its name: a new one would replace it.
+        opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(ignore_changes=["name"])),
     )
     # API Gateway makes this group itself if it is not there, and then keeps its events for ever.
     execution_log_group = aws.cloudwatch.LogGroup(

@@ -128,6 +128,7 @@ class Resource:
     dependencies: frozenset[str]
     retain_on_delete: bool
     protect: bool
+    ignore_changes: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -276,6 +277,7 @@ class _Monitor(mocks.MockMonitor):
             dependencies=frozenset(request.dependencies),
             retain_on_delete=request.retainOnDelete,
             protect=request.protect,
+            ignore_changes=tuple(request.ignoreChanges),
         )
         with self._lock:
             assert resource.urn not in self._graph.resources, f"{resource.urn} is declared twice"

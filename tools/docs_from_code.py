@@ -38,6 +38,9 @@ EXAMPLE = Monitored(
     functions={
         name: f"docprogress-prod-{name}" for name in ("connection-handler", "documents-processor", "stall-watchdog")
     },
+    services={
+        name: f"docprogress-prod-{name}" for name in ("connection-handler", "documents-processor", "stall-watchdog")
+    },
     announcers=("documents-processor", "stall-watchdog"),
     workers=("documents-processor",),
     watchdog="stall-watchdog",

@@ -39,6 +39,7 @@ MONITORED = Monitored(
         "worker": "docprogress-test-worker",
         "watchdog": "docprogress-test-watchdog",
     },
+    services={name: f"docprogress-test-{name}" for name in ("handler", "worker", "watchdog")},
     announcers=("worker", "watchdog"),
     workers=("worker",),
     watchdog="watchdog",

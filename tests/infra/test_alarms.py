@@ -20,6 +20,7 @@ TOPIC = arn("sns", "on-call")
 ALL_PARTS = dataclasses.replace(
     MONITORED,
     functions={**MONITORED.functions, "fan-out": "docprogress-test-fan-out"},
+    services={**MONITORED.services, "fan-out": "docprogress-test-fan-out"},
     announcers=("fan-out",),
     stream="fan-out",
     dead_letter_queue="given-up",

@@ -14,8 +14,8 @@ from infra.token_authorizer import TokenSource
 from tests.infra.samples import FUNCTION_SETTINGS, allowed, lambda_function, policy, websocket_api
 from tests.mock_engine import ACCOUNT, PARTITION, REGION, SUFFIX, Graph, arn, run
 
-AUTHORIZER_ARN = arn("lambda", "function:docprogress-test-tokens")
-HANDLER_ARN = arn("lambda", "function:docprogress-test-handler")
+AUTHORIZER_ARN = arn("lambda", f"function:tokens-function-{SUFFIX}")
+HANDLER_ARN = arn("lambda", f"function:handler-function-{SUFFIX}")
 
 
 def authorized(**changes: str) -> Graph:

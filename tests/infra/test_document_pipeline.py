@@ -17,7 +17,7 @@ from tests.mock_engine import ACCOUNT, PARTITION, REGION, SUFFIX, Graph, Resourc
 
 BUCKET = f"documents-bucket-{SUFFIX}"
 BUCKET_ARN = f"arn:{PARTITION}:s3:::{BUCKET}"
-PROCESSOR_ARN = arn("lambda", "function:docprogress-test-documents-processor")
+PROCESSOR_ARN = arn("lambda", f"function:documents-processor-function-{SUFFIX}")
 
 
 def pipeline(**changes: Any) -> Graph:
@@ -148,7 +148,7 @@ def test_only_this_bucket_of_this_account_may_call_the_processor(graph: Graph) -
     assert permission.parent == graph.one("docprogress:index:DocumentPipeline").urn
     assert permission.inputs == {
         "action": "lambda:InvokeFunction",
-        "function": "docprogress-test-documents-processor",
+        "function": f"documents-processor-function-{SUFFIX}",
         "principal": "s3.amazonaws.com",
         "sourceArn": BUCKET_ARN,
         "sourceAccount": ACCOUNT,

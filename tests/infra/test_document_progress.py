@@ -44,7 +44,7 @@ def test_without_any_argument_it_gives_all_its_outputs() -> None:
         "api_id": "api-api-id",
         "stage_name": "dev-eu",
         "table_name": f"progress-table-{SUFFIX}",
-        "connection_handler_name": "docprogress-dev-eu-connection-handler",
+        "connection_handler_name": f"connection-handler-function-{SUFFIX}",
         "worker_environment": {
             "AUTHORIZATION": "NONE",
             "TABLE_NAME": f"progress-table-{SUFFIX}",

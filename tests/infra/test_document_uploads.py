@@ -25,7 +25,7 @@ from tests.mock_engine import PARTITION, REGION, SUFFIX, Graph, arn, run
 API_ID = "a1b2c3d4e5"
 ENDPOINT = f"https://{API_ID}.execute-api.{REGION}.amazonaws.com.cn"
 ROUTE_ARN = arn("execute-api", f"{API_ID}/$default/POST/uploads")
-FUNCTION_ARN = arn("lambda", "function:docprogress-test-uploads-presigner")
+FUNCTION_ARN = arn("lambda", f"function:uploads-presigner-function-{SUFFIX}")
 BUCKET = f"documents-bucket-{SUFFIX}"
 JWT = TokenAuthorization(issuer="https://issuer.example.com/", audience="web,mobile", functions=FUNCTION_SETTINGS)
 IAM = IamAuthorization()
@@ -87,7 +87,7 @@ def test_the_one_route_goes_to_the_presigner() -> None:
 def test_only_this_route_of_this_api_may_invoke_the_presigner() -> None:
     assert graph_of().one("Permission").inputs == {
         "action": "lambda:InvokeFunction",
-        "function": "docprogress-test-uploads-presigner",
+        "function": f"uploads-presigner-function-{SUFFIX}",
         "principal": "apigateway.amazonaws.com",
         "sourceArn": ROUTE_ARN,
     }
@@ -179,7 +179,7 @@ def test_the_stage_is_throttled_and_logs_every_request() -> None:
             "detailedMetricsEnabled": True,
         },
         "accessLogSettings": {
-            "destinationArn": arn("logs", "log-group:/aws/vendedlogs/apigateway/docprogress-test-uploads/uploads"),
+            "destinationArn": arn("logs", f"log-group:/aws/vendedlogs/apigateway/docprogress-test-uploads/{API_ID}"),
             "format": ACCESS_LOG_FORMAT,
         },
     }
@@ -187,7 +187,7 @@ def test_the_stage_is_throttled_and_logs_every_request() -> None:
 
 def test_access_logs_expire() -> None:
     assert graph_of().one("LogGroup", "uploads-access-logs").inputs == {
-        "name": "/aws/vendedlogs/apigateway/docprogress-test-uploads/uploads",
+        "name": f"/aws/vendedlogs/apigateway/docprogress-test-uploads/{API_ID}",
         "retentionInDays": 30,
     }
 

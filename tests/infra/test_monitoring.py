@@ -32,7 +32,7 @@ def test_a_topic_that_is_there_is_told_in_place_of_an_email() -> None:
 
 
 def test_every_function_is_watched_and_every_stack_has_its_queries(graph: Graph) -> None:
-    names = {each.inputs["name"] for each in graph.of("Function")}
+    names = {each.outputs["name"] for each in graph.of("Function")}
     assert set(graph.outputs["functionNames"].values()) == names
     life = next(each for each in graph.of("QueryDefinition") if each.inputs["name"].endswith("/life of a document"))
     assert set(life.inputs["logGroupNames"]) == {f"/aws/lambda/{name}" for name in names}
@@ -47,7 +47,7 @@ def test_errors_of_every_function_ring(everything: Graph) -> None:
         for each in everything.of("MetricAlarm")
         if each.name.startswith("alarms-function-errors-")
     }
-    assert watched == {each.inputs["name"] for each in everything.of("Function")}
+    assert watched == {each.outputs["name"] for each in everything.of("Function")}
 
 
 def test_whoever_tells_the_watchers_is_the_one_whose_delivery_is_watched(everything: Graph) -> None:
@@ -78,7 +78,7 @@ def test_a_dashboard_can_be_done_without() -> None:
 
 
 def test_a_stack_named_with_dots_has_a_dashboard_that_cloudwatch_takes() -> None:
-    graph = run_main("dev.eu")
+    graph = run_main("dev.eu", {"disposable": "true"})
     assert graph.outputs["dashboardName"] == "docprogress-dev-eu-api-api-id"
 
 

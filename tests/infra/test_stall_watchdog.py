@@ -11,7 +11,7 @@ from infra.stall_watchdog import StallWatchdog, StallWatchdogArgs
 from tests.infra.samples import FUNCTION_SETTINGS, allowed, policy, publishing
 from tests.mock_engine import SUFFIX, Graph, arn, run
 
-FUNCTION_ARN = arn("lambda", "function:docprogress-test-watchdog")
+FUNCTION_ARN = arn("lambda", f"function:watchdog-function-{SUFFIX}")
 RULE = f"watchdog-every-minute-{SUFFIX}"
 TABLE = arn("dynamodb", f"table/progress-table-{SUFFIX}")
 
@@ -40,7 +40,7 @@ def test_the_watchdog_is_called_every_minute(graph: Graph) -> None:
 def test_only_its_own_rule_may_call_the_watchdog(graph: Graph) -> None:
     assert graph.one("Permission").inputs == {
         "action": "lambda:InvokeFunction",
-        "function": "docprogress-test-watchdog",
+        "function": f"watchdog-function-{SUFFIX}",
         "principal": "events.amazonaws.com",
         "sourceArn": arn("events", f"rule/{RULE}"),
     }

@@ -28,7 +28,7 @@ def test_the_stream_wakes_the_function(graph: Graph) -> None:
     inputs = dict(graph.one("EventSourceMapping").inputs)
     filters = inputs.pop("filterCriteria")["filters"]
     assert inputs == {
-        "functionName": arn("lambda", "function:docprogress-test-fan-out"),
+        "functionName": arn("lambda", f"function:fan-out-function-{SUFFIX}"),
         "eventSourceArn": f"{TABLE}/stream/2026-01-01T00:00:00.000",
         "startingPosition": "TRIM_HORIZON",
         "batchSize": 64,

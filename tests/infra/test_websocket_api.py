@@ -31,7 +31,7 @@ from tests.infra.samples import (
 )
 from tests.mock_engine import ACCOUNT, PARTITION, REGION, SUFFIX, Graph, arn, run
 
-HANDLER_ARN = arn("lambda", "function:docprogress-test-handler")
+HANDLER_ARN = arn("lambda", f"function:handler-function-{SUFFIX}")
 STAGE_ARN = arn("execute-api", "api-api-id/live")
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-logging.html
@@ -110,7 +110,7 @@ def test_the_api_may_invoke_the_routed_functions_and_no_other() -> None:
     assert policy(graph, "api-invoke-functions") == allowed(
         (
             ["lambda:InvokeFunction"],
-            [arn("lambda", f"function:docprogress-test-{name}") for name in ("first", "second")],
+            [arn("lambda", f"function:{name}-function-{SUFFIX}") for name in ("first", "second")],
         )
     )
     assert graph.one("RolePolicy", "api-invoke-functions").inputs["role"] == f"api-invoke-role-{SUFFIX}"
@@ -138,7 +138,7 @@ def test_the_stage_has_every_setting(deployed: Graph) -> None:
             for route_key in ("$connect", "progress")
         ],
         "accessLogSettings": {
-            "destinationArn": arn("logs", "log-group:/aws/apigateway/docprogress-test-api/live"),
+            "destinationArn": arn("logs", "log-group:/aws/apigateway/docprogress-test-api/api-api-id/live"),
             "format": ACCESS_LOG_FORMAT,
         },
     }
@@ -148,7 +148,7 @@ def test_access_logs_and_execution_logs_have_a_group_each_that_expires() -> None
     graph = run(lambda: deployed_api(log_retention_days=90))
     groups = {name: graph.one("LogGroup", name).inputs for name in ("api-access-logs", "api-execution-logs")}
     assert groups == {
-        "api-access-logs": {"name": "/aws/apigateway/docprogress-test-api/live", "retentionInDays": 90},
+        "api-access-logs": {"name": "/aws/apigateway/docprogress-test-api/api-api-id/live", "retentionInDays": 90},
         # API Gateway decides on this name.
         "api-execution-logs": {"name": "/aws/apigateway/api-api-id/live", "retentionInDays": 90},
     }

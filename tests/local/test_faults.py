@@ -57,7 +57,7 @@ def test_a_document_whose_worker_is_killed_reaches_a_terminal_state(stack: Stack
 
         def given_up() -> bool:
             _age(stack, "killed")  # each time: a last write of the dead may still be on its way
-            stack.client("lambda").invoke(FunctionName="docprogress-local-stall-watchdog", Payload=b"{}")
+            stack.client("lambda").invoke(FunctionName=stack.outputs["functionNames"]["stall-watchdog"], Payload=b"{}")
             return status(stack, "killed") == "error"
 
         assert eventually(given_up), "by this call, or by the stack's own schedule"
@@ -80,7 +80,7 @@ def test_a_document_whose_worker_is_killed_while_it_opens_the_file_reaches_an_en
             worker.communicate()
         assert status(stack, "opening") == "pending"
         _age(stack, "opening")
-        stack.client("lambda").invoke(FunctionName="docprogress-local-stall-watchdog", Payload=b"{}")
+        stack.client("lambda").invoke(FunctionName=stack.outputs["functionNames"]["stall-watchdog"], Payload=b"{}")
         answer = receive(connection)
     assert (answer["errorCode"], answer["recoverable"]) == ("PROCESSING_STALLED", False)
 
@@ -166,7 +166,7 @@ def _worker_environment(stack: Stack) -> dict[str, str]:
 def _kill_function(stack: Stack, name: str) -> None:
     """Kill -9 a function's process, which is a child of this stack's emulator."""
     endpoint = f"AWS_ENDPOINT_URL={stack.emulator.endpoint_url}".encode()
-    function = f"AWS_LAMBDA_FUNCTION_NAME=docprogress-local-{name}".encode()
+    function = f"AWS_LAMBDA_FUNCTION_NAME={stack.outputs['functionNames'][name]}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             variables = (process / "environ").read_bytes().split(b"\0")

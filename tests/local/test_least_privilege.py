@@ -95,7 +95,7 @@ def _ends_are_told_and_noted(stack: DeployedStack, folder: Path, patience: float
 def _silent_documents_are_ended(stack: DeployedStack, _folder: Path, patience: float) -> bool:
     def stall(document_id: str) -> None:
         put_silent_document(stack, document_id)
-        stack.client("lambda").invoke(FunctionName="docprogress-local-stall-watchdog", Payload=b"{}")
+        stack.client("lambda").invoke(FunctionName=stack.outputs["functionNames"]["stall-watchdog"], Payload=b"{}")
 
     return _watchers_are_served(stack, patience, stall, "PROCESSING_STALLED")
 
@@ -196,7 +196,9 @@ class Removal(NamedTuple):
 def _removals(stack: DeployedStack, function: str) -> Iterator[Removal]:
     """Each statement in turn, or each of its resources where it has several: then none of them is needless."""
     iam = stack.client("iam")
-    configuration = stack.client("lambda").get_function_configuration(FunctionName=f"docprogress-local-{function}")
+    configuration = stack.client("lambda").get_function_configuration(
+        FunctionName=stack.outputs["functionNames"][function]
+    )
     role = configuration["Role"].rsplit("/")[-1]
     for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]

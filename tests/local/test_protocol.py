@@ -155,7 +155,7 @@ def test_a_silent_document_is_given_up_by_the_watchdog(stack: Stack) -> None:
         ask(connection, action="progress", docId="abandoned")
         # From here on the stack's own schedule may be the first to find it.
         put_silent_document(stack, "abandoned")
-        stack.client("lambda").invoke(FunctionName="docprogress-local-stall-watchdog", Payload=b"{}")
+        stack.client("lambda").invoke(FunctionName=stack.outputs["functionNames"]["stall-watchdog"], Payload=b"{}")
         answer = receive(connection)
     assert (answer["errorCode"], answer["recoverable"], answer["sequence"]) == ("PROCESSING_STALLED", False, 8)
 

@@ -28,7 +28,7 @@ def test_an_unreadable_file_is_told_from_the_stream_too(stream_stack: DeployedSt
 
 
 def test_the_worker_may_not_post_by_itself(stream_stack: DeployedStack) -> None:
-    function = "docprogress-local-documents-processor"
+    function = stream_stack.outputs["functionNames"]["documents-processor"]
     configuration = stream_stack.client("lambda").get_function_configuration(FunctionName=function)
     assert "CALLBACK_URL" not in configuration["Environment"]["Variables"]
     role = configuration["Role"].rsplit("/")[-1]
