@@ -32,8 +32,9 @@ from botocore.config import Config
 
 from docprogress import settings
 from docprogress.document import ErrorCode
-from docprogress.errors import DocumentExists
+from docprogress.errors import DocumentExists, TooManyDocuments
 from docprogress.table.client import Table, dynamodb_client
+from docprogress.table.owners import Owners
 from docprogress.table.states import States
 from documents.names import SUFFIX, UPLOADS
 from documents.owners import callers_are_known
@@ -49,6 +50,9 @@ MAX_STEM_CHARACTERS = 80
 # S3 takes 2 KB of metadata with an object, names and values together.
 MAX_OWNER_BYTES = 1024
 
+# Of this API alone, so not among the codes of the wire protocol.
+TOO_MANY_DOCUMENTS = "TOO_MANY_DOCUMENTS"
+
 _CONTENT_TYPE = "application/pdf"
 # Of four thousand million suffixes two in a row are hardly taken by chance.
 _ATTEMPTS = 5
@@ -62,6 +66,7 @@ class UploadSettings:
     """
     Attributes:
         max_upload_bytes: what S3 takes at most; no more than the document processor reads.
+        max_unfinished_documents: of one owner at once, from being asked for to their end. 1 to 100.
         callers_are_known: whether the route has an authorizer, so that every document has an owner.
     """
 
@@ -69,6 +74,7 @@ class UploadSettings:
     documents_bucket: str
     max_upload_bytes: int
     callers_are_known: bool
+    max_unfinished_documents: int
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> UploadSettings:
@@ -77,6 +83,7 @@ class UploadSettings:
             documents_bucket=settings.text(environment, "DOCUMENTS_BUCKET"),
             max_upload_bytes=settings.positive(environment, "MAX_UPLOAD_BYTES", 100 * 1024 * 1024),
             callers_are_known=callers_are_known(environment),
+            max_unfinished_documents=settings.positive(environment, "MAX_UNFINISHED_DOCUMENTS", 50),
         )
 
 
@@ -99,15 +106,20 @@ class Upload(NamedTuple):
 class UploadRefused(Exception):
     """A request that gets no form; the text is for the client."""
 
-    def __init__(self, status: int, code: ErrorCode, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.code = code
+        self.code = str(code)
 
 
 class ExpectedDocuments(Protocol):
     def expect(self, document_id: str, *, owner: str) -> None:
         """Raises DocumentExists."""
+
+
+class OwnersDocuments(Protocol):
+    def add(self, owner: str, document_id: str) -> None:
+        """Raises TooManyDocuments."""
 
 
 class UploadPresigner:
@@ -125,6 +137,7 @@ class UploadPresigner:
         *,
         max_upload_bytes: int,
         documents: ExpectedDocuments,
+        owners: OwnersDocuments | None = None,
         callers_are_known: bool = False,
         new_suffix: Callable[[], str] = lambda: secrets.token_hex(4),
         now: Callable[[], float] = time.time,
@@ -133,6 +146,7 @@ class UploadPresigner:
         self._bucket = bucket
         self._max_upload_bytes = max_upload_bytes
         self._documents = documents
+        self._owners = owners
         self._callers_are_known = callers_are_known
         self._new_suffix = new_suffix
         self._now = now
@@ -144,7 +158,7 @@ class UploadPresigner:
             owner: the principal whose document it will be. None: everyone who may connect may watch it.
 
         Raises:
-            UploadRefused: the file is too large, or nobody's where callers are known.
+            UploadRefused: the file is too large, nobody's where callers are known, or one too many of its owner.
         """
         if owner is None and self._callers_are_known:
             raise _nameless()
@@ -174,7 +188,12 @@ class UploadPresigner:
             if owner is None:
                 return document_id
             try:
+                if self._owners is not None:
+                    self._owners.add(owner, document_id)
                 self._documents.expect(document_id, owner=owner)
+            except TooManyDocuments:
+                message = "Too many of your documents are unfinished. Wait until one has ended, then try again."
+                raise UploadRefused(429, TOO_MANY_DOCUMENTS, message) from None
             except DocumentExists:
                 continue
             return document_id
@@ -261,23 +280,25 @@ def presigner() -> UploadPresigner:
     """One for a sandbox, from the environment that `UploadSettings` reads."""
     settings = UploadSettings.from_environment()
     session = boto3.Session()
+    table = Table(settings.table_name, lambda: dynamodb_client(session))
     return UploadPresigner(
         s3_client(session),
         settings.documents_bucket,
         max_upload_bytes=settings.max_upload_bytes,
-        documents=States(Table(settings.table_name, lambda: dynamodb_client(session))),
+        documents=States(table),
+        owners=Owners(table, limit=settings.max_unfinished_documents, upload_seconds=EXPIRY_SECONDS + 60),
         callers_are_known=settings.callers_are_known,
     )
 
 
 def handler(event: Event, _context: object) -> Answer:
-    """Errors are answered as {"errorCode": str, "message": str} with the status 400, 403, 413 or 500."""
+    """Errors are answered as {"errorCode": str, "message": str} with the status 400, 403, 413, 429 or 500."""
     try:
         request = parse_upload_request(event)
         upload = presigner().presign(request, principal_of(event["requestContext"]))
     except UploadRefused as refused:
-        logger.info("Upload refused", status=refused.status, error_code=refused.code.value)
-        return _answer(refused.status, {"errorCode": refused.code.value, "message": str(refused)})
+        logger.info("Upload refused", status=refused.status, error_code=refused.code)
+        return _answer(refused.status, {"errorCode": refused.code, "message": str(refused)})
     except Exception:
         logger.exception("Upload not presigned")
         message = "The server failed. Try again."

@@ -125,8 +125,12 @@ class ProgressTable(pulumi.ComponentResource):
         return allow(["dynamodb:UpdateItem"], [self.arn])
 
     def grant_expect(self, grantee: Grantee) -> aws.iam.RolePolicy:
-        """Let a function note whose a document will be."""
-        return self._grant(grantee, "expect-documents-in", allow(["dynamodb:PutItem"], [self.arn]))
+        """Let a function note whose a document will be, and how many an owner has under way."""
+        return self._grant(
+            grantee,
+            "expect-documents-in",
+            allow(["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"], [self.arn]),
+        )
 
     def grant_find_watchers(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a function find out who watches a document, and forget watchers that are gone."""

@@ -52,6 +52,10 @@ class DocumentExists(Exception):
     """The document is known already."""
 
 
+class TooManyDocuments(Exception):
+    """An owner has as many unfinished documents as one may have."""
+
+
 class RequestRefused(Exception):
     """A client's message that cannot be served.
 

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 import upload_presigner
 from docprogress.document import Status, is_document_id
-from docprogress.errors import DocumentExists, SettingsError
+from docprogress.errors import DocumentExists, SettingsError, TooManyDocuments
 from docprogress.table.client import Table
 from docprogress.table.states import States
 from local.emulator import CREDENTIALS, REGION, Emulator
@@ -356,6 +356,19 @@ def test_a_caller_without_a_name_gets_no_document_that_would_be_everybody_s(
     assert service.documents.owners == {}
 
 
+def test_an_owner_with_too_many_unfinished_documents_is_told_so(service: Service) -> None:
+    class Full:
+        def add(self, owner: str, document_id: str) -> None:
+            raise TooManyDocuments
+
+    service.presigner = UploadPresigner(
+        signing_client(), BUCKET, max_upload_bytes=1, documents=service.documents, owners=Full()
+    )
+    status, body = service.refusal(authorizer=tokens("alice"))
+    assert (status, body["errorCode"]) == (429, "TOO_MANY_DOCUMENTS")
+    assert service.documents.owners == {}
+
+
 def test_where_callers_are_known_one_without_an_authorizer_gets_no_form() -> None:
     presigner = UploadPresigner(
         signing_client(), BUCKET, max_upload_bytes=1, documents=ExpectedDocuments(), callers_are_known=True
@@ -508,7 +521,11 @@ def test_a_refusal_is_logged_with_its_code(service: Service) -> None:
 def test_the_environment_says_where_documents_go() -> None:
     environment = {"TABLE_NAME": "table", "DOCUMENTS_BUCKET": "documents"}
     assert UploadSettings.from_environment(environment) == UploadSettings(
-        table_name="table", documents_bucket="documents", max_upload_bytes=MAX_BYTES, callers_are_known=False
+        table_name="table",
+        documents_bucket="documents",
+        max_upload_bytes=MAX_BYTES,
+        callers_are_known=False,
+        max_unfinished_documents=50,
     )
     assert not UploadSettings.from_environment(environment | {"AUTHORIZATION": "NONE"}).callers_are_known
     assert UploadSettings.from_environment(environment | {"AUTHORIZATION": "JWT"}).callers_are_known

@@ -149,7 +149,10 @@ def test_the_presigner_may_put_pdfs_and_nothing_else() -> None:
 def test_where_callers_are_known_the_presigner_may_note_whose_a_document_will_be(authorization: object) -> None:
     graph = graph_of(authorization=authorization)
     assert policy(graph, "uploads-presigner-expect-documents-in-progress") == allowed(
-        (["dynamodb:PutItem"], [arn("dynamodb", f"table/progress-table-{SUFFIX}")])
+        (
+            ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"],
+            [arn("dynamodb", f"table/progress-table-{SUFFIX}")],
+        )
     )
 
 

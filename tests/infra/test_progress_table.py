@@ -98,7 +98,7 @@ def test_every_key_of_an_index_is_an_attribute_and_none_is_left_over() -> None:
         (
             ProgressTable.grant_expect,
             "expect-documents-in-progress",
-            [(["dynamodb:PutItem"], [TABLE])],
+            [(["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"], [TABLE])],
         ),
         (
             ProgressTable.grant_find_watchers,

@@ -14,6 +14,8 @@
 |              |                    |                   | heard_at (ms, of the last write), published_at (ms, of   |
 |              |                    |                   | the last state), updated_at (heard_at, in steps),        |
 |              |                    |                   | announced (a sequence), active_shard, expires_at         |
+| owner        | OWNER#{principal}  | DOCUMENTS         | documents (by id, when they were asked for), version,    |
+|              |                    |                   | expires_at                                               |
 
 `expires_at` is the table's TTL, in epoch seconds. Expired rows can stay for days, so no reader may take a row for
 live by its mere presence.
