@@ -18,7 +18,7 @@ _DANGEROUS_TRIGGERS = ("pull_request_target", "workflow_run", "issue_comment")
 def broken_rules(text: str) -> list[str]:
     """One sentence for each rule that a workflow breaks; none for a good one."""
     workflow: dict[Any, Any] = yaml.safe_load(text)
-    return [*_unpinned(text), *_of_workflow(workflow), *_of_jobs(workflow)]
+    return [*_unpinned(text, workflow), *_of_workflow(workflow), *_of_jobs(workflow)]
 
 
 def pins(text: str) -> dict[str, str]:
@@ -37,15 +37,23 @@ def steps(workflow: dict[Any, Any]) -> Iterator[dict[str, Any]]:
         yield from job.get("steps", [])
 
 
-def _unpinned(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        match = _USES.match(line)
-        if match is None or match["used"].startswith("./"):
+def _unpinned(text: str, workflow: dict[Any, Any]) -> Iterator[str]:
+    with_version = {
+        match["used"] for line in text.splitlines() if (match := _USES.match(line)) and _says_version(match)
+    }
+    # As YAML reads it, so that no way of writing it is passed over.
+    used = [part["uses"] for part in (*workflow["jobs"].values(), *steps(workflow)) if "uses" in part]
+    for action in used:
+        if action.startswith("./"):
             continue
-        if not _PINNED.fullmatch(match["used"]):
-            yield f"{match['used']} is not pinned to a commit"
-        if not _VERSION.fullmatch(match["rest"]):
-            yield f"{match['used']} does not say its version as '# v1.2.3'"
+        if not _PINNED.fullmatch(action):
+            yield f"{action} is not pinned to a commit"
+        if action not in with_version:
+            yield f"{action} does not say its version as '# v1.2.3'"
+
+
+def _says_version(match: re.Match[str]) -> bool:
+    return _VERSION.fullmatch(match["rest"]) is not None
 
 
 def _of_workflow(workflow: dict[Any, Any]) -> Iterator[str]:
@@ -53,6 +61,8 @@ def _of_workflow(workflow: dict[Any, Any]) -> Iterator[str]:
         yield f"{trigger} gives a stranger's input the rights of this repository"
     if workflow.get("permissions") not in ({}, {"contents": "read"}):
         yield "the workflow's own permissions are neither {} nor contents: read"
+    if _reads_secrets(workflow.get("env")):
+        yield "the workflow gives secrets to all of its jobs"
 
 
 def _of_jobs(workflow: dict[Any, Any]) -> Iterator[str]:
@@ -65,14 +75,18 @@ def _of_jobs(workflow: dict[Any, Any]) -> Iterator[str]:
         elif "write" in permissions.values() and _runs_on_pull_requests(workflow, job):
             yield f"job {name} writes on every pull request: it must leave out those of forks"
         for step in job.get("steps", []):
-            if "${{" in step.get("run", ""):
+            if "${{" in step.get("run", "") + str(step.get("with", {}).get("script", "")):
                 yield f"job {name} has an expression within a script: hand it over in env"
             if step.get("uses", "").startswith("actions/checkout@") and (
                 step.get("with", {}).get("persist-credentials") is not False
             ):
                 yield f"job {name} leaves the token in the checkout: it needs persist-credentials: false"
-        if "secrets." in str(job) and _runs_on_pull_requests(workflow, job):
+        if _reads_secrets(job) and _runs_on_pull_requests(workflow, job):
             yield f"job {name} reads secrets on every pull request: it must leave out those of forks"
+
+
+def _reads_secrets(part: object) -> bool:
+    return re.search(r"\bsecrets\b", str(part)) is not None
 
 
 def _runs_on_pull_requests(workflow: dict[Any, Any], job: dict[str, Any]) -> bool:
