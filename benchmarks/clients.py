@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
 from botocore.credentials import ReadOnlyCredentials
@@ -41,23 +41,25 @@ def connection_ids(count: int) -> Iterator[str]:
     return (f"L0SM9cOF{number:07}w=" for number in range(count))
 
 
+class Watcher(NamedTuple):
+    connection_id: str
+
+
 class ThisEngine:
     def __init__(self, url: str, certificate: str | None) -> None:
         from docprogress.posting.fan_out import FanOut
 
         if certificate:
             os.environ["SSL_CERT_FILE"] = certificate  # how OpenSSL is told its authorities
-        self._fan_out = FanOut(url, region=REGION, credentials=lambda: CREDENTIALS, max_in_flight=IN_FLIGHT)
+        self._fan_out = FanOut(url, region=REGION, credentials=lambda: CREDENTIALS)
 
     def post(self, count: int) -> None:
-        from docprogress.document import Subscription
-
-        def pages() -> Iterator[Sequence[Subscription]]:
+        def pages() -> Iterator[Sequence[Watcher]]:
             ids = connection_ids(count)
-            while page := [Subscription(connection_id, 0, 0) for connection_id in islice(ids, PAGE)]:
+            while page := [Watcher(connection_id) for connection_id in islice(ids, PAGE)]:
                 yield page
 
-        report = self._fan_out.post(pages(), MESSAGE, deadline_seconds=60, forget=print)
+        report = self._fan_out.post(pages(), MESSAGE, deadline_seconds=60, settle_seconds=60, forget=print)
         if report.delivered != count:
             raise RuntimeError(f"{report} of {count}")
 

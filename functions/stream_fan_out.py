@@ -14,6 +14,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
 from docprogress.document import DocumentState
+from docprogress.posting.report import DeliveryReport
 from docprogress.publisher import Publisher, publisher
 from docprogress.table.items import state_of
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
@@ -25,6 +26,9 @@ copy_config_to_registered_loggers(logger, include={"docprogress"})
 
 # Documents of one batch announced at once; a slow client of one must not keep the others waiting.
 _ANNOUNCED_AT_ONCE = 16
+# Of 100 watchers 95 out of reach are an outage. So few of them that were tried in vain may be stragglers, all of them.
+_OUTAGE_FACTOR = 19
+_LEAST_OUTAGE = 20
 
 Record = Mapping[str, Any]
 
@@ -74,4 +78,14 @@ def _tell(reporter: Publisher, change: Change) -> bool:
         logger.exception("Not announced", document_id=state.document_id, sequence=state.sequence)
         return False
     # A watcher that misses a progress update hears the next one; after the last there is none.
-    return state.is_active or report is None or not (report.throttled or report.failed)
+    return state.is_active or report is None or not is_outage(report)
+
+
+def is_outage(report: DeliveryReport) -> bool:
+    """Whether almost nobody could be reached, so that telling all of them again later is worth their hearing it twice.
+
+    Fewer who are not reached are stragglers: a frozen tab is no reason for all documents of its shard to wait.
+    """
+    reached = report.delivered + report.stale
+    unreached = report.throttled + report.failed + report.untried
+    return unreached > _OUTAGE_FACTOR * reached and (report.untried > 0 or unreached >= _LEAST_OUTAGE)

@@ -1,17 +1,19 @@
-"""Tells a document's state to all who watch it: who they are comes from the store, the sending is the fan-out's."""
+"""Sends a document's state to its watchers. The table says who they are; the fan-out sends."""
 
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from docprogress.access import may_watch
 from docprogress.document import DocumentState, Subscription
+from docprogress.errors import StoreUnavailable
 from docprogress.messages import encode, state_message
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
 
@@ -21,10 +23,13 @@ _MAX_EXPIRED = 1000
 # An invocation of Lambda's 15 minutes makes 3,600 at four a second; elsewhere nobody may ever take them.
 _MAX_TIMES = 10_000
 _DISCONNECT_SECONDS = 2.0
+# After a last state there is no newer one to wait for: once all were tried, those not reached have so much longer.
+_SETTLE_SECONDS = 2.0
+_MAX_CUT_SHORT = 1_000
 
 
 class Watchers(Protocol):
-    def watchers(self, document_id: str) -> Iterator[Sequence[Subscription]]: ...
+    def watchers(self, document_id: str, *, after: str | None = None) -> Iterator[Sequence[Subscription]]: ...
 
     def forget(self, document_id: str, gone: Sequence[Subscription]) -> None: ...
 
@@ -35,7 +40,10 @@ class Poster(Protocol):
         watchers: Iterable[Sequence[Subscription]],
         message: bytes,
         *,
+        topic: Hashable,
+        version: int,
         deadline_seconds: float,
+        settle_seconds: float,
         forget: Callable[[Sequence[Subscription]], None],
     ) -> DeliveryReport: ...
 
@@ -76,50 +84,62 @@ class Announcer:
         self._now = now
         self._lock = threading.Lock()
         self._totals = Totals()
+        self._cut_short: dict[str, str] = {}  # by document: the last connection that an update cut short has reached
 
     def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport:
-        """Tell every watcher of the state's document.
+        """Tell every watcher of the state's document; return when each was tried, or at the deadline.
+
+        Watchers that could not be reached are tried again in the background. For a last state they are waited for
+        up to 2 seconds more.
+
+        Returns:
+            `untried` is above zero when the deadline came before everyone was tried. The document's next
+            announcement then begins where this one ended.
 
         Raises:
-            DeliveryRefused: for a reason that no retry cures, after all others were served.
+            StoreUnavailable: the table did not say who watches, in spite of retries until the deadline.
+            DeliveryRefused: everyone refused the message, and the poster is strict.
         """
         started_at = time.perf_counter()
-        expired: list[Subscription] = []
+        reading = _Reading(self._store, state, self._now(), time.monotonic() + deadline_seconds)
         try:
             report = self._poster.post(
-                self._entitled(state, expired),
+                reading.pages(self._cut_short.get(state.document_id)),
                 encode(state_message(state)).encode(),
+                topic=state.document_id,
+                version=state.sequence,
                 deadline_seconds=deadline_seconds,
+                settle_seconds=0.0 if state.is_active else _SETTLE_SECONDS,
                 forget=lambda gone: self._store.forget(state.document_id, gone),
             )
         except DeliveryRefused as refused:
             self._count(refused.report, started_at)
             raise
         milliseconds = self._count(report, started_at)
-        if expired:
-            self._forget_expired(state.document_id, expired)
+        self._note_end(state.document_id, reading.last_sent(report.untried) if report.untried else None)
+        if reading.expired:
+            self._forget_expired(state.document_id, reading.expired)
         logger.info(
             "Announced",
             extra={
                 "document_id": state.document_id,
                 "sequence": state.sequence,
                 "status": state.status.value,
-                "delivered": report.delivered,
-                "stale": report.stale,
-                "throttled": report.throttled,
-                "failed": report.failed,
+                **{name: getattr(report, name) for name in report.__slots__},
                 "fan_out_milliseconds": round(milliseconds, 1),
             },
         )
         return report
 
-    def _entitled(self, state: DocumentState, expired: list[Subscription]) -> Iterator[Sequence[Subscription]]:
-        """The watchers that may hear the state; those whose time is over go to expired."""
-        now = self._now()
-        for page in self._store.watchers(state.document_id):
-            # The rest waits for the next update: a list must not grow with the watchers.
-            expired += [watcher for watcher in page if watcher.expires_at <= now][: _MAX_EXPIRED - len(expired)]
-            yield [watcher for watcher in page if watcher.expires_at > now and may_watch(watcher.principal_id, state)]
+    def _note_end(self, document_id: str, last_sent: str | None) -> None:
+        """Keep where an update was cut short, so that it is not always the same who are out of reach."""
+        with self._lock:
+            if last_sent is None:
+                self._cut_short.pop(document_id, None)
+                return
+            self._cut_short[document_id] = last_sent
+            if len(self._cut_short) > _MAX_CUT_SHORT:
+                del self._cut_short[next(iter(self._cut_short))]
 
     def _forget_expired(self, document_id: str, expired: Sequence[Subscription]) -> None:
         self._store.forget(document_id, expired)
@@ -139,3 +159,67 @@ class Announcer:
         with self._lock:
             totals, self._totals = self._totals, Totals()
         return totals
+
+
+class _Reading:
+    """One reading of a document's watchers.
+
+    Attributes:
+        expired: those whose time is over. At most 1,000, the rest is left to the next update: a list must not grow
+            with the watchers.
+    """
+
+    def __init__(self, store: Watchers, state: DocumentState, now: float, give_up_at: float) -> None:
+        self._store = store
+        self._state = state
+        self._now = now
+        self._give_up_at = give_up_at
+        self._read = 0
+        # By the number of those before it. The fan-out holds two at most.
+        self._pages: deque[tuple[int, Sequence[Subscription]]] = deque(maxlen=3)
+        self.expired: list[Subscription] = []
+
+    def pages(self, begin_after: str | None) -> Iterator[Sequence[Subscription]]:
+        """The watchers that may hear the state: from `begin_after` to the last, then the first until there."""
+        for page in self._tried_again(begin_after):
+            yield self._entitled(page)
+        if begin_after is None:
+            return
+        for page in self._tried_again(None):
+            before = [watcher for watcher in page if watcher.connection_id <= begin_after]
+            yield self._entitled(before)
+            if len(before) < len(page):
+                return
+
+    def last_sent(self, untried: int) -> str | None:
+        """Who was sent to last, when the last `untried` were not."""
+        sent = self._read - untried
+        for before, page in reversed(self._pages):
+            if before < sent:
+                return page[min(sent - before, len(page)) - 1].connection_id
+        return None
+
+    def _tried_again(self, after: str | None) -> Iterator[Sequence[Subscription]]:
+        while True:
+            try:
+                for page in self._store.watchers(self._state.document_id, after=after):
+                    yield page
+                    if page:
+                        after = page[-1].connection_id
+                return
+            except StoreUnavailable as error:
+                seconds_left = self._give_up_at - time.monotonic()
+                if seconds_left <= 0:
+                    raise
+                logger.warning("The watchers are read again: %s", error)
+                time.sleep(min(seconds_left, random.uniform(0.02, 0.5)))  # noqa: S311  spreads load
+
+    def _entitled(self, page: Sequence[Subscription]) -> Sequence[Subscription]:
+        live = [watcher for watcher in page if watcher.expires_at > self._now]
+        if len(live) < len(page):
+            over = (watcher for watcher in page if watcher.expires_at <= self._now)
+            self.expired += [watcher for watcher, _ in zip(over, range(_MAX_EXPIRED - len(self.expired)), strict=False)]
+        entitled = [watcher for watcher in live if may_watch(watcher.principal_id, self._state)]
+        self._pages.append((self._read, entitled))
+        self._read += len(entitled)
+        return entitled

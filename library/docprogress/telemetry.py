@@ -18,11 +18,13 @@ NAMESPACE = "docprogress"
 def add_announcements(metrics: Metrics, announcer: Announcer) -> None:
     """Add what was announced since the last call."""
     totals = announcer.take_totals()
+    report = totals.report
     for name, count in (
-        ("MessagesDelivered", totals.report.delivered),
-        ("ConnectionsStale", totals.report.stale),
-        ("MessagesThrottled", totals.report.throttled),
-        ("MessagesFailed", totals.report.failed),
+        ("MessagesDelivered", report.delivered),
+        ("ConnectionsStale", report.stale),
+        ("MessagesThrottled", report.throttled),
+        ("MessagesFailed", report.failed + report.untried + report.refused),
+        ("MessagesRefused", report.refused),
     ):
         metrics.add_metric(name, "Count", count)
     for milliseconds in totals.fan_out_milliseconds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -254,9 +254,13 @@ class InMemoryStore:
         self._enter("unsubscribe")
         self.subscriptions.pop((document_id, connection_id), None)
 
-    def watchers(self, document_id: str) -> Iterator[Sequence[Subscription]]:
+    def watchers(self, document_id: str, *, after: str | None = None) -> Iterator[Sequence[Subscription]]:
         self._enter("watchers")
-        yield [subscription for (document, _), subscription in self.subscriptions.items() if document == document_id]
+        yield [
+            subscription
+            for (document, connection_id), subscription in sorted(self.subscriptions.items())
+            if document == document_id and (after is None or connection_id > after)
+        ]
 
     def forget(self, document_id: str, gone: Sequence[Subscription]) -> None:
         self._enter("forget")
@@ -324,6 +328,7 @@ class RecordingPoster:
     Attributes:
         posts: connection id and message, in order.
         stale: connection ids that answer 410 Gone.
+        untried: how many, the last to be read, the deadline leaves out.
         refusal: raised at the end of a post, or None.
         disconnected: the connection ids that were closed.
     """
@@ -331,7 +336,10 @@ class RecordingPoster:
     def __init__(self) -> None:
         self.posts: list[tuple[str, bytes]] = []
         self.deadlines: list[float] = []
+        self.settled: list[float] = []
+        self.topics: list[tuple[Hashable, int]] = []
         self.stale: set[str] = set()
+        self.untried = 0
         self.refusal: Exception | None = None
         self.disconnected: list[str] = []
 
@@ -340,12 +348,22 @@ class RecordingPoster:
         watchers: Iterable[Sequence[Subscription]],
         message: bytes,
         *,
+        topic: Hashable,
+        version: int,
         deadline_seconds: float,
+        settle_seconds: float,
         forget: Callable[[Sequence[Subscription]], None],
     ) -> DeliveryReport:
         self.deadlines.append(deadline_seconds)
+        self.settled.append(settle_seconds)
+        self.topics.append((topic, version))
         report = DeliveryReport()
-        for page in watchers:
+        pages = [list(page) for page in watchers]
+        left = sum(map(len, pages)) - self.untried
+        for everyone in pages:
+            page = everyone[: max(0, left)]
+            left -= len(everyone)
+            report += DeliveryReport(untried=len(everyone) - len(page))
             gone = [subscription for subscription in page if subscription.connection_id in self.stale]
             reached = [subscription for subscription in page if subscription not in gone]
             self.posts += [(subscription.connection_id, message) for subscription in reached]

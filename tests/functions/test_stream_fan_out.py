@@ -78,10 +78,32 @@ def test_a_document_that_fails_is_asked_for_again_and_the_others_are_told(monkey
     assert invoke(monkeypatch, record("a", 1), record("b", 1), a=refused) == ([("b", 1)], ["a-1"])
 
 
-@pytest.mark.parametrize("report", [DeliveryReport(throttled=1), DeliveryReport(failed=1)])
-def test_a_last_state_that_somebody_missed_is_asked_for_again(
+@pytest.mark.parametrize(
+    "report",
+    [
+        DeliveryReport(throttled=1),
+        DeliveryReport(failed=19),
+        DeliveryReport(delivered=20, failed=300),
+        DeliveryReport(stale=1_000, untried=10_000),
+        DeliveryReport(refused=1_000),
+    ],
+)
+def test_stragglers_never_have_a_record_told_again(monkeypatch: pytest.MonkeyPatch, report: DeliveryReport) -> None:
+    """Everyone else would hear the end once more, and the documents of the shard would wait."""
+    assert invoke(monkeypatch, record("a", 9, status="processing_complete"), a=report) == ([("a", 9)], [])
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        DeliveryReport(untried=1),
+        DeliveryReport(failed=20),
+        DeliveryReport(throttled=100),
+        DeliveryReport(delivered=10, failed=150, untried=50),
+    ],
+)
+def test_a_last_state_that_an_outage_kept_from_almost_everyone_is_told_again(
     monkeypatch: pytest.MonkeyPatch, report: DeliveryReport
 ) -> None:
-    last = record("a", 9, status="processing_complete")
-    assert invoke(monkeypatch, last, a=report)[1] == ["a-9"]
+    assert invoke(monkeypatch, record("a", 9, status="processing_complete"), a=report)[1] == ["a-9"]
     assert invoke(monkeypatch, record("a", 8), a=report)[1] == [], "the next update makes up for this one"

@@ -1,19 +1,21 @@
 """Who is told of a state, over a table and a poster in memory.
 
-Not proved here: the sending, its retries and deadlines (test_fanout), and the Query behind the watchers (test_store).
+Not proved here: the sending, its retries and deadlines (posting), and the Query behind the watchers (table).
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from docprogress.announcer import Announcer
-from docprogress.document import Connection, DocumentState, Status
+from docprogress.document import Connection, DocumentState, Status, Subscription
+from docprogress.errors import StoreUnavailable
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
 from tests.functions.fakes import InMemoryStore, RecordingPoster
 
@@ -31,6 +33,19 @@ class Hall:
     def admit(self, *connection_ids: str, principal_id: str | None = None, seconds: float = 60) -> None:
         for connection_id in connection_ids:
             self.store.subscribe("d", Connection(connection_id, int(NOW + seconds), principal_id))
+
+    def interrupt(self, *, after: str) -> None:
+        """Let the table fail once, when it has named this connection."""
+        watchers = self.store.watchers
+
+        def interrupted(document_id: str, *, after: str | None = None) -> Iterator[Sequence[Subscription]]:
+            for page in watchers(document_id, after=after):
+                yield [each for each in page if each.connection_id <= last]
+                self.store.watchers = watchers  # type: ignore[method-assign]
+                raise StoreUnavailable("the Query was throttled")
+
+        last = after
+        self.store.watchers = interrupted  # type: ignore[method-assign]
 
     @property
     def told(self) -> list[str]:
@@ -109,23 +124,55 @@ def test_an_expired_watcher_is_not_told_and_is_forgotten(close_expired: bool) ->
     assert hall.poster.disconnected == (["expired"] if close_expired else [])
 
 
-def test_watchers_that_may_not_be_disconnected_are_forgotten_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    hall = Hall(close_expired=True)
-    hall.admit("live")
-    hall.admit("expired", seconds=-1)
+def test_no_more_expired_watchers_are_held_than_a_thousand_and_the_rest_comes_later() -> None:
+    hall = Hall()
+    hall.admit(*(f"expired {number}" for number in range(1_500)), seconds=0)
 
-    def refuse(connection_ids: list[str], *, deadline_seconds: float) -> DeliveryReport:
-        raise DeliveryRefused(403, DeliveryReport(failed=1), "expired", "")
+    hall.announcer.announce(state(), 2.0)
+    assert len(hall.watching) == 500
+    hall.announcer.announce(state(), 2.0)
+    assert hall.watching == []
 
-    monkeypatch.setattr(hall.poster, "disconnect", refuse)
-    with contextlib.suppress(DeliveryRefused):
+
+def test_a_read_that_the_table_refused_is_tried_again_where_it_stopped() -> None:
+    hall = Hall()
+    hall.admit("c1", "c2", "c3")
+    hall.interrupt(after="c2")
+
+    assert hall.announcer.announce(state(), 60.0) == DeliveryReport(delivered=3)
+    assert hall.told == ["c1", "c2", "c3"], "each once"
+
+
+def test_watchers_that_cannot_be_read_until_the_deadline_are_an_error() -> None:
+    hall = Hall()
+    hall.admit("c1")
+    hall.store.before = _unavailable
+
+    with pytest.raises(StoreUnavailable):
+        hall.announcer.announce(state(), 0.1)
+
+
+def _unavailable(method: str) -> None:
+    raise StoreUnavailable(method)
+
+
+def test_an_update_begins_where_the_last_was_cut_short_and_reaches_the_others_after() -> None:
+    hall = Hall()
+    hall.admit(*"abcdefgh")
+    for untried in (5, 5, 5, 0, 0):
+        hall.poster.untried = untried
         hall.announcer.announce(state(), 2.0)
 
-    assert hall.told == ["live"]
-    assert hall.watching == ["live"]
-    assert hall.announcer.take_totals().report.delivered == 1, "what was delivered is counted whatever follows"
+    assert "".join(hall.told) == "abcdefghabcdefghaabcdefgh"
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(Status.STARTED, 0.0), (Status.PROGRESS, 0.0), (Status.COMPLETE, 2.0)])
+def test_stragglers_are_waited_for_after_a_last_state_alone(status: Status, seconds: float) -> None:
+    hall = Hall()
+    hall.announcer.announce(replace(state(), status=status, sequence=7), 10.0)
+
+    assert hall.poster.settled == [seconds]
+    assert hall.poster.topics == [("d", 7)], "so that an older state never follows a newer one"
 
 
 def test_totals_add_up_and_are_taken_once() -> None:
@@ -166,20 +213,22 @@ def test_totals_of_parallel_announcements_lose_nothing() -> None:
 def test_what_a_refused_delivery_did_reach_is_counted() -> None:
     hall = Hall()
     hall.admit("c1", "c2")
-    hall.poster.refusal = DeliveryRefused(403, DeliveryReport(delivered=1, failed=1), "c2", "")
+    hall.poster.refusal = DeliveryRefused(403, DeliveryReport(refused=2), "c2", "")
 
     with pytest.raises(DeliveryRefused):
         hall.announcer.announce(state(), 2.0)
 
-    assert hall.announcer.take_totals().report == DeliveryReport(delivered=1, failed=1)
+    assert hall.announcer.take_totals().report == DeliveryReport(refused=2)
 
 
 def test_an_announcement_is_logged_in_one_line_with_its_figures(caplog: pytest.LogCaptureFixture) -> None:
     hall = Hall()
-    hall.admit("c1")
+    hall.admit("c1", "gone", "gone too", "late", "later", "latest")
+    hall.poster.stale = {"gone", "gone too"}
+    hall.poster.untried = 3
     with caplog.at_level(logging.INFO, logger="docprogress.announcer"):
-        hall.announcer.announce(state(owner="alice"), 2.0)
+        hall.announcer.announce(state(), 2.0)
 
     (record,) = [record for record in caplog.records if record.name == "docprogress.announcer"]
     assert (record.document_id, record.sequence, record.status) == ("d", 1, "processing_started")  # type: ignore[attr-defined]
-    assert (record.delivered, record.stale, record.throttled, record.failed) == (0, 0, 0, 0)  # type: ignore[attr-defined]
+    assert (record.delivered, record.stale, record.untried) == (1, 2, 3)  # type: ignore[attr-defined]

@@ -62,9 +62,22 @@ class Connection:
     def answer_begun(self) -> bool:
         return bool(self._received)
 
-    def send(self, request: Any, data: bytes) -> None:
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server has closed it while it was idle, and the loop has not come to notice it yet."""
+        try:
+            # Below TLS, and nothing is taken: an idle server sends nothing but the end.
+            socket.socket.recv(self._sock, 1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def send(self, request: Any, data: bytes, now: float) -> None:
+        """now: the loop's time."""
         self.request = request
-        self.sent_at = self._loop.time()
+        self.sent_at = now
         try:
             sent = self._sock.send(data)
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
@@ -82,6 +95,10 @@ class Connection:
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
+
+    def abandon(self) -> None:
+        """Close a forked child's copy of the socket, and leave the loop alone, which is the parent's too."""
+        self._sock.close()
 
     def _readable(self) -> None:
         try:

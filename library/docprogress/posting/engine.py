@@ -1,6 +1,6 @@
-"""Sockets and their loop: when connections are opened, kept and given up, and who is posted to next.
+"""Sockets and their loop: when connections are opened, kept and given up, and how many are used at once.
 
-The loop runs in a thread of its own, does nothing but post, and outlives deliveries with its connections.
+The loop runs in a thread of its own, does nothing but post, and outlives updates with its connections.
 """
 
 from __future__ import annotations
@@ -11,47 +11,77 @@ import socket
 import ssl
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from docprogress.posting.backlog import Backlog, Place
 from docprogress.posting.connection import Address, Connection, open_socket
-from docprogress.posting.delivery import Delivery, Post
 from docprogress.posting.http1 import Response
 from docprogress.posting.report import Recipient
-from docprogress.posting.sigv4 import Endpoint, Payload, RequestSigner
+from docprogress.posting.sigv4 import Endpoint, RequestSigner
+from docprogress.posting.trust import likely_context, trust_all_of_system
+from docprogress.posting.update import Update
+from docprogress.posting.verdict import Verdict, classify
+from docprogress.posting.window import Window
+
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
 
 # A TLS handshake costs a small Lambda more than many posts: with few being opened at once, those that are
 # ready take the work that others would have been opened for.
 _MAX_OPENING = 16
-# Clients that hang must not hold every place until their time-out: who waits for longer than this gives his to others.
-_SLOW_SECONDS = 0.5
-_MAX_SLOW = 3  # times `max_in_flight`, since a Lambda sandbox opens 1,024 files at most
+# Of the connections: what stragglers may hold, who are tried again in the background.
+_LATE_SHARE = 8
 # Below what load balancers and NAT gateways keep (60 and 350 s): some drop a connection without a word.
 _MAX_IDLE_SECONDS = 50.0
 _ADDRESSES_VALID_SECONDS = 30.0  # half of the TTL of AWS's records
 _LONGEST_REOPEN_SECONDS = 1.0
+_WATCH_SECONDS = 0.05
+# A post may meet several kept connections that end at the moment.
+_MAX_RESENT = 3
+# Credentials that are refused as expired so soon after they were fetched will not get better.
+_RENEWED_FOR_SECONDS = 30.0
 
 
 class Engine:
-    """The loop, its thread, the connections. Other threads use only `begin`, `call`, `stop`, `is_alive`."""
+    """The loop, its thread, the connections. Other threads use only `begin`, `call`, `stop`, `is_alive`.
 
-    def __init__(self, endpoint: Endpoint, max_in_flight: int, request_timeout_seconds: float) -> None:
+    Args:
+        most: connections at once, at most.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        region: str,
+        credentials: Callable[[], ReadOnlyCredentials],
+        most: int,
+        request_timeout_seconds: float,
+    ) -> None:
         self._endpoint = endpoint
-        self._max_in_flight = max_in_flight
+        self._region = region
+        self._credentials = credentials
+        self._most = most
         self._request_timeout_seconds = request_timeout_seconds
-        self._context = ssl.create_default_context() if endpoint.scheme == "https" else None
-        self._deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
-        self._backlog: deque[Delivery] = deque()  # those with something to send, each once
-        self._most_in_flight = max_in_flight  # more while some are slow
+        self._context = likely_context() if endpoint.scheme == "https" else None
+        self._trusts_all = False
+        self._signers: dict[str, RequestSigner] = {}
+        self._renewing: asyncio.Future[ReadOnlyCredentials] | None = None
+        self._renewed_at = -_RENEWED_FOR_SECONDS
+        self._suspended: list[Place] = []  # until there are new credentials
+        self._backlog = Backlog(max(1, most // _LATE_SHARE))
+        self._window = Window(most)
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []  # the last used is used first, so that the others can be let go
+        self._slow: deque[Connection] = deque()  # those that wait for long, the longest first
         self._opening: set[asyncio.Task[None]] = set()
         self._opening_failures = 0
         self._opening_paused_until = 0.0
         self._addresses: list[Address] = []
         self._addresses_valid_until = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
+        self._watching = False  # closely, since posts are under way
         # add_reader is what the connections live on, and not every platform's default loop has it.
         self._loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
         self._stopped = False
@@ -63,20 +93,24 @@ class Engine:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def begin(self, signer: RequestSigner, payload: Payload, deadline_seconds: float) -> Delivery:
-        deadline = self._loop.time() + deadline_seconds
-        delivery = Delivery(self._loop, signer, payload, deadline, self._has_backlog)
-        self.call(delivery, self._follow, delivery)
-        return delivery
+    @property
+    def later(self) -> Callable[[float, Callable[[], None]], asyncio.TimerHandle]:
+        return self._loop.call_later
 
-    def call(self, delivery: Delivery, step: Callable[..., None], *args: object) -> None:
-        """Have the loop take a step for `delivery`, which is over instead once the loop has stopped."""
+    def begin(self, update: Update, credentials: ReadOnlyCredentials) -> None:
+        self.call(update, self._begin, update, credentials)
+
+    def add_page(self, update: Update, page: Sequence[Recipient]) -> None:
+        self.call(update, self._add_page, update, page)
+
+    def call(self, update: Update, step: Callable[..., None], *args: object) -> None:
+        """Have the loop take a step for `update`, which is over instead once the loop has stopped."""
         with self._gate:
             if not self._stopped:
                 self._loop.call_soon_threadsafe(step, *args)
                 return
         self._thread.join()
-        delivery.end()
+        update.end()
 
     def stop(self) -> None:
         with self._gate:
@@ -85,62 +119,70 @@ class Engine:
         self._thread.join()
         self._loop.close()
 
+    def abandon(self) -> None:
+        """In a forked child: close its copies of the parent's sockets, and touch nothing that both would feel.
+
+        The loop's selector is shared with the parent, so it is neither used nor closed.
+        """
+        for connection in self._connections:
+            connection.abandon()
+
     # From here on everything runs on the loop's thread.
 
-    def add_page(self, delivery: Delivery, page: Sequence[Recipient]) -> None:
-        delivery.add(page)
-        self._has_backlog(delivery)
+    def _begin(self, update: Update, credentials: ReadOnlyCredentials) -> None:
+        self._use_credentials(update.method, credentials)
+        self._backlog.begin(update, self._loop.time())
 
-    def renew(self, delivery: Delivery, signer: RequestSigner) -> None:
-        delivery.renew(signer)
-        self._has_backlog(delivery)
+    def _add_page(self, update: Update, page: Sequence[Recipient]) -> None:
+        self._backlog.add(update, page)
+        self._send_or_open()
 
     def answered(self, connection: Connection, response: Response) -> None:
-        post: Post = connection.request
-        delivery = post.delivery
-        if delivery.answered(post, response) and delivery not in self._backlog:
-            self._backlog.append(delivery)
+        place: Place = connection.request
+        now = self._loop.time()
+        verdict = classify(response)
+        self._backlog.ended(place)
+        if not place.is_late:
+            self._window.answered(now - connection.sent_at, throttled=verdict is Verdict.THROTTLED)
+        if verdict is Verdict.EXPIRED_CREDENTIALS and self._may_renew(place):
+            self._wait_for_credentials(place)
+        else:
+            self._backlog.answered(place, verdict, response, now)
         if not response.keep_alive:
             self._discard(connection)
             self._send_or_open()
-        elif self._count_busy() <= self._most_in_flight:
-            self._use(connection)
-        else:
-            self._keep(connection)
+            return
+        self._use(connection, now)
 
     def lost(self, connection: Connection, error: OSError) -> None:
-        post: Post | None = connection.request
+        place: Place | None = connection.request
         self._discard(connection)
-        if post is not None:
-            was_idle = connection.answers > 0 and not connection.answer_begun
-            post.delivery.unanswered(post, error, was_idle=was_idle and not isinstance(error, TimeoutError))
-            self._has_backlog(post.delivery)
-
-    def _follow(self, delivery: Delivery) -> None:
-        self._deliveries.add(delivery)
-        delivery.begin()
-
-    def _has_backlog(self, delivery: Delivery) -> None:
-        if delivery.backlog and delivery not in self._backlog:
-            self._backlog.append(delivery)
+        if place is None:
+            return
+        self._backlog.ended(place)
+        timed_out = isinstance(error, TimeoutError)
+        if connection.answers > 0 and not connection.answer_begun and not timed_out and place.resent < _MAX_RESENT:
+            # Most likely closed by the peer while idle, as in a frozen sandbox: nobody is to blame.
+            place.resent += 1
+            self._backlog.again(place)
+        else:
+            self._backlog.unanswered(place, type(error).__name__, self._loop.time(), hung=timed_out)
         self._send_or_open()
 
-    def _next_post(self) -> Post | None:
-        """Take the next post, of each delivery in turn, so that a long one does not hold up a short one."""
-        while self._backlog:
-            post = self._backlog[0].take()
-            if post is not None:
-                self._backlog.rotate(-1)
-                return post
-            self._backlog.popleft()
-        return None
-
-    def _use(self, connection: Connection) -> None:
-        post = self._next_post()
-        if post is None:
+    def _use(self, connection: Connection, now: float) -> bool:
+        """Post on it to whoever is next; False, and it is idle, when there is nobody."""
+        place = None
+        if self._backlog.in_flight < self._window.size and self._renewing is None:
+            place = self._backlog.next(self._window.size, now)
+        if place is None:
+            if self._backlog.fresh:
+                self._window.is_full = True
             self._keep(connection)
-        else:
-            connection.send(post, post.signer.sign(post.recipient.connection_id, post.delivery.payload))
+            return False
+        signer = self._signers[place.update.method]
+        self._backlog.sending(place, signer)
+        connection.send(place, signer.sign(place.recipient.connection_id, place.payload), now)
+        return True
 
     def _keep(self, connection: Connection) -> None:
         connection.request = None
@@ -148,32 +190,47 @@ class Engine:
         connection.idle_since = time.time()
         self._idle.append(connection)
 
-    def _count_busy(self) -> int:
-        return len(self._connections) - len(self._idle)
-
     def _send_or_open(self) -> None:
-        while self._idle and self._count_backlog() and self._count_busy() < self._most_in_flight:
+        if self._stopped:
+            return
+        if not self._watching:
+            self._watch_closely()
+        while self._idle:
             connection = self._idle.pop()
-            if abs(time.time() - connection.idle_since) > _MAX_IDLE_SECONDS:
+            if abs(time.time() - connection.idle_since) > _MAX_IDLE_SECONDS or connection.has_ended:
                 self._discard(connection)
-            else:
-                self._use(connection)
-        if self._watchdog is None:
-            self._watch()
+            elif not self._use(connection, self._loop.time()):
+                return
+        if self._renewing is None:
+            self._open_more()
+
+    def _open_more(self) -> None:
         paused = self._loop.time() < self._opening_paused_until
         most_opening = 0 if paused else 1 if self._opening_failures else _MAX_OPENING
+        opening = len(self._opening)
         wanted = min(
-            self._count_backlog() - len(self._opening),
-            self._most_in_flight - len(self._connections) - len(self._opening),
-            most_opening - len(self._opening),
+            self._backlog.count() - opening,
+            self._window.size - self._backlog.in_flight - opening,
+            most_opening - opening,
         )
         for _ in range(wanted):
+            if len(self._connections) + len(self._opening) >= self._most and not self._give_way():
+                return
             task = self._loop.create_task(self._open())
             self._opening.add(task)
             task.add_done_callback(self._opened)
 
-    def _count_backlog(self) -> int:
-        return sum(delivery.backlog for delivery in self._backlog)
+    def _give_way(self) -> bool:
+        """Close the connection that has waited longest, for those who were not tried yet; whether there is one."""
+        while self._slow and self._backlog.fresh:
+            connection = self._slow.popleft()
+            place = connection.request
+            if connection in self._connections and place is not None and place.is_slow:
+                self._discard(connection)
+                self._backlog.ended(place)
+                self._backlog.unanswered(place, "TimeoutError", self._loop.time(), hung=True)
+                return True
+        return False
 
     async def _open(self) -> None:
         host = self._endpoint.host
@@ -183,10 +240,17 @@ class Engine:
                 self._addresses = list(found)
                 self._addresses_valid_until = self._loop.time() + _ADDRESSES_VALID_SECONDS
             self._addresses = [*self._addresses[1:], self._addresses[0]]  # the next one starts elsewhere
-            sock = await open_socket(self._addresses, host, self._context)
+            try:
+                sock = await open_socket(self._addresses, host, self._context)
+            except ssl.SSLCertVerificationError:
+                if self._context is None or self._trusts_all:
+                    raise
+                self._trusts_all = True
+                trust_all_of_system(self._context)
+                sock = await open_socket(self._addresses, host, self._context)
         connection = Connection(self._loop, sock, self)
         self._connections.add(connection)
-        self._use(connection)
+        self._use(connection, self._loop.time())
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
@@ -196,14 +260,11 @@ class Engine:
         if error is None:
             self._opening_failures = 0
         else:
-            # Those whose time is over; with connections, sending drops them.
-            self._backlog = deque(delivery for delivery in self._backlog if not delivery.over)
-            # Nobody's post is to blame: all wait, until the deadline at most.
-            for delivery in self._backlog:
-                delivery.problems[f"cannot connect: {type(error).__name__} {error}"] += 1
+            # Nobody's post is to blame: all wait.
+            self._backlog.unreachable(f"cannot connect: {type(error).__name__} {error}", self._loop.time())
             self._opening_failures += 1
             self._addresses_valid_until = 0.0
-            longest = min(_LONGEST_REOPEN_SECONDS, 0.05 * 2**self._opening_failures)
+            longest = min(_LONGEST_REOPEN_SECONDS, 0.05 * 2 ** min(self._opening_failures, 10))
             delay = random.uniform(0, longest)  # noqa: S311  spreads load, protects no secret
             self._opening_paused_until = self._loop.time() + delay
             self._loop.call_later(delay, self._send_or_open)
@@ -216,34 +277,84 @@ class Engine:
             self._idle.remove(connection)
 
     def _watch(self) -> None:
-        """Look for overdue answers now and then; a timer for each post would cost as much as signing it."""
+        """Look for slow and overdue answers now and then; a timer for each post would cost as much as signing it."""
         now = self._loop.time()
-        busy, slow = False, 0
+        self._window.adapt()
+        busy = False
         for connection in list(self._connections):
-            if connection.request is None:
+            place: Place | None = connection.request
+            if place is None:
                 continue
             busy = True
             waited_seconds = now - connection.sent_at
             if waited_seconds >= self._request_timeout_seconds:
                 self.lost(connection, TimeoutError("no answer in time"))
-            elif waited_seconds >= _SLOW_SECONDS:
-                slow += 1
-        self._most_in_flight = self._max_in_flight + min(slow, _MAX_SLOW * self._max_in_flight)
-        watching = busy or self._opening or self._count_backlog()
-        # Not before all is quiet: how many are slow goes up and down, and those opened for them would with it.
-        while not watching and len(self._idle) > self._max_in_flight:
-            self._discard(self._idle[0])
-        interval = min(0.25, self._request_timeout_seconds / 8)
-        self._watchdog = self._loop.call_later(interval, self._watch) if watching else None
-        if slow:
+            elif waited_seconds >= self._window.slow_seconds and not place.is_slow:
+                self._backlog.slow(place)
+                self._window.slow()
+                self._slow.append(connection)
+        self._backlog.wake(now)
+        self._watching = False
+        if busy or self._opening or self._backlog.count() > 0:
             self._send_or_open()
+            return
+        due_at = self._backlog.next_due
+        if due_at is not None:
+            self._watchdog = self._loop.call_at(due_at, self._watch)
+        self._window.rest()
+        self._slow.clear()
+        # Not before all is quiet: how many are slow goes up and down, and those opened for them would with it.
+        while len(self._idle) > self._window.size:
+            self._discard(self._idle[0])
+
+    def _watch_closely(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._watching = True
+        self._watchdog = self._loop.call_later(min(_WATCH_SECONDS, self._request_timeout_seconds / 8), self._watch)
+
+    def _use_credentials(self, method: str, credentials: ReadOnlyCredentials) -> None:
+        signer = self._signers.get(method)
+        if signer is None or signer.credentials != credentials:
+            self._signers[method] = RequestSigner(method, self._endpoint, self._region, credentials)
+
+    def _may_renew(self, place: Place) -> bool:
+        """Whether an answer that calls the credentials expired is about older ones, or the first about these."""
+        if place.signer is not self._signers[place.update.method] or self._renewing is not None:
+            return True
+        return self._loop.time() - self._renewed_at >= _RENEWED_FOR_SECONDS
+
+    def _wait_for_credentials(self, place: Place) -> None:
+        if self._renewing is None and place.signer is not self._signers[place.update.method]:
+            self._backlog.again(place)  # it was signed before they were renewed
+            return
+        self._suspended.append(place)
+        if self._renewing is None:
+            self._renewing = self._loop.run_in_executor(None, self._credentials)  # it may block
+            self._renewing.add_done_callback(self._renewed)
+
+    def _renewed(self, renewing: asyncio.Future[ReadOnlyCredentials]) -> None:
+        self._renewing = None
+        if renewing.cancelled():
+            return
+        now, error = self._loop.time(), renewing.exception()
+        if error is None:
+            self._renewed_at = now
+        for place in self._suspended:
+            if error is None:
+                self._use_credentials(place.update.method, renewing.result())
+                self._backlog.again(place)
+            else:
+                problem = f"no credentials: {type(error).__name__} {error}"
+                self._backlog.unanswered(place, problem, now, hung=False)
+        self._suspended.clear()
+        self._send_or_open()
 
     def _shut_down(self) -> None:
-        for delivery in list(self._deliveries):
-            delivery.end()
-        for task in self._opening:
-            task.cancel()
+        self._backlog.end()
         for connection in list(self._connections):
             self._discard(connection)
-        # After the cancelled tasks have had their turn.
-        self._loop.call_soon(self._loop.call_soon, self._loop.stop)
+        for task in self._opening:
+            task.cancel()
+        ended = asyncio.gather(*self._opening, return_exceptions=True)
+        ended.add_done_callback(lambda _: self._loop.stop())

@@ -1,4 +1,4 @@
-"""Posts one message to many WebSocket connections through API Gateway's @connections, fast.
+"""Posts messages to many WebSocket connections through API Gateway's @connections, fast.
 
 Moves work between the caller's thread, which reads watchers and deletes stale ones, and the engine's, which does
 nothing but post. The engine's keep-alive connections outlive invocations: a warm Lambda sandbox posts without a
@@ -10,18 +10,22 @@ boto3 is not imported, and a handler that never posts starts neither thread nor 
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from docprogress.posting.delivery import FORGET_BATCH, Delivery
-from docprogress.posting.engine import Engine
 from docprogress.posting.report import DeliveryRefused, DeliveryReport, Recipient
-from docprogress.posting.sigv4 import Endpoint, Payload, RequestSigner
+from docprogress.posting.sigv4 import Endpoint, Payload
+from docprogress.posting.update import Update
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
+
+    from docprogress.posting.engine import Engine
 
 __all__ = ["DeliveryRefused", "DeliveryReport", "FanOut"]
 
@@ -30,9 +34,10 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R", bound=Recipient)
 Forget = Callable[[Sequence[Any]], None]
 
-# With answers after 10 to 20 ms this is 6,000 to 12,000 posts/s, about the account's quota of 10,000.
-DEFAULT_MAX_IN_FLIGHT = 128
+# A Lambda sandbox opens 1,024 files at most, and its other clients need some.
+DEFAULT_MAX_CONNECTIONS = 900
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 5.0
+_FORGET_BATCH = 100
 _DISCONNECT_PAGE = 1_000
 
 
@@ -42,15 +47,20 @@ class FanOut:
         credentials = session.get_credentials()
         fan_out = FanOut(callback_url, region=region, credentials=credentials.get_frozen_credentials)
         forget = partial(store.forget, document_id)
-        report = fan_out.post(store.watchers(document_id), message, deadline_seconds=10, forget=forget)
+        report = fan_out.post(
+            store.watchers(document_id), message, topic=document_id, version=7, deadline_seconds=2, forget=forget
+        )
+
+    A watcher that cannot be reached (429, 5xx, no answer, a reset) holds up nobody: it is tried again in the
+    background, with the topic's newest message, on a small share of the connections.
 
     Args:
         callback_url: `https://{apiId}.execute-api.{region}.amazonaws.com/{stage}`, the output `callbackUrl`.
-        credentials: returns botocore's frozen credentials. Called once a publish on the caller's thread, and
-            once more if API Gateway calls them expired; it may block to refresh them.
-        max_in_flight: the most posts awaiting an answer, but for those that have waited for half a second: there
-            may be three times as many of them. Each has a connection of its own.
+        credentials: returns botocore's frozen credentials. Called for each message, and when API Gateway calls them
+            expired; it may block to refresh them.
+        max_connections: the most sockets at once. How many are used follows what the gateway takes.
         request_timeout_seconds: for a post, from its first byte sent to its answer's last byte.
+        strict: raise DeliveryRefused when a message is refused by all. Otherwise it is logged as an error.
     """
 
     def __init__(
@@ -59,152 +69,196 @@ class FanOut:
         *,
         region: str,
         credentials: Callable[[], ReadOnlyCredentials],
-        max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        max_connections: int = DEFAULT_MAX_CONNECTIONS,
         request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
+        strict: bool = False,
     ) -> None:
-        if max_in_flight < 1 or request_timeout_seconds <= 0:
+        if max_connections < 1 or request_timeout_seconds <= 0:
             raise ValueError(
-                f"max_in_flight is {max_in_flight} and request_timeout_seconds is {request_timeout_seconds}; "
+                f"max_connections is {max_connections} and request_timeout_seconds is {request_timeout_seconds}; "
                 "both must be above zero"
             )
         self._endpoint = Endpoint.from_url(callback_url)
         self._region = region
         self._credentials = credentials
-        self._max_in_flight = max_in_flight
+        self._max_connections = max_connections
         self._request_timeout_seconds = request_timeout_seconds
+        self._strict = strict
         self._lock = threading.Lock()
         self._engine: Engine | None = None
-        self._signers: dict[str, RequestSigner] = {}
         self._closed = False
+        _of_this_process.add(self)
 
     def post(
         self,
         watchers: Iterable[Sequence[R]],
         message: bytes,
         *,
+        topic: Hashable = None,
+        version: int = 0,
         deadline_seconds: float,
+        settle_seconds: float = 0.0,
         forget: Callable[[Sequence[R]], None],
     ) -> DeliveryReport:
-        """Post `message` to all `watchers`, page by page; return when each is served or the deadline is past.
+        """Post `message` to all `watchers`, page by page; return when each was tried or the deadline is past.
+
+        Who was not reached by then is tried again in the background for a minute, or until a newer message of the
+        topic takes the place of this one.
 
         Args:
             watchers: read on the calling thread, a page while the one before is posted; at most two are held. A
                 read that blocks is waited for, past the deadline too, as is `forget`.
             message: at most 128 KB.
-            deadline_seconds: from now. Past it nobody is tried again and no further page is read; a page that
-                was read counts, so that a delivery cut short always has some `failed` or `throttled`.
+            topic: what the watchers watch. Topics share the connections fairly. None: one of its own.
+            version: grows with the messages of a topic. One that is older than another's is not sent any more.
+            deadline_seconds: from now. Past it no further page is read.
+            settle_seconds: once everyone was tried, wait so much longer for those that were not reached.
             forget: called on the calling thread with watchers whose connections are gone, at most 100.
                 Reading on goes before it; past the deadline it is called once more and the rest left to later.
 
         Raises:
-            DeliveryRefused: some were refused with 403 or 413.
+            DeliveryRefused: all refused the message, and this fan-out is strict.
             Exception: what `watchers` or `forget` raised, after those already read were served.
         """
-        return self._deliver("POST", watchers, Payload.of(message), deadline_seconds, forget)
+        return self._deliver("POST", watchers, message, topic, version, deadline_seconds, settle_seconds, forget)
 
     def disconnect(self, connection_ids: Iterable[str], *, deadline_seconds: float) -> DeliveryReport:
-        """Close connections from the server's side; one that was gone already counts as `delivered` too.
-
-        Raises:
-            DeliveryRefused: some were refused with 403: the role also needs the verb DELETE.
-        """
+        """Close connections from the server's side; one that was gone already counts as `delivered` too."""
         ids = iter(connection_ids)
         pages = iter(lambda: [_Named(id_) for id_ in islice(ids, _DISCONNECT_PAGE)], [])
-        try:
-            report = self._deliver("DELETE", pages, Payload.of(b""), deadline_seconds, lambda _: None)
-        except DeliveryRefused as refused:
-            refused.report = _gone_is_done(refused.report)
-            raise
-        return _gone_is_done(report)
+        report = self._deliver("DELETE", pages, b"", None, 0, deadline_seconds, deadline_seconds, lambda _: None)
+        return DeliveryReport(
+            report.delivered + report.stale, 0, report.throttled, report.failed, report.untried, report.refused
+        )
 
     def close(self) -> None:
-        """End the loop and its connections; a delivery of another thread ends with what it has reached."""
+        """End the loop and its connections; an update of another thread ends with what it has reached."""
         with self._lock:
             self._closed = True
             engine, self._engine = self._engine, None
-        # A forked child that never posted holds the parent's engine without its thread: not its to stop.
-        if engine is not None and engine.is_alive:
+        if engine is not None:
             engine.stop()
 
     def _deliver(
         self,
         method: str,
         pages: Iterable[Sequence[Recipient]],
-        payload: Payload,
+        message: bytes,
+        topic: Hashable,
+        version: int,
         deadline_seconds: float,
+        settle_seconds: float,
         forget: Forget,
     ) -> DeliveryReport:
         engine = self._running_engine()
-        delivery = engine.begin(self._signer(method), payload, deadline_seconds)
+        update = Update(
+            object() if topic is None else topic,
+            method,
+            version,
+            Payload.of(message),
+            later=engine.later,
+            seconds=deadline_seconds,
+            settle_seconds=settle_seconds,
+        )
+        give_up_at = time.monotonic() + deadline_seconds
+        engine.begin(update, self._credentials())
         read = 0
         try:
             for page in pages:
                 read += len(page)
-                self._attend(engine, delivery, method, forget, until_page_wanted=True)
-                if not delivery.over:
-                    delivery.wants_page = False
-                    engine.call(delivery, engine.add_page, delivery, page)
+                _attend(update, forget, until_page_wanted=True)
+                if not update.over:
+                    update.wants_page = False
+                    engine.add_page(update, page)
                 elif page:
                     break
         finally:
             # Also when a page could not be read: those before it are served.
-            engine.call(delivery, delivery.end_of_pages)
-            self._attend(engine, delivery, method, forget, until_page_wanted=False)
-            _forget_the_rest(delivery, forget)
-        report = delivery.report(read)
-        if delivery.problems:
-            logger.warning("%s @connections: %s of %s", method, dict(delivery.problems), report)
-        if delivery.refusal is not None:
-            status, connection_id, detail = delivery.refusal
-            raise DeliveryRefused(status, report, connection_id, detail)
+            engine.call(update, update.end_of_pages)
+            _attend(update, forget, until_page_wanted=False)
+            _forget_batch(update, forget)
+            while update.stale and settle_seconds > 0 and time.monotonic() < give_up_at:
+                _forget_batch(update, forget)
+        report = update.report(read)
+        self._log(method, update, report)
         return report
 
-    def _attend(
-        self, engine: Engine, delivery: Delivery, method: str, forget: Forget, *, until_page_wanted: bool
-    ) -> None:
-        """Wait, and meanwhile do for the loop what may block."""
-        while not delivery.over and not (until_page_wanted and delivery.wants_page):
-            if delivery.wants_credentials and not delivery.renewal_begun:
-                delivery.renewal_begun = True
-                engine.call(delivery, engine.renew, delivery, self._signer(method))
-            elif len(delivery.stale) >= FORGET_BATCH:
-                _forget_batch(delivery, forget)  # one, then look again: the living do not wait for the dead
-            else:
-                delivery.wake.wait()
-                delivery.wake.clear()  # before looking at what it woke for, so that nothing is slept through
-
-    def _signer(self, method: str) -> RequestSigner:
-        credentials = self._credentials()
-        with self._lock:
-            signer = self._signers.get(method)
-            if signer is None or signer.credentials != credentials:
-                signer = self._signers[method] = RequestSigner(method, self._endpoint, self._region, credentials)
-            return signer
+    def _log(self, method: str, update: Update, report: DeliveryReport) -> None:
+        if update.refusal is not None and report.is_refused_by_all:
+            status, connection_id, detail = update.refusal
+            refused = DeliveryRefused(status, report, connection_id, detail)
+            if self._strict:
+                raise refused
+            logger.error("%s @connections, refused by all: %s", method, refused)
+        elif update.problems:
+            logger.warning("%s @connections: %s of %s", method, dict(update.problems), report)
 
     def _running_engine(self) -> Engine:
         with self._lock:
             if self._closed:
                 raise RuntimeError("this FanOut was closed")
-            # A thread does not survive a fork, as in a pre-forking task queue: the child starts its own.
-            if self._engine is None or not self._engine.is_alive:
-                self._engine = Engine(self._endpoint, self._max_in_flight, self._request_timeout_seconds)
+            if self._engine is None:
+                from docprogress.posting.engine import Engine  # asyncio and ssl cost a cold start some 20 ms
+
+                self._engine = Engine(
+                    self._endpoint,
+                    self._region,
+                    self._credentials,
+                    min(self._max_connections, _files()),
+                    self._request_timeout_seconds,
+                )
             return self._engine
 
+    def _after_fork(self) -> None:
+        """In the child: another's lock may be held for ever, and the engine's thread and sockets are the parent's."""
+        self._lock = threading.Lock()
+        if self._engine is not None:
+            self._engine.abandon()
+            _of_the_parent.append(self._engine)
+            self._engine = None
 
-def _gone_is_done(report: DeliveryReport) -> DeliveryReport:
-    return DeliveryReport(report.delivered + report.stale, 0, report.throttled, report.failed)
+
+_of_this_process: weakref.WeakSet[FanOut] = weakref.WeakSet()
+# Kept, since the end of a loop would reach into the selector that it shares with the parent's.
+_of_the_parent: list[Engine] = []
 
 
-def _forget_batch(delivery: Delivery, forget: Forget) -> None:
-    forget([delivery.stale.popleft() for _ in range(min(len(delivery.stale), FORGET_BATCH))])
+def _after_fork() -> None:
+    for fan_out in list(_of_this_process):
+        fan_out._after_fork()
 
 
-def _forget_the_rest(delivery: Delivery, forget: Forget) -> None:
-    """Forget while there is time, and a batch past it; the others will answer 410 to the next update too."""
-    while delivery.stale:
-        _forget_batch(delivery, forget)
-        if delivery.seconds_left <= 0:
-            return
+if hasattr(os, "register_at_fork"):  # where there is a fork
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _files() -> int:
+    """How many sockets this process may open, with an eighth of its files left to others."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return DEFAULT_MAX_CONNECTIONS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DEFAULT_MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, soft * 7 // 8)
+
+
+def _attend(update: Update, forget: Forget, *, until_page_wanted: bool) -> None:
+    """Wait, and meanwhile do for the engine what may block."""
+    while not update.over and not (until_page_wanted and update.wants_page):
+        if len(update.stale) >= _FORGET_BATCH:
+            _forget_batch(update, forget)  # one, then look again: the living do not wait for the dead
+        else:
+            update.wake.wait()
+            update.wake.clear()  # before looking at what it woke for, so that nothing is slept through
+
+
+def _forget_batch(update: Update, forget: Forget) -> None:
+    """The topic remembers what is left until its next update, and posts to none of them."""
+    batch: list[Recipient] = []
+    while update.stale and len(batch) < _FORGET_BATCH:
+        batch.append(update.stale.popitem()[1])
+    if batch:
+        forget(batch)
 
 
 class _Named(NamedTuple):

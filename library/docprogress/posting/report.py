@@ -19,9 +19,11 @@ class DeliveryReport:
 
     Attributes:
         delivered: API Gateway took the message (2xx).
-        stale: the connection is gone (410); its subscription was handed to `forget`, or will be at a later update.
-        throttled: still refused with 429 at the deadline; the next update reaches them.
-        failed: everything else, also what had no turn before the deadline.
+        stale: the connection is gone (410); its row was handed to `forget`, or will be at a later update.
+        throttled: tried and answered 429. It is tried again in the background, with the newest message.
+        failed: tried without success otherwise. What may pass (5xx, no answer, a reset) is tried again too.
+        untried: not sent to before the deadline. What was read is still sent to, in the background.
+        refused: answered 403 or 413, which no retry cures.
     """
 
     delivered: int = 0
@@ -34,13 +36,18 @@ class DeliveryReport:
     def __add__(self, other: DeliveryReport) -> DeliveryReport:
         return DeliveryReport(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
+    @property
+    def is_refused_by_all(self) -> bool:
+        """Nobody took the message and somebody refused it: a fault of the configuration, not of a watcher."""
+        return self.refused > 0 and not (self.delivered or self.stale)
+
 
 class DeliveryRefused(Exception):
-    """API Gateway refused a message, and a retry cannot cure it. Raised after the others were served.
+    """API Gateway refused a message to everyone, and a retry cannot cure it.
 
     Attributes:
         status: 403 (permission, credentials or endpoint) or 413 (message over 128 KB).
-        report: what became of the whole delivery; the refused are among `failed`.
+        report: what became of the whole delivery.
         connection_id: the first connection that was refused.
     """
 

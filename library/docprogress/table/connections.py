@@ -29,6 +29,7 @@ _BATCH = 25
 _BATCH_ATTEMPTS = 6
 # boto3's own pool of connections has ten.
 _FORGOTTEN_AT_ONCE = 8
+_WATCHERS_PAGE = 1_000
 
 
 class Connections:
@@ -118,11 +119,15 @@ class Connections:
     def unsubscribe(self, document_id: str, connection_id: str) -> None:
         self._table.client.delete_item(TableName=self._table.name, Key=subscription_key(document_id, connection_id))
 
-    def watchers(self, document_id: str) -> Iterator[Sequence[Subscription]]:
-        """The subscriptions of a document, a page of the Query (up to 1 MB) at a time.
+    def watchers(self, document_id: str, *, after: str | None = None) -> Iterator[Sequence[Subscription]]:
+        """The subscriptions of a document, a page at a time, in the order of their connection ids.
 
         Expired ones are among them: their connections may still be open, and are the caller's to close.
+
+        Args:
+            after: only the connections whose ids come after this one.
         """
+        start: Any = {} if after is None else {"ExclusiveStartKey": subscription_key(document_id, after)}
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression="pk = :document AND begins_with(sk, :connections)",
@@ -134,6 +139,9 @@ class Connections:
             # A subscriber writes its row and then reads the state; a publisher writes the state and then
             # reads the rows. With consistent reads on both sides one of the two sees the other.
             ConsistentRead=True,
+            # A page of 1 MB would be 5 to 10 MB in memory once boto3 has read it.
+            PaginationConfig={"PageSize": _WATCHERS_PAGE},
+            **start,
         )
         unread = iter(pages)
         while True:

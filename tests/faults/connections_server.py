@@ -28,6 +28,8 @@ class Behaviour(Enum):
     DELIVER = auto()
     DELIVER_CHUNKED = auto()
     DELIVER_WITHOUT_LENGTH = auto()  # the answer ends with the connection
+    DELIVER_WITH_ODD_HEADERS = auto()  # repeated, empty, without a space, with an interim answer before them
+    DELIVER_AS_HTTP_1_0 = auto()
     DELIVER_AND_CLOSE = auto()  # without having said so
     DELIVER_AND_ANNOUNCE_CLOSE = auto()
     DELIVER_AND_RESET = auto()  # mid-response: the client cannot know
@@ -80,6 +82,7 @@ class ConnectionsServer:
     Args:
         plan: given a connection id and how many requests there were for it before, tells what to do.
         name_errors: whether errors carry `x-amzn-errortype`; real ones come with it and without it.
+        answer_seconds: how long an answer takes.
         close_after: the number of answers after which a connection is closed without a word.
     """
 
@@ -88,6 +91,7 @@ class ConnectionsServer:
         plan: Plan = deliver_always,
         *,
         name_errors: Callable[[str], bool] = lambda _: True,
+        answer_seconds: float = 0.0,
         close_after: int | None = None,
         path: str = "/prod",
         ssl_context: ssl.SSLContext | None = None,
@@ -98,10 +102,11 @@ class ConnectionsServer:
         self.accepted = 0
         self.busiest = 0
         self._name_errors = name_errors
+        self._answer_seconds = answer_seconds
         self._close_after = close_after
         self._path = path
         self._ssl_context = ssl_context
-        self._attempts: dict[str, int] = defaultdict(int)
+        self.attempts: dict[str, int] = defaultdict(int)
         self._writers: set[asyncio.StreamWriter] = set()
         self._busy = 0
         self._port = 0
@@ -175,7 +180,7 @@ class ConnectionsServer:
                 self._busy += 1
                 self.busiest = max(self.busiest, self._busy)
                 try:
-                    if not await self._answer(request, writer):
+                    if not await self._answer(request, reader, writer):
                         return
                 finally:
                     self._busy -= 1
@@ -185,12 +190,14 @@ class ConnectionsServer:
         finally:
             writer.close()
 
-    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer, and return whether the connection stays open."""
         self.requests.append(request)
         connection_id = unquote(request.target.removeprefix(f"{self._path}/%40connections/"))
-        behaviour = self.plan(connection_id, self._attempts[connection_id])
-        self._attempts[connection_id] += 1
+        if self._answer_seconds:
+            await asyncio.sleep(self._answer_seconds)
+        behaviour = self.plan(connection_id, self.attempts[connection_id])
+        self.attempts[connection_id] += 1
         if behaviour.name.startswith("DELIVER"):
             self.received[connection_id].append(request.body)
         if behaviour in ERRORS:
@@ -202,6 +209,14 @@ class ConnectionsServer:
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\n{}\r\n0\r\n\r\n")
         elif behaviour is Behaviour.DELIVER_WITHOUT_LENGTH:
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n{}")
+            return False
+        elif behaviour is Behaviour.DELIVER_WITH_ODD_HEADERS:
+            writer.write(
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200\r\nconnection:Keep-Alive\r\nX-Empty:\r\n"
+                b"Set-Cookie: a=b:c\r\nSet-Cookie: d\r\nCONTENT-LENGTH:2\r\n\r\n{}"
+            )
+        elif behaviour is Behaviour.DELIVER_AS_HTTP_1_0:
+            writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
             return False
         elif behaviour in (Behaviour.DELIVER_AND_RESET, Behaviour.RESET):
             if behaviour is Behaviour.DELIVER_AND_RESET:
@@ -217,7 +232,8 @@ class ConnectionsServer:
                 await writer.drain()
                 await asyncio.sleep(DRIP_SECONDS)
         elif behaviour is Behaviour.HANG:
-            await asyncio.sleep(3_600)
+            await reader.read()  # until the client gives up
+            return False
         elif behaviour is Behaviour.GARBAGE:
             writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
         elif behaviour is Behaviour.DELIVER_AND_ANNOUNCE_CLOSE:
