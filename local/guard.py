@@ -26,8 +26,19 @@ Send = Callable[[Any], Awaitable[None]]
 
 _HEALTH = "/_ministack/health"
 _EXECUTE_API = "/_aws/execute-api/"
-_SIGN_IN = re.compile(r"/(oauth2/(authorize|token|login|user[iI]nfo)|login|logout)")
+# Exactly what MiniStack takes for Cognito: by another method, the same path is some other service's.
+_SIGN_IN = {
+    ("GET", "/oauth2/authorize"),
+    ("GET", "/oauth2/userInfo"),
+    ("POST", "/oauth2/userInfo"),
+    ("POST", "/oauth2/token"),
+    ("POST", "/oauth2/login"),
+    ("POST", "/login"),
+    ("GET", "/logout"),
+}
 _DISCOVERY = re.compile(r"/([^/]+)/\.well-known/(jwks\.json|openid-configuration)")
+_BUCKET = re.compile(r"/[a-z0-9][a-z0-9.-]{2,62}/?")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _HELP = "Ask with the credentials that `make up` or `make emulator` printed; each run has its own."
 
 
@@ -104,9 +115,12 @@ class _Request:
         """Why the request is refused, as AWS's code and message; None if it is not."""
         if self.path.startswith("/_ministack/"):
             return "AccessDenied", "MiniStack's own controls are not for requests."
+        if self._is_preflight():
+            return None
         if self.is_signed():
             return self.signature_failure(body)
-        if self.method == "OPTIONS" or self._may_be_unsigned() or (self._is_form() and self._form_is_signed(body)):
+        # By a name of its own, a request may be another service's than its path and headers say.
+        if self._is_by_address() and (self._may_be_unsigned() or (self._is_form() and self._form_is_signed(body))):
             return None
         return "MissingAuthenticationToken", f"The request is not signed. {_HELP}"
 
@@ -170,11 +184,12 @@ class _Request:
     def _may_be_unsigned(self) -> bool:
         """What AWS takes from anyone: an API's own routes, sign-in, and the operations that are never signed."""
         if self.path.startswith(_EXECUTE_API):
-            return "/@connections" not in self.path
+            api_id, _, _ = ministack._parse_execute_api_url("", self.path) or ("", "", "")
+            return apigateway.find_api_scope(api_id) is not None and "/@connections" not in self.path
         found = _DISCOVERY.fullmatch(self.path)
         if found:
             return self.method == "GET" and cognito._get_pool_unscoped(found[1]) is not None
-        if _SIGN_IN.fullmatch(self.path):
+        if (self.method, self.path) in _SIGN_IN:
             return True
         # By header alone, which no form, link or image can have.
         service, _, operation = self.headers.get("x-amz-target", "").partition(".")
@@ -182,9 +197,22 @@ class _Request:
         is_call = self.method == "POST" and self.path == "/" and not self.query
         return is_call and service in name and operation in unsigned_operations(name[service])
 
+    def _is_by_address(self) -> bool:
+        return _name_of(self.headers["host"]) in _LOOPBACK
+
+    def _is_preflight(self) -> bool:
+        """What a browser asks before a page's request, by its URL: a signature there is one of that request."""
+        own = self.path.startswith("/_") or "Action" in self.query
+        return (
+            self.method == "OPTIONS"
+            and "access-control-request-method" in self.headers
+            and not own
+            and self._is_by_address()
+        )
+
     def _is_form(self) -> bool:
         """A browser's upload to S3, which carries its signature in its fields."""
-        is_post = self.method == "POST" and not self.query and re.fullmatch(r"/[^/]+/?", self.path) is not None
+        is_post = self.method == "POST" and not self.query and _BUCKET.fullmatch(self.path) is not None
         is_form = self.headers.get("content-type", "").startswith("multipart/form-data")
         return is_post and is_form and detect_service(self.method, self.path, self.headers, self.query) == "s3"
 
@@ -194,12 +222,16 @@ class _Request:
         return bool(names & {"x-amz-signature", "signature"})
 
 
-def _is_local(value: str | None) -> bool:
+def _name_of(host_or_origin: str) -> str:
+    return urlsplit(host_or_origin if "//" in host_or_origin else f"//{host_or_origin}").hostname or ""
+
+
+def _is_local(host_or_origin: str | None) -> bool:
     """Whether a Host or an Origin, if there is one, is this machine: by name, since others may point here."""
-    if value is None:
+    if host_or_origin is None:
         return True
-    host = urlsplit(value if "//" in value else f"//{value}").hostname or ""
-    return host in ("127.0.0.1", "::1", "localhost") or host.endswith(".localhost")
+    name = _name_of(host_or_origin)
+    return name in _LOOPBACK or name.endswith(".localhost")
 
 
 def _origins_named_by(request: _Request) -> list[str]:

@@ -133,6 +133,41 @@ def test_who_has_no_key_of_this_run_creates_nothing(emulator: Emulator, aws: Any
     assert aws("cloudformation").list_stacks()["StackSummaries"] == []
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "x.localhost", "x.s3.localhost", "deadbeef.execute-api.localhost"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/login"),
+        ("POST", "/oauth2/authorize"),
+        ("PUT", "/oauth2/token"),
+        ("GET", "/_aws/execute-api/unknown"),
+        ("POST", "/_aws/execute-api/unknown/dev/"),
+        ("OPTIONS", "/"),
+        ("GET", "/pool/.well-known/jwks.json"),
+        ("PROPFIND", "/"),
+    ],
+)
+def test_no_path_that_is_open_leads_elsewhere(emulator: Emulator, aws: Any, method: str, path: str, host: str) -> None:
+    action = urllib.parse.urlencode({"Action": "CreateUser", "UserName": "evil", "Version": "2010-05-08"})
+    for body in (None, action.encode()):
+        headers = {"Host": f"{host}:{emulator.port}", "Content-Type": "application/x-www-form-urlencoded"}
+        assert exchange(emulator, method, f"{path}?{action}", body, **headers)[0] == 403
+        if method != "OPTIONS":  # which nobody asks without a question
+            assert exchange(emulator, method, path, body, **headers)[0] == 403
+    assert aws("iam").list_users()["Users"] == []
+
+
+def test_a_page_of_this_machine_may_ask_what_it_may_upload(emulator: Emulator, bucket: str) -> None:
+    page = {"Origin": "http://127.0.0.1:5173", "Access-Control-Request-Method": "PUT", "Sec-Fetch-Site": "same-site"}
+    for query in (
+        "",
+        "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=a/b/us-east-1/s3/aws4_request&X-Amz-Signature=0",
+    ):
+        assert b"signed" not in exchange(emulator, "OPTIONS", f"/{bucket}/a.pdf{query}", **page)[1]
+    elsewhere = page | {"Origin": EVIL, "Sec-Fetch-Site": "cross-site"}
+    assert exchange(emulator, "OPTIONS", f"/{bucket}/a.pdf", **elsewhere)[0] == 403
+
+
 def test_what_was_signed_cannot_be_changed(emulator: Emulator) -> None:
     body = b"Action=ListUsers&Version=2010-05-08"
     form = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
