@@ -67,11 +67,14 @@ def up(port: int, config: dict[str, str]) -> int:
     def tell(created: ResourceCreated) -> None:
         print(f"{created.number:3} {created.type} {created.name}", file=sys.stderr)
 
-    with local_stack(port=port, config=config, log=sys.stderr, on_created=tell) as stack:
-        _tell_access(stack.emulator, **stack.outputs)
-        with contextlib.suppress(KeyboardInterrupt), _page_of(stack):
-            while True:
-                stack.emulator.check(within=3600)
+    with (
+        local_stack(port=port, config=config, log=sys.stderr, on_created=tell) as stack,
+        contextlib.suppress(KeyboardInterrupt),
+        _page_of(stack, port) as page,
+    ):
+        _tell_access(stack.emulator, **stack.outputs, **page)
+        while True:
+            stack.emulator.check(within=3600)
     return 0
 
 
@@ -93,23 +96,31 @@ def _tell_access(running: Emulator, **outputs: object) -> None:
         "awsSecretAccessKey": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
     }
     print(json.dumps({**outputs, **access}), flush=True)
+    if "pageUrl" in outputs:
+        print(f"the page: {outputs['pageUrl']}", file=sys.stderr)
     variables = {"AWS_ENDPOINT_URL": running.endpoint_url, "AWS_DEFAULT_REGION": REGION, **CREDENTIALS}
     exports = " ".join(f"{name}={value}" for name, value in variables.items())
     print(f"ready in {time.monotonic() - process_started_at():.1f} s; Ctrl-C ends it", file=sys.stderr)
-    print(f"for Pulumi, the AWS CLI and boto3: export {exports}", file=sys.stderr)
+    print(f"for Pulumi, the AWS CLI and boto3: export {exports}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def _page_of(stack: LocalStack) -> Iterator[None]:
-    """Serves the page in the block and tells where, if the stack has a bucket to upload to."""
+def _page_of(stack: LocalStack, port: int) -> Iterator[dict[str, str]]:
+    """Serves the page in the block, if the stack has a bucket to upload to, and gives its `pageUrl`.
+
+    Its port is the one after the emulator's, so that a tab of the last run finds it again; any other if that is busy.
+    """
     if "documentsBucket" not in stack.outputs:
-        yield
+        yield {}
         return
     from .page import page_of  # boto3, which nobody should wait for who only wants the stack
 
-    with page_of(stack) as page:
-        print(f"the page: {page.url}", file=sys.stderr, flush=True)
-        yield
+    try:
+        server = page_of(stack, port + 1 if 0 < port < 65535 else 0)
+    except OSError:
+        server = page_of(stack)
+    with server as page:
+        yield {"pageUrl": page.url}
 
 
 def process_started_at() -> float:

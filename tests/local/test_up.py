@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,10 @@ def test_up_prints_one_line_of_json_serves_any_client_and_leaves_nothing(leftove
             "awsEndpointUrl",
             "awsAccessKeyId",
             "awsSecretAccessKey",
+            "pageUrl",
         }
+        with urllib.request.urlopen(outputs["pageUrl"]) as page:
+            assert page.status == 200
         with connect(outputs["websocketUrl"], open_timeout=PATIENCE_SECONDS, ping_interval=None) as connection:
             assert ask(connection, action="ping") == {"status": "pong"}
         session: Any = boto3.Session(outputs["awsAccessKeyId"], outputs["awsSecretAccessKey"], region_name="us-east-1")
