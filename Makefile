@@ -12,7 +12,7 @@ OR_SAY_WHY = || { echo "set-up failed: it needs a package index (a network, or p
 RUN := $(BIN)/python
 ARGS ?=
 
-.PHONY: help demo up doctor emulator test check bench preview dist lock format clean
+.PHONY: help demo up doctor emulator engine test check bench preview dist lock format clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -38,6 +38,9 @@ emulator: $(VENV)/.local ## the emulator alone, for pulumi up --stack local; unt
 
 test: $(VENV)/.dev ## every test
 	$(RUN) -m pytest $(ARGS)
+
+engine: $(VENV)/.dev ## a stack's whole life on the real Pulumi engine, some 8 minutes; needs the Pulumi CLI
+	$(RUN) -m pytest -m engine tests/engine $(ARGS)
 
 check: $(VENV)/.dev ## formatting, lint, types, and the workflows for weaknesses
 	$(BIN)/ruff format --check .

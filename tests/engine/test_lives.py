@@ -1,0 +1,204 @@
+"""A stack's whole life on the real Pulumi engine, with what each change costs.
+
+Not proven here: that AWS does what the emulator does, and what the program declares (tests/infra).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pulumi
+import pytest
+from websockets.sync.client import connect
+
+from local.emulator import CREDENTIALS, REGION, Emulator
+from local.sample_pdf import write_sample_pdf
+from tests.engine.project import EngineProject, Outcome
+from tests.local.scenarios import PATIENCE_SECONDS, ask, receive_to_the_end
+from tests.mock_engine import Graph, run_main
+
+BY_TOKEN = {"authorization": "JWT", "jwtIssuer": "https://issuer.example.com", "jwtAudience": "app"}
+BY_SIGNATURE = {"authorization": "AWS_IAM", "fanOut": "stream", "documentUploads": True}
+
+KEPT = {
+    "authorization": "JWT",
+    "createUserPool": True,
+    "userPoolCallbackUrls": ["https://app.example.com/"],
+    "userPoolDomainPrefix": "example-documents",
+    "allowedOrigins": ["https://app.example.com"],
+    "documentPipeline": True,
+    "documentUploads": True,
+}
+
+ONE_AT_A_TIME = threading.Lock()  # Pulumi keeps a program's configuration in globals
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+def declared(stack: str, settings: Mapping[str, Any]) -> Graph:
+    """What the program declares with these settings."""
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
+    with ONE_AT_A_TIME:
+        return run_main(stack, {"lambdaPackaging": "host", **texts})
+
+
+def expected(before: Graph, after: Graph) -> Counter[str]:
+    """What the engine must do to get from one graph to another, and nothing else."""
+
+    def inputs(graph: Graph) -> dict[tuple[str, str], Any]:
+        return {(each.type, each.name): plain(each.inputs) for each in graph}
+
+    old, new = inputs(before), inputs(after)
+    changed = {key for key in old.keys() & new.keys() if old[key] != new[key]}
+    # Made anew by its triggers, and the only one: whatever else were replaced would lose data, a URL or requests.
+    replaced = {key for key in changed if key[0].endswith(":Deployment")}
+    if replaced:  # its stage names it by its id, which never changes in the mock engine's graphs
+        changed |= {key for key in old.keys() & new.keys() if key[0] == "aws:apigatewayv2/stage:Stage"}
+    counts = Counter(
+        create=len(new.keys() - old.keys()),
+        delete=len(old.keys() - new.keys()),
+        update=len(changed - replaced),
+        replace=len(replaced),
+    )
+    return +counts
+
+
+def plain(value: Any) -> Any:
+    """Archives are equal if they hold the same; to Python, none equals another."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return Path(value.path).name if isinstance(value, pulumi.FileArchive) else value
+
+
+def changes(outcome: Outcome) -> Counter[str]:
+    assert outcome.code == 0, outcome
+    return Counter({word: number for word, number in outcome.counts.items() if word != "unchanged"})
+
+
+def hear_a_document(project: EngineProject, folder: Path) -> None:
+    """Uploads one and hears it to its end, by the stack's own outputs."""
+    outputs = project.outputs()
+    session: Any = boto3.Session(*CREDENTIALS.values(), region_name=REGION)
+    s3 = session.client("s3", endpoint_url=project.emulator.endpoint_url)
+    pdf = folder / "heard.pdf"
+    write_sample_pdf(pdf)
+    with connect(outputs["websocketUrl"], open_timeout=PATIENCE_SECONDS, ping_interval=None) as connection:
+        assert ask(connection, action="progress", docId="heard")["status"] == "pending"
+        s3.upload_file(str(pdf), outputs["documentsBucket"], "heard.pdf")
+        heard = receive_to_the_end(connection)
+    s3.close()
+    assert (heard[0]["status"], heard[-1]["status"]) == ("processing_started", "processing_complete")
+
+
+def disposable_life(project: EngineProject, folder: Path) -> None:
+    nothing = Graph()
+    settings: dict[str, Any] = {}
+
+    def up(**given: Any) -> Counter[str]:
+        before = declared(project.stack, settings)
+        for key in settings.keys() - given.keys():
+            project.set(**{key: None})
+        project.set(**given)
+        settings.clear()
+        settings.update(given)
+        outcome = project.up()
+        assert changes(outcome) == expected(before, declared(project.stack, settings)), outcome
+        return changes(outcome)
+
+    all_of_it = expected(nothing, declared(project.stack, {})) + Counter(create=1)  # and the stack itself
+    assert changes(project.preview()) == all_of_it
+    assert changes(project.up()) == all_of_it
+    hear_a_document(project, folder)
+    assert changes(project.up()) == Counter(), "a second up finds nothing to change"
+
+    assert up(apiThrottleRate=77) == Counter(update=1), "the stage alone"
+    handler = project.root / "functions" / "connection_handler.py"
+    handler.write_text(handler.read_text() + "\n# changed\n")
+    assert changes(project.up()) == Counter(update=1), "the one function whose code it is"
+    assert up(**BY_TOKEN)["replace"] == 1
+    assert up()["replace"] == 1
+    assert up(**BY_SIGNATURE)["replace"] == 1
+    assert changes(project.up()) == Counter()
+    assert changes(project.refresh()) == Counter(), "nothing stands otherwise than it was declared"
+
+    there = expected(nothing, declared(project.stack, settings))["create"] + 1
+    assert changes(project.destroy(previewed=True)) == Counter(delete=there)
+
+
+def kept_life(project: EngineProject, folder: Path) -> None:
+    """Of a stack that a plan must not harm, as every one is that does not say otherwise."""
+    project.set(**KEPT)
+    before = declared(project.stack, KEPT)
+    assert changes(project.up()) == expected(Graph(), before) + Counter(create=1)
+    assert changes(project.up()) == Counter()
+
+    refused = project.destroy(previewed=True)
+    assert refused.code != 0, refused
+    assert "protected" in refused.output
+    assert changes(project.up()) == Counter(), "the destroy that was refused took nothing"
+    project.set(createUserPool=None, **{key: BY_TOKEN[key] for key in ("jwtIssuer", "jwtAudience")})
+    refused = project.preview()
+    assert refused.code != 0, "everybody's account would go with the pool"
+    project.set(jwtIssuer=None, jwtAudience=None, **KEPT)
+
+    project.set(disposable=True)
+    freed = {**KEPT, "disposable": True}
+    outcome = project.up()
+    assert changes(outcome) == expected(before, declared(project.stack, freed)), outcome
+    there = expected(Graph(), declared(project.stack, freed))["create"] + 1
+    assert changes(project.destroy(previewed=True)) == Counter(delete=there)
+
+
+def yaml_life(project: EngineProject, folder: Path) -> None:
+    """Of the component in a program of another language."""
+    first = project.up()
+    assert set(changes(first)) == {"create"}
+    with connect(project.outputs()["url"], open_timeout=PATIENCE_SECONDS, ping_interval=None) as connection:
+        assert ask(connection, action="progress", docId="unknown")["status"] == "pending"
+    assert changes(project.up()) == Counter()
+    assert changes(project.destroy(previewed=True)) == Counter(delete=first.counts["create"])
+
+
+@dataclass(frozen=True)
+class Life:
+    live: Callable[[EngineProject, Path], None]
+    stack: str
+    program: str = "."
+
+
+LIVES = {
+    "local": Life(disposable_life, "local"),
+    "dev": Life(disposable_life, "dev"),
+    "kept": Life(kept_life, "production-eu"),
+    "yaml": Life(yaml_life, "dev", "examples/yaml"),
+}
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+    """All of them at once."""
+
+    def live(name: str) -> None:
+        life, folder = LIVES[name], tmp_path_factory.mktemp(name)
+        with Emulator() as emulator:
+            life.live(EngineProject(folder, emulator, stack=life.stack, program=life.program), folder)
+
+    with ThreadPoolExecutor() as pool, contextlib.ExitStack() as cleanup:
+        futures = {name: pool.submit(live, name) for name in LIVES}
+        for future in futures.values():
+            cleanup.callback(future.cancel)
+        yield futures
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_each_change_of_a_stacks_life_does_what_it_must_and_no_more(lives: dict[str, Future[None]], life: str) -> None:
+    lives[life].result()
