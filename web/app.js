@@ -14,8 +14,9 @@
  * @module app
  */
 
-import { DocumentCard } from "./document-card.js";
 import { ProgressClient, isDocumentId } from "./client/index.js";
+import { DocumentCard } from "./document-card.js";
+import { forget, forgetAll, remember, remembered } from "./remembered.js";
 import { UploadError, upload } from "./upload.js";
 
 /**
@@ -46,6 +47,7 @@ function element(id, type) {
 const page = {
   connection: element("connection", HTMLElement),
   notice: element("notice", HTMLElement),
+  linkNotice: element("link-notice", HTMLElement),
   drop: element("drop", HTMLLabelElement),
   files: element("files", HTMLInputElement),
   byId: element("by-id", HTMLFormElement),
@@ -55,6 +57,8 @@ const page = {
   cards: element("cards", HTMLUListElement),
   announcements: element("announcements", HTMLElement),
   template: element("card", HTMLTemplateElement),
+  remembered: element("remembered", HTMLDetailsElement),
+  rememberedTemplate: element("remembered-document", HTMLTemplateElement),
 };
 
 /** @type {Set<Entry>} newest first is the order on the page; this set only holds them */
@@ -186,10 +190,29 @@ function showTally() {
   const all = [...entries];
   const complete = all.filter(({ card }) => card.phase === "complete").length;
   const failed = all.filter(({ card }) => card.phase === "failed").length;
+  const percent = Math.floor((all.reduce((sum, { card }) => sum + card.fraction, 0) * 100) / all.length);
+  const running = all.some((entry) => !hasEnded(entry)) ? `${percent}\u202f% · ` : "";
   page.empty.hidden = all.length > 0;
-  page.tally.textContent =
-    all.length === 0 ? "" : `${complete} of ${all.length} complete${failed > 0 ? `, ${failed} failed` : ""}`;
-  document.title = all.length === 0 ? "Document progress" : `${complete}/${all.length} · Document progress`;
+  showText(
+    page.tally,
+    all.length === 0 ? "" : `${complete} of ${all.length} complete${failed > 0 ? `, ${failed} failed` : ""}`,
+  );
+  showText(
+    /** @type {HTMLElement} */ (document.querySelector("title")),
+    all.length === 0 ? "Document progress" : `${running}${complete}/${all.length} · Document progress`,
+  );
+}
+
+/**
+ * Most updates of hundreds of documents change neither; a text that is set anew is laid out anew.
+ *
+ * @param {HTMLElement} shown
+ * @param {string} text
+ */
+function showText(shown, text) {
+  if (shown.textContent !== text) {
+    shown.textContent = text;
+  }
 }
 
 /**
@@ -236,6 +259,7 @@ function removeEntry(entry) {
   entries.delete(entry);
   writeAddressSoon();
   showTally();
+  showRememberedSoon();
 }
 
 /**
@@ -246,6 +270,7 @@ function watchDocument(entry, documentId) {
   const { card } = entry;
   entry.documentId = documentId;
   card.element.dataset.documentId = documentId;
+  card.onCancel = () => void cancelDocument(entry, documentId);
   card.onWatchAgain = () => {
     stopWatching(entry);
     card.waiting();
@@ -253,6 +278,7 @@ function watchDocument(entry, documentId) {
   };
   writeAddressSoon();
   showTally();
+  showRememberedSoon();
   watchNext();
 }
 
@@ -307,6 +333,84 @@ function watchNow(entry, documentId) {
 }
 
 /**
+ * @param {Entry} entry
+ * @param {string} documentId
+ */
+async function cancelDocument(entry, documentId) {
+  const { signal } = entry.controller;
+  try {
+    await client.cancel(documentId, { signal }); // how it ended, the card hears as any other update
+  } catch (error) {
+    if (!signal.aborted) {
+      entry.card.cancelFailed(/** @type {Error} */ (error).message);
+    }
+  }
+}
+
+// --- documents of this browser --------------------------------------------------------------------------------------------
+
+let isRememberedStale = false;
+
+function showRememberedSoon() {
+  if (!isRememberedStale) {
+    isRememberedStale = true;
+    queueMicrotask(showRemembered);
+  }
+}
+
+/** Those that are not on the page already. */
+function showRemembered() {
+  isRememberedStale = false;
+  const shown = new Set([...entries].map((entry) => entry.documentId));
+  const documents = remembered().filter(({ id }) => !shown.has(id));
+  const list = /** @type {HTMLElement} */ (page.remembered.querySelector("ul"));
+  page.remembered.hidden = documents.length === 0;
+  const summary = /** @type {HTMLElement} */ (page.remembered.querySelector("summary"));
+  summary.textContent = `Earlier documents of this browser (${documents.length})`;
+  list.replaceChildren(
+    ...documents.map(({ id, name }) => {
+      const item = /** @type {DocumentFragment} */ (page.rememberedTemplate.content.cloneNode(true));
+      const [show, forgetIt] = /** @type {NodeListOf<HTMLButtonElement>} */ (item.querySelectorAll("button"));
+      /** @type {HTMLElement} */ (item.querySelector("bdi")).textContent = name;
+      show?.setAttribute("aria-label", `Watch ${name}`);
+      show?.addEventListener("click", () => {
+        showDocument(id, name);
+        focusRemembered();
+      });
+      forgetIt?.setAttribute("aria-label", `Forget ${name}`);
+      forgetIt?.addEventListener("click", () => {
+        forget(id);
+        showRemembered();
+        announce(`${name}: forgotten.`);
+        focusRemembered();
+      });
+      return item;
+    }),
+  );
+}
+
+/** The button that was pressed has gone, and focus would fall back to the top of the page. */
+function focusRemembered() {
+  const next = page.remembered.hidden ? page.documentId : page.remembered.querySelector("summary");
+  /** @type {HTMLElement} */ (next).focus();
+}
+
+/**
+ * Put a document on top of the page, unless it is there.
+ *
+ * @param {string} documentId
+ * @param {string} name
+ */
+function showDocument(documentId, name) {
+  if (![...entries].some((entry) => entry.documentId === documentId)) {
+    const entry = addEntry(name, {});
+    page.cards.prepend(entry.card.element);
+    remember({ id: documentId, name });
+    watchDocument(entry, documentId);
+  }
+}
+
+/**
  * @param {Destination} destination
  * @param {File} file
  */
@@ -323,6 +427,7 @@ function uploadDocument(destination, file) {
         signal,
       });
       fileNames.set(documentId, file.name);
+      remember({ id: documentId, name: file.name });
       entry.card.waiting();
       watchDocument(entry, documentId);
     } catch (error) {
@@ -346,10 +451,17 @@ function uploadDocument(destination, file) {
 }
 
 /** @param {string} documentId */
-const addDocument = (documentId) => addEntry(fileNames.get(documentId) ?? documentId, {});
+const nameOf = (documentId) => fileNames.get(documentId) ?? documentId;
+
+/** A link is written by anybody; a page of more cards than this serves nobody. */
+const MOST_FROM_LINK = 300;
 
 function followAddress() {
-  const ids = [...new Set(idsInAddress())].filter(isDocumentId);
+  const named = [...new Set(idsInAddress())].filter(isDocumentId);
+  const ids = named.slice(0, MOST_FROM_LINK);
+  page.linkNotice.hidden = named.length <= MOST_FROM_LINK;
+  page.linkNotice.textContent =
+    `This link names ${named.length.toLocaleString("en")} documents. The first ${MOST_FROM_LINK} are shown.`;
   for (const entry of entries) {
     if (entry.documentId !== null && !ids.includes(entry.documentId)) {
       removeEntry(entry);
@@ -357,7 +469,7 @@ function followAddress() {
   }
   const shown = new Set([...entries].map((entry) => entry.documentId));
   for (const id of ids.filter((id) => !shown.has(id))) {
-    const entry = addDocument(id);
+    const entry = addEntry(nameOf(id), {});
     page.cards.append(entry.card.element);
     watchDocument(entry, id);
   }
@@ -419,10 +531,8 @@ async function start() {
   page.byId.addEventListener("submit", (event) => {
     event.preventDefault();
     const documentId = page.documentId.value.trim();
-    if (documentId !== "" && ![...entries].some((entry) => entry.documentId === documentId)) {
-      const entry = addDocument(documentId);
-      page.cards.prepend(entry.card.element);
-      watchDocument(entry, documentId);
+    if (documentId !== "") {
+      showDocument(documentId, nameOf(documentId));
     }
     page.byId.reset();
   });
@@ -432,8 +542,16 @@ async function start() {
   } else if (uploadUrl) {
     takeFiles({ uploadUrl: new URL(uploadUrl, document.baseURI), ...(token && { token }) });
   }
+  /** @type {HTMLElement} */ (page.remembered.querySelector(".forget-all")).addEventListener("click", () => {
+    forgetAll();
+    showRemembered();
+    announce("All earlier documents are forgotten.");
+    focusRemembered();
+  });
+  addEventListener("storage", showRemembered); // another tab's changes
   addEventListener("hashchange", followAddress);
   followAddress();
+  showRemembered();
 }
 
 // The whole window takes the drop, from the first moment: a file that misses its target would replace the page.

@@ -5,7 +5,7 @@
  */
 
 import { countsOf } from "./client/index.js";
-import { Pace, formatDuration, formatPages, formatRate } from "./pace.js";
+import { Pace, formatCount, formatDuration, formatRate } from "./pace.js";
 
 /**
  * @typedef {import("./client/index.js").Update} Update
@@ -17,13 +17,21 @@ import { Pace, formatDuration, formatPages, formatRate } from "./pace.js";
 /** More pages than this are drawn as one bar: their cells would be too thin to see. */
 const MOST_CELLS = 60;
 
-/** What to do about each error code that is final. */
+/** What to do about each error code that is final, and what helps; `null` where the same file would fail again. */
+/** @type {Map<string, [advice: string, remedy: Remedy | null]>} */
 const ADVICE = new Map([
-  ["PROCESSING_FAILED", "Check that the file opens and needs no password, then upload it again."],
-  ["FORBIDDEN", "Ask the document's owner for access, or sign in with another account."],
-  ["TOO_MANY_SUBSCRIPTIONS", "Stop watching another document, then watch this one again."],
+  ["PROCESSING_FAILED", ["Upload it again. If it fails again, save it as a new PDF and add that file.", "upload"]],
+  ["PROCESSING_STALLED", ["Nobody works on it any more. Upload it again.", "upload"]],
+  ["CANCELLED", ["To have it processed after all, upload it again.", "upload"]],
+  ["TIME_LIMIT_EXCEEDED", ["Split it into parts, then add those.", null]],
+  ["DOCUMENT_TOO_LARGE", ["Split it or make it smaller, then add the result.", null]],
+  ["DOCUMENT_ENCRYPTED", ["Remove the password, then add the file without it.", null]],
+  ["DOCUMENT_DAMAGED", ["Open it in a PDF viewer and print or save it as a new PDF, then add that file.", null]],
+  ["DOCUMENT_EMPTY", ["Check that it is the right file, then add the one that has pages.", null]],
+  ["DOCUMENT_MISSING", ["It is no longer where it was stored. Upload it again.", "upload"]],
+  ["FORBIDDEN", ["Ask the document's owner for access, or sign in with another account.", "watch"]],
+  ["TOO_MANY_SUBSCRIPTIONS", ["Stop watching another document, then watch this one again.", "watch"]],
 ]);
-const REQUEST_CODES = new Set(["FORBIDDEN", "TOO_MANY_SUBSCRIPTIONS"]);
 
 export class DocumentCard {
   /** @type {HTMLLIElement} */
@@ -37,20 +45,24 @@ export class DocumentCard {
   onDismiss = () => {};
   /** Called when the user takes the remedy that the card offers. */
   onUploadAgain = () => {};
+  /** Called when the user wants the document's processing to end. */
+  onCancel = () => {};
   onWatchAgain = () => {};
   /** Whether the file is still at hand for another upload. */
   hasFile = false;
 
   #name;
   #pace = new Pace();
-  #pages = 0;
-  #totalPages = 0;
+  /** @type {import("./client/index.js").Counts} of this run, as far as this page knows */
+  #counts = NO_COUNTS;
+  #isCancelling = false;
   /** @type {number | null} */
   #startedAtMs = null;
   #saidHalf = false;
   /** @type {Remedy | null} */
   #remedy = null;
   #parts;
+  #dismiss;
 
   /**
    * @param {HTMLTemplateElement} template
@@ -72,19 +84,24 @@ export class DocumentCard {
     };
     this.element = part("li", HTMLLIElement);
     this.#parts = {
-      name: part(".name", HTMLElement),
+      name: part(".name bdi", HTMLElement),
       phase: part(".phase", HTMLElement),
       measure: part(".measure", HTMLElement),
       progress: part("progress", HTMLProgressElement),
       percent: part(".percent", HTMLElement),
       facts: part(".facts", HTMLElement),
+      step: part(".step", HTMLElement),
+      result: part(".result", HTMLAnchorElement),
+      cancel: part(".cancel", HTMLButtonElement),
       problem: part(".problem", HTMLElement),
       what: part(".what", HTMLElement),
       advice: part(".advice", HTMLElement),
       again: part(".again", HTMLButtonElement),
     };
     this.#name = name;
-    this.#parts.name.textContent = this.#parts.name.title = name;
+    // A name in letters of the other direction turns nothing around but itself.
+    this.#parts.name.textContent = name;
+    part(".name", HTMLElement).title = name;
     this.#parts.progress.setAttribute("aria-label", `Progress of ${name}`);
     const dismiss = part(".dismiss", HTMLButtonElement);
     this.#parts.again.addEventListener("click", () => {
@@ -95,6 +112,16 @@ export class DocumentCard {
         this.onUploadAgain();
       }
     });
+    this.#parts.result.setAttribute("aria-label", `Open the result of ${name}`);
+    this.#parts.cancel.setAttribute("aria-label", `Cancel ${name}`);
+    this.#parts.cancel.addEventListener("click", () => {
+      if (!this.#isCancelling) {
+        this.#isCancelling = true;
+        this.#showCancel();
+        this.onCancel();
+      }
+    });
+    this.#dismiss = dismiss;
     dismiss.setAttribute("aria-label", `Stop watching ${name}`);
     dismiss.addEventListener("click", () => this.onDismiss());
     this.waiting();
@@ -108,7 +135,7 @@ export class DocumentCard {
 
   /** For a run that is yet to come: nothing of the one before holds for it. */
   waiting() {
-    this.#pages = this.#totalPages = 0;
+    this.#counts = NO_COUNTS;
     this.#startedAtMs = null;
     this.#pace = new Pace();
     this.#saidHalf = false;
@@ -124,21 +151,35 @@ export class DocumentCard {
     switch (update.status) {
       case "pending":
         return this.waiting();
-      case "processing_started":
+      case "processing_started": {
+        const { total, unit } = countsOf(update);
         this.#pace = new Pace();
         this.#startedAtMs = nowMs;
         this.#saidHalf = false;
-        this.onNews(`${this.#name}: processing ${formatPages(countsOf(update).total ?? 0)}.`);
-        return this.#processing(0, countsOf(update).total ?? 0, nowMs);
-      case "progress": {
-        const { done, total } = countsOf(update);
-        return this.#processing(done ?? 0, total ?? 0, nowMs);
+        this.onNews(`${this.#name}: processing${total === null ? "" : ` ${formatCount(total, unit)}`}.`);
+        return this.#processing(update, nowMs);
       }
+      case "progress":
+        return this.#processing(update, nowMs);
       case "processing_complete":
-        return this.#complete(nowMs);
+        return this.#complete(update, nowMs);
       case "error":
         return update.recoverable ? this.#retrying(update) : this.#failed(update);
     }
+  }
+
+  /** @param {string} reason why the document could not be cancelled; it goes on */
+  cancelFailed(reason) {
+    this.#isCancelling = false;
+    this.#showCancel();
+    this.#showStep(`Not cancelled: ${reason}`);
+    this.onNews(`${this.#name}: not cancelled. ${reason}`);
+  }
+
+  /** @returns {number} from 0 to 1 */
+  get fraction() {
+    const { done, total } = this.#counts;
+    return this.phase === "complete" ? 1 : done !== null && total ? Math.min(1, done / total) : 0;
   }
 
   /** @param {import("./upload.js").UploadError} error */
@@ -151,43 +192,80 @@ export class DocumentCard {
   }
 
   /**
-   * @param {number} pages
-   * @param {number} totalPages
+   * @param {import("./client/index.js").StartedUpdate | import("./client/index.js").ProgressUpdate} update
    * @param {number} nowMs
    */
-  #processing(pages, totalPages, nowMs) {
-    this.#pace.add(nowMs, pages);
-    this.#pages = pages;
-    this.#totalPages = totalPages;
-    this.#show("processing", "Processing", totalPages === 0 ? null : pages / totalPages);
-    const facts = [`${pages.toLocaleString("en")} of ${formatPages(totalPages)}`];
-    const rate = this.#pace.pagesPerSecond;
+  #processing(update, nowMs) {
+    this.#counts = countsOf(update);
+    const { total, unit } = this.#counts;
+    const done = this.#counts.done ?? 0;
+    this.#pace.add(nowMs, done);
+    this.#show("processing", "Processing", total ? this.fraction : null);
+    const facts = [total === null ? `${formatCount(done, unit)} so far` : `${this.#ofTotal(done, total)}`];
+    const rate = this.#pace.perSecond;
     if (rate !== null) {
-      facts.push(formatRate(rate));
-      if (pages < totalPages) {
-        facts.push(`about ${formatDuration((totalPages - pages) / rate)} left`);
+      facts.push(formatRate(rate, unit));
+      if (total !== null && done < total) {
+        facts.push(`about ${formatDuration((total - done) / rate)} left`);
       }
     }
-    // A line breaks between facts, never within one.
-    this.#parts.facts.textContent = facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ");
-    if (!this.#saidHalf && pages * 2 >= totalPages && pages < totalPages) {
+    this.#showFacts(facts);
+    const { phase, message } = update;
+    const step = phase && [phase.index, phase.of].every(Number.isInteger) ? ` (${phase.index} of ${phase.of})` : "";
+    this.#showStep([phase && phase.name + step, message].filter(Boolean).join(" · "));
+    if (!this.#saidHalf && total !== null && done * 2 >= total && done < total) {
       this.#saidHalf = true;
       this.onNews(`${this.#name}: ${facts[0]} done.`);
     }
   }
 
-  /** @param {number} nowMs */
-  #complete(nowMs) {
+  /**
+   * @param {number} done
+   * @param {number} total
+   */
+  #ofTotal(done, total) {
+    const { unit } = this.#counts;
+    return `${unit === "bytes" ? formatCount(done, unit) : done.toLocaleString("en")} of ${formatCount(total, unit)}`;
+  }
+
+  /** @param {string[]} facts */
+  #showFacts(facts) {
+    // A line breaks between facts, never within one.
+    this.#parts.facts.textContent = facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ");
+  }
+
+  /** @param {string} text */
+  #showStep(text) {
+    this.#parts.step.textContent = text;
+    this.#parts.step.hidden = text === "";
+  }
+
+  /**
+   * @param {import("./client/index.js").CompleteUpdate} update
+   * @param {number} nowMs
+   */
+  #complete(update, nowMs) {
+    const total = countsOf(update).total ?? this.#counts.total;
     const facts = [];
-    if (this.#totalPages > 0) {
-      facts.push(formatPages(this.#totalPages));
+    if (total) {
+      facts.push(formatCount(total, update.unit ?? this.#counts.unit));
+    }
+    if (update.pagesUnreadable) {
+      facts.push(`${formatCount(update.pagesUnreadable, "pages")} could not be read`);
     }
     if (this.#startedAtMs !== null) {
       facts.push(`in ${formatDuration((nowMs - this.#startedAtMs) / 1000)}`);
     }
     this.#show("complete", "Complete", 1);
-    this.#parts.facts.textContent = facts.join(" ") || "All pages done";
-    this.onNews(`${this.#name}: complete.`);
+    this.#showFacts(facts.length > 0 ? facts : ["All pages done"]);
+    this.#showStep(update.message ?? "");
+    const url = update.result?.["url"];
+    this.#parts.result.hidden = !isWebAddress(url);
+    if (isWebAddress(url)) {
+      this.#parts.result.href = url;
+    }
+    const unreadable = update.pagesUnreadable ? ` ${formatCount(update.pagesUnreadable, "pages")} could not be read.` : "";
+    this.onNews(`${this.#name}: complete.${unreadable}`);
   }
 
   /** @param {ErrorUpdate} update */
@@ -205,23 +283,24 @@ export class DocumentCard {
 
   /** @param {ErrorUpdate} update */
   #failed(update) {
-    const isRequest = REQUEST_CODES.has(update.errorCode);
-    const advice = ADVICE.get(update.errorCode) ?? "Wait a moment, then try again.";
-    this.#show("failed", isRequest ? "Refused" : "Failed", 0);
+    const { errorCode, message } = update;
+    const [advice, remedy] = ADVICE.get(errorCode) ?? ["Wait a moment, then try again.", "upload"];
+    const label = remedy === "watch" ? "Refused" : errorCode === "CANCELLED" ? "Cancelled" : "Failed";
+    this.#show("failed", label, 0);
     this.#showReached();
-    this.#problem(update.message, advice, isRequest ? "watch" : this.hasFile ? "upload" : null);
-    this.onNews(`${this.#name}: failed. ${update.message} ${advice}`);
+    this.#problem(message, advice, remedy === "upload" && !this.hasFile ? null : remedy);
+    this.onNews(`${this.#name}: ${label.toLowerCase()}. ${message} ${advice}`);
   }
 
   /** How far it came, as far as this page knows. */
   #showReached() {
-    const isKnown = this.#totalPages > 0;
-    this.#parts.measure.hidden = !isKnown;
-    this.#parts.facts.textContent = isKnown
-      ? `Reached ${this.#pages.toLocaleString("en")} of ${formatPages(this.#totalPages)}`
-      : "";
-    if (isKnown) {
-      this.#showFraction(this.#pages / this.#totalPages);
+    const { done, total, unit } = this.#counts;
+    this.#parts.measure.hidden = !total;
+    this.#showFacts(
+      total ? [`Reached ${this.#ofTotal(done ?? 0, total)}`] : done ? [`Reached ${formatCount(done, unit)}`] : [],
+    );
+    if (total) {
+      this.#showFraction(this.fraction);
     }
   }
 
@@ -237,9 +316,25 @@ export class DocumentCard {
     phaseLabel.textContent = label;
     measure.hidden = false;
     problem.hidden = true;
+    this.#parts.result.hidden = true;
+    this.#showStep("");
     this.#showFraction(fraction);
-    const hasCells = this.#totalPages > 1 && this.#totalPages <= MOST_CELLS && phase !== "uploading";
-    progress.style.setProperty("--pages", String(hasCells ? this.#totalPages : 1));
+    const { total, unit } = this.#counts;
+    const hasCells = unit === "pages" && total !== null && total > 1 && total <= MOST_CELLS && phase !== "uploading";
+    progress.style.setProperty("--pages", String(hasCells ? total : 1));
+    this.#isCancelling &&= CANCELLABLE.has(phase);
+    this.#showCancel();
+  }
+
+  #showCancel() {
+    const { cancel } = this.#parts;
+    const isOffered = CANCELLABLE.has(this.phase);
+    if (!isOffered && document.activeElement === cancel) {
+      this.#dismiss.focus(); // this button goes, and focus would fall back to the top of the page
+    }
+    cancel.hidden = !isOffered;
+    cancel.textContent = this.#isCancelling ? "Cancelling" : "Cancel";
+    cancel.setAttribute("aria-disabled", String(this.#isCancelling)); // disabled, it would lose the focus
   }
 
   /** @param {number | null} fraction */
@@ -270,4 +365,18 @@ export class DocumentCard {
     parts.again.setAttribute("aria-label", `${parts.again.textContent}: ${this.#name}`);
     this.#remedy = remedy;
   }
+}
+
+/** What has not ended, as far as the page knows. */
+const CANCELLABLE = new Set(["waiting", "processing", "retrying"]);
+
+/** @type {import("./client/index.js").Counts} */
+const NO_COUNTS = { done: null, total: null, unit: "pages" };
+
+/**
+ * @param {unknown} value
+ * @returns {value is string}
+ */
+function isWebAddress(value) {
+  return typeof value === "string" && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol);
 }

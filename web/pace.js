@@ -1,5 +1,5 @@
 /**
- * How fast pages go by and how long the rest will take, from the updates seen so far.
+ * How fast a document goes by and how long the rest will take, from the updates seen so far.
  *
  * @module pace
  */
@@ -9,41 +9,45 @@ const SHORTEST_BASIS_MS = 400;
 
 /** The rate of one run of one document, over the last 15 seconds. */
 export class Pace {
-  /** @type {{ atMs: number, pages: number }[]} */
+  /** @type {{ atMs: number, done: number }[]} */
   #samples = [];
 
   /**
    * @param {number} atMs
-   * @param {number} pages processed so far; fewer than before means a new run
+   * @param {number} done so far; less than before means a new run
    */
-  add(atMs, pages) {
-    if (pages < (this.#samples.at(-1)?.pages ?? 0)) {
+  add(atMs, done) {
+    if (done < (this.#samples.at(-1)?.done ?? 0)) {
       this.#samples = [];
     }
-    this.#samples.push({ atMs, pages });
-    // The one sample before the window stays: it is where the window's first pages began.
+    this.#samples.push({ atMs, done });
+    // The one sample before the window stays: it is where the window's first part began.
     while (this.#samples.length > 2 && /** @type {{ atMs: number }} */ (this.#samples[1]).atMs < atMs - WINDOW_MS) {
       this.#samples.shift();
     }
   }
 
   /** @returns {number | null} `null` while too little is known to say */
-  get pagesPerSecond() {
+  get perSecond() {
     const [first, last] = [this.#samples[0], this.#samples.at(-1)];
     if (first === undefined || last === undefined || last.atMs - first.atMs < SHORTEST_BASIS_MS) {
       return null;
     }
-    return last.pages > first.pages ? ((last.pages - first.pages) * 1000) / (last.atMs - first.atMs) : null;
+    return last.done > first.done ? ((last.done - first.done) * 1000) / (last.atMs - first.atMs) : null;
   }
 }
 
 /**
- * @param {number} pagesPerSecond
+ * @param {number} perSecond
+ * @param {string} unit
  * @returns {string} such as `12 pages/s` or `24 pages/min`
  */
-export function formatRate(pagesPerSecond) {
-  const [value, unit] = pagesPerSecond >= 1 ? [pagesPerSecond, "s"] : [pagesPerSecond * 60, "min"];
-  return `${value >= 9.95 ? Math.round(value) : Number(value.toFixed(1))} pages/${unit}`;
+export function formatRate(perSecond, unit) {
+  const [value, time] = perSecond >= 1 ? [perSecond, "s"] : [perSecond * 60, "min"];
+  if (unit === "bytes") {
+    return `${formatBytes(value)}/${time}`;
+  }
+  return `${value >= 9.95 ? Math.round(value) : Number(value.toFixed(1))} ${unit}/${time}`;
 }
 
 /**
@@ -63,8 +67,24 @@ export function formatDuration(seconds) {
 
 /**
  * @param {number} count
- * @returns {string} such as `1 page` or `1,204 pages`
+ * @param {string} unit a plural, as the worker calls it
+ * @returns {string} such as `1 page`, `1,204 rows` or `3.5 MB`
  */
-export function formatPages(count) {
-  return `${count.toLocaleString("en")} ${count === 1 ? "page" : "pages"}`;
+export function formatCount(count, unit) {
+  if (unit === "bytes") {
+    return formatBytes(count);
+  }
+  return `${count.toLocaleString("en")} ${count === 1 ? unit.replace(/s$/, "") : unit}`;
 }
+
+/** @param {number} bytes */
+function formatBytes(bytes) {
+  let [value, at] = [bytes, 0];
+  while (value >= 999.5 && at < BYTE_UNITS.length - 1) {
+    value /= 1000;
+    at++;
+  }
+  return `${value < 9.95 && at > 0 ? Number(value.toFixed(1)) : Math.round(value)} ${BYTE_UNITS[at]}`;
+}
+
+const BYTE_UNITS = ["B", "kB", "MB", "GB", "TB"];

@@ -1,4 +1,4 @@
-"""A TCP relay whose connections can be cut, as a network does it: no close frame, no warning."""
+"""A TCP relay that does what networks do: cuts without a close frame, swallows what is sent, closes half."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
+        self._silent: set[socket.socket] = set()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
@@ -44,6 +45,16 @@ class Relay:
             with suppress(OSError):  # it may be over already
                 one.shutdown(socket.SHUT_RDWR)
 
+    def hang(self) -> None:
+        """Those that are open stay open, and nothing that is sent over them arrives any more, as after sleep."""
+        self._silent |= set(self._sockets)
+
+    def close_half(self) -> None:
+        """The server's side of each ends; the client may still send."""
+        for one in self._sockets[::2]:
+            with suppress(OSError):  # it may be over already
+                one.shutdown(socket.SHUT_WR)
+
     def _accept(self) -> None:
         with suppress(OSError):  # the listener was shut down
             while True:
@@ -63,6 +74,7 @@ class Relay:
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):  # cut
             while data := source.recv(1 << 16):
-                target.sendall(data.replace(self._name, b"Host: localhost:"))
+                if source not in self._silent:
+                    target.sendall(data.replace(self._name, b"Host: localhost:"))
         with suppress(OSError):
             target.shutdown(socket.SHUT_RDWR)

@@ -28,6 +28,7 @@ class ScriptedBackend:
         self.paths: list[str] = []
         self.offers: list[str | None] = []
         self.is_refusing = False
+        self.may_cancel = True
         self.most_subscriptions = 100  # of one connection
         self._watchers: dict[str, set[ServerConnection]] = {}
         self._lock = threading.Condition()
@@ -139,6 +140,9 @@ class ScriptedBackend:
             self._send(connection, {"status": "pong"})
             return
         document_id = request["docId"]
+        if request["action"] == "cancel":
+            self._cancel(connection, document_id)
+            return
         with self._lock:
             watchers = self._watchers.setdefault(document_id, set())
             (watchers.add if request.get("subscribe", True) else watchers.discard)(connection)
@@ -154,6 +158,13 @@ class ScriptedBackend:
                     "recoverable": False,
                 }
         self._send(connection, snapshot)
+
+    def _cancel(self, connection: ServerConnection, document_id: str) -> None:
+        error = {"status": "error", "docId": document_id, "recoverable": False}
+        if self.may_cancel:
+            self.publish({**error, "errorCode": "CANCELLED", "message": "Its owner cancelled it.", "sequence": 2000})
+        else:
+            self._send(connection, {**error, "errorCode": "FORBIDDEN", "message": "You may not cancel this document."})
 
     def _send(self, connection: ServerConnection, message: Message) -> None:
         try:

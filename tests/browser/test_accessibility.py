@@ -5,16 +5,18 @@ Not proven here: how a screen reader reads it, or whether the words are clear; b
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from local.server import PageServer
 from tests.browser.progress_page import OpenPage, choose
 from tests.browser.scripted_backend import ScriptedBackend
+from tests.npm_packages import AXE, installed
 
 pytestmark = pytest.mark.browser
 
@@ -70,11 +72,13 @@ MEASURE_CONTRAST = """
 
 
 @pytest.fixture
-def show_all(site: PageServer, open_page: OpenPage, backend: ScriptedBackend) -> ShowAll:
+def show_all(site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext) -> ShowAll:
     """One card in each phase, and a notice."""
 
     def show_all() -> Page:
         phases = ("waiting", "processing", "complete", "retrying", "failed")
+        kept = [{"id": "complete", "name": "complete"}]
+        context.add_init_script(f"localStorage.setItem('docprogress.documents', JSON.stringify({json.dumps(kept)}))")
         page = open_page(site.url, "#" + "&".join(f"doc={phase}" for phase in phases))
         expect(page.locator("#connection")).to_have_text("Live")
         for phase in phases[1:]:
@@ -108,6 +112,25 @@ def test_everything_stands_out_enough_in_both_schemes(show_all: ShowAll) -> None
         texts = {what for what, _, _ in measured}
         assert {"Document progress", "Processing", "Retrying", "Failed", "Watch", "bar against its track"} <= texts
         assert [(scheme, what, round(ratio, 2)) for what, ratio, needed in measured if ratio < needed] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "zoom"), [(1000, 1), (375, 1), (1280, 2)])
+def test_axe_finds_nothing(show_all: ShowAll, scheme: Any, width: int, zoom: int) -> None:
+    page = show_all()
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    # Zoomed to 200 %, a window has half as many CSS pixels.
+    page.set_viewport_size({"width": width // zoom, "height": 800 // zoom})
+    page.get_by_role("button", name="Stop watching complete").press("Enter")
+    page.locator("#remembered summary").press("Enter")
+    # Through the debugger, which the page's Content-Security-Policy does not concern.
+    page.evaluate((installed(AXE) / "axe-core" / "axe.min.js").read_text())
+    findings = page.evaluate(
+        "axe.run().then(({ violations }) => violations.map(({ id, nodes }) => [id, nodes[0].html]))"
+    )
+    assert findings == []
+    page.evaluate("document.querySelector('.dismiss').removeAttribute('aria-label')")
+    assert page.evaluate("axe.run().then(({ violations }) => violations.map(({ id }) => id))") == ["button-name"]
 
 
 def test_focus_is_always_seen(show_all: ShowAll) -> None:
@@ -154,7 +177,7 @@ def test_what_changes_is_announced_politely(show_all: ShowAll, backend: Scripted
 def test_the_keyboard_reaches_everything_in_the_order_of_the_page(show_all: ShowAll) -> None:
     page = show_all()
     reached = []
-    for _ in range(12):
+    for _ in range(15):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate(
@@ -163,7 +186,10 @@ def test_the_keyboard_reaches_everything_in_the_order_of_the_page(show_all: Show
             )
         )
     names = ("photo.pdf", "waiting", "processing", "complete", "retrying", "failed")
-    expected = ["files", "document-id", "Watch", *(f"Stop watching {name}" for name in names)]
+    buttons = {name: [f"Stop watching {name}"] for name in names}
+    for name in ("waiting", "processing", "retrying"):
+        buttons[name].append(f"Cancel {name}")
+    expected = ["files", "document-id", "Watch", *(button for name in names for button in buttons[name])]
     assert reached[: len(expected)] == expected
 
 

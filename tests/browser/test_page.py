@@ -7,7 +7,9 @@ Not proven here: that the deployed program speaks this protocol (test_end_to_end
 from __future__ import annotations
 
 import base64
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from tests.browser.progress_page import PDF, OpenPage, card, choose, expect_read
 from tests.browser.scripted_backend import MemoryBucket, ScriptedBackend
 
 pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
 
 DROP = """
 ([files]) => {
@@ -70,7 +74,7 @@ def test_two_dropped_pdfs_are_stored_and_both_bars_reach_the_end(
         expect(shown.locator(".facts")).to_contain_text(f"{pages // 4} of {pages} pages")
         backend.complete(stored)
         expect_phase(shown, "Complete", 100)
-    expect(page.get_by_text("2 of 2 complete")).to_be_visible()
+    expect(page.locator("#tally")).to_have_text("2 of 2 complete")
     expect(page).to_have_title("2/2 · Document progress")
     assert page.locator(".name").all_text_contents() == ["Annual report.pdf", "invoice.pdf"]
 
@@ -239,9 +243,9 @@ def test_a_document_is_shown_even_if_the_address_cannot_be_written(
     page = open_page(site.url, "#doc=a&doc=b")
     backend.start("b", 4)
     expect_phase(card(page, "b"), "Processing", 0)
-    expect(page.get_by_text("0 of 2 complete")).to_be_visible()
+    expect(page.locator("#tally")).to_have_text("0 of 2 complete")
     page.get_by_role("button", name="Stop watching a").click()
-    expect(page.get_by_text("0 of 1 complete")).to_be_visible()
+    expect(page.locator("#tally")).to_have_text("0 of 1 complete")
 
 
 def test_what_is_no_pdf_says_so_and_is_not_sent(site: PageServer, open_page: OpenPage, bucket: MemoryBucket) -> None:
@@ -286,8 +290,8 @@ def test_a_failed_document_says_why_and_what_to_do_and_can_be_uploaded_anew(
     backend.reach(failed, 3, 4)
     backend.fail(failed, "Page 4 is damaged.")
     expect_phase(shown, "Failed", 75)
-    expect(shown).to_contain_text("Page 4 is damaged. Check that the file opens and needs no password")
-    expect(page.get_by_text("0 of 1 complete, 1 failed")).to_be_visible()
+    expect(shown).to_contain_text("Page 4 is damaged. Upload it again. If it fails again, save it as a new PDF")
+    expect(page.locator("#tally")).to_have_text("0 of 1 complete, 1 failed")
     shown.get_by_role("button", name="Upload again: a.pdf").click()
     expect_phase(shown, "Waiting")
     expect(shown).not_to_have_attribute("data-document-id", failed)
@@ -385,9 +389,9 @@ def test_of_more_documents_than_a_connection_may_watch_those_that_ended_make_roo
     expect(page.locator('[data-phase="complete"]')).to_have_count(40)
     for stored in ids[40:]:
         backend.complete(stored)
-    expect(page.get_by_text("130 of 130 complete")).to_be_visible()
+    expect(page.locator("#tally")).to_have_text("130 of 130 complete")
     page.reload()
-    expect(page.get_by_text("130 of 130 complete")).to_be_visible()
+    expect(page.locator("#tally")).to_have_text("130 of 130 complete")
 
 
 def test_documents_that_leave_together_are_not_watched_on_their_way_out(
@@ -614,3 +618,183 @@ def test_a_page_without_settings_says_what_is_missing(
     page = open_page(site.url)
     expect(page.get_by_role("alert")).to_contain_text("config.json")
     expect(page.get_by_label("Already uploaded? Watch it by its id")).to_be_hidden()
+
+
+def test_a_running_document_says_its_phase_what_it_is_at_and_how_far_it_is_in_its_own_unit(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url, "#doc=a")
+    backend.publish({"status": "processing_started", "docId": "a", "sequence": 1})
+    shown = card(page, "a")
+    expect_phase(shown, "Processing")
+    expect(shown.locator(".facts")).to_have_text(re.compile(r"^0\spages\sso\sfar$"))
+    expect(shown.locator("progress")).not_to_have_attribute("value", re.compile("."))
+    state = {"status": "progress", "docId": "a", "unit": "bytes", "phase": {"name": "copy", "index": 2, "of": 3}}
+    backend.publish(
+        {**state, "sequence": 2, "processed": 2_500_000, "total": 10_000_000, "message": "From the archive"}
+    )
+    expect(shown.locator(".step")).to_have_text("copy (2 of 3) · From the archive")
+    expect_phase(shown, "Processing", 25)
+    expect(shown.locator(".facts")).to_contain_text(re.compile(r"^2\.5\sMB\sof\s10\sMB"))
+    backend.publish({**state, "sequence": 3, "processed": 5_000_000, "total": 10_000_000, "phase": {"name": "check"}})
+    expect(shown.locator(".step")).to_have_text("check")
+    expect(page).to_have_title(re.compile(r"^50\s% · 0/1 · Document progress$"))
+
+
+def test_a_complete_document_says_what_was_not_read_and_links_to_its_result(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url, "#doc=a&doc=b")
+    backend.reach("a", 8, 9)
+    expect_phase(card(page, "a"), "Processing")
+    end = {"status": "processing_complete", "sequence": 100}
+    result = {"url": "https://results.example.com/a.json"}
+    backend.publish({**end, "docId": "a", "pagesUnreadable": 2, "result": result})
+    backend.publish({**end, "docId": "b", "pagesUnreadable": 1, "result": {"url": "javascript:alert(1)"}})
+    expect(card(page, "a").locator(".facts")).to_have_text(re.compile(r"^9\spages · 2\spages\scould\snot\sbe\sread$"))
+    link = page.get_by_role("link", name="Open the result of a")
+    expect(link).to_have_attribute("href", "https://results.example.com/a.json")
+    expect_phase(card(page, "b"), "Complete", 100)
+    expect(card(page, "b").locator(".facts")).to_have_text(re.compile(r"^1\spage\scould\snot\sbe\sread$"))
+    expect(page.get_by_role("link")).to_have_count(1)
+
+
+def test_a_document_is_cancelled_by_its_button(site: PageServer, open_page: OpenPage, backend: ScriptedBackend) -> None:
+    page = open_page(site.url, "#doc=a")
+    backend.reach("a", 1, 4)
+    expect_phase(card(page, "a"), "Processing", 25)
+    page.get_by_role("button", name="Cancel a").press("Enter")
+    expect_phase(card(page, "a"), "Cancelled", 25)
+    expect(card(page, "a")).to_contain_text("Its owner cancelled it. To have it processed after all, upload it again.")
+    expect(page.get_by_role("button", name="Cancel a")).to_be_hidden()
+    expect(page.get_by_role("button", name="Stop watching a")).to_be_focused()
+
+
+def test_a_document_that_may_not_be_cancelled_goes_on_and_says_so(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    backend.may_cancel = False
+    page = open_page(site.url, "#doc=a")
+    backend.reach("a", 1, 4)
+    expect_phase(card(page, "a"), "Processing", 25)
+    page.get_by_role("button", name="Cancel a").click()
+    expect(card(page, "a").locator(".step")).to_have_text("Not cancelled: You may not cancel this document.")
+    expect(page.get_by_role("button", name="Cancel a")).to_have_text("Cancel")
+    backend.reach("a", 2, 4)
+    expect_phase(card(page, "a"), "Processing", 50)
+
+
+ADVICE = {
+    "PROCESSING_FAILED": "Upload it again.",
+    "PROCESSING_STALLED": "Upload it again.",
+    "CANCELLED": "upload it again.",
+    "TIME_LIMIT_EXCEEDED": "Split it",
+    "DOCUMENT_TOO_LARGE": "Split it",
+    "DOCUMENT_ENCRYPTED": "Remove the password",
+    "DOCUMENT_DAMAGED": "Open it in a PDF viewer and print or save it as a new PDF",
+    "DOCUMENT_EMPTY": "Check that it is the right file",
+    "DOCUMENT_MISSING": "Upload it again.",
+    "OUT_OF_INK": "Wait a moment, then try again.",
+}
+
+
+def test_the_advice_fits_the_reason(site: PageServer, open_page: OpenPage, backend: ScriptedBackend) -> None:
+    for code in ADVICE:
+        error = {"status": "error", "errorCode": code, "message": f"It is {code}.", "recoverable": False, "sequence": 2}
+        backend.publish({**error, "docId": code})
+    page = open_page(site.url, "#" + "&".join(f"doc={code}" for code in ADVICE))
+    for code, advice in ADVICE.items():
+        expect(card(page, code).locator(".what")).to_have_text(f"It is {code}.")
+        expect(card(page, code).locator(".advice")).to_contain_text(advice)
+    advices = page.locator(".advice").all_text_contents()
+    assert not any(
+        "password" in advice for code, advice in zip(ADVICE, advices, strict=True) if "ENCRYPTED" not in code
+    )
+
+
+def test_a_link_of_any_length_leaves_the_page_usable(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    backend.most_subscriptions = 300
+    page = open_page(site.url, "#" + "&".join(f"doc=d{number}" for number in range(20_000)))
+    expect(page.get_by_role("listitem")).to_have_count(300)
+    expect(page.get_by_text("This link names 20,000 documents. The first 300 are shown.")).to_be_visible()
+    backend.wait_until_watched("d89")
+    for number in range(90):
+        backend.complete(f"d{number}")
+    backend.wait_until_watched("d150")
+    expect(page.locator("#tally")).to_have_text("90 of 300 complete")
+    page.goto(site.url + "#doc=d1")
+    expect(page.get_by_role("listitem")).to_have_count(1)
+    expect(page.locator("#link-notice")).to_be_hidden()
+
+
+def test_a_name_in_letters_of_the_other_direction_turns_nothing_else_around(
+    site: PageServer, open_page: OpenPage
+) -> None:
+    name = "\u202efdp.exe"
+    page = open_page(site.url)
+    page.evaluate("id => { location.hash = `doc=${encodeURIComponent(id)}`; }", name)
+    expect(page.locator(".name > bdi")).to_have_text(name)
+
+
+def test_no_script_but_the_pages_own_runs_wherever_it_is_hosted(site: PageServer, context: BrowserContext) -> None:
+    index = ROOT / "web" / "index.html"
+    context.route(site.url, lambda route: route.fulfill(body=index.read_text(), content_type="text/html"))
+    page = context.new_page()
+    page.goto(site.url)
+    expect_ready_for_files(page)
+    page.evaluate(
+        """() => {
+            window.ran = [];
+            const script = document.createElement("script");
+            script.textContent = "ran.push('inline')";
+            document.body.append(script);
+            document.body.insertAdjacentHTML("beforeend", `<img src="data:," onerror="ran.push('handler')">`);
+        }"""
+    )
+    page.wait_for_function("document.querySelector('img').complete")
+    assert page.evaluate("window.ran") == []
+
+
+def test_documents_that_were_added_here_are_remembered_until_they_are_forgotten(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    page = open_page(site.url, "#doc=from-a-link")
+    choose(page, "a.pdf")
+    stored = document_id(card(page, "a.pdf"))
+    field = page.get_by_label("Already uploaded? Watch it by its id")
+    for name in ("b", "c"):
+        field.fill(name)
+        field.press("Enter")
+        expect(card(page, name)).to_be_visible()
+    remembered = page.locator("#remembered")
+    expect(remembered).to_be_hidden()
+    page.goto(site.url + "#")
+    expect(page.get_by_role("listitem")).to_have_count(0)
+    page.reload()
+    expect(remembered.locator("summary")).to_have_text("Earlier documents of this browser (3)")
+    remembered.locator("summary").click()
+    expect(remembered.locator("bdi")).to_have_text(["c", "b", "a.pdf"])
+    remembered.get_by_role("button", name="Watch a.pdf").press("Enter")
+    expect(card(page, "a.pdf")).to_have_attribute("data-document-id", stored)
+    expect(remembered.locator("summary")).to_be_focused()
+    remembered.get_by_role("button", name="Forget c").press("Enter")
+    expect(remembered.locator("bdi")).to_have_text(["b"])
+    remembered.get_by_role("button", name="Forget all").press("Enter")
+    expect(remembered).to_be_hidden()
+    expect(field).to_be_focused()
+    page.reload()
+    expect(card(page, "a.pdf")).to_be_visible()
+    expect(remembered).to_be_hidden()
+    assert page.evaluate("localStorage.length") == 0
+
+
+@pytest.mark.parametrize("kept", ["no JSON", "{}", '[1, null, {"id": ""}, {"id": "a", "name": 7}]'])
+def test_what_another_program_left_in_the_browser_does_no_harm(
+    site: PageServer, open_page: OpenPage, context: BrowserContext, kept: str
+) -> None:
+    context.add_init_script(f"localStorage.setItem('docprogress.documents', {json.dumps(kept)})")
+    page = open_page(site.url, "#doc=a")
+    expect(card(page, "a")).to_be_visible()
+    expect(page.locator("#remembered")).to_be_hidden()
