@@ -222,6 +222,15 @@ def service() -> ConnectionService:
 def handler(event: Event, _context: object) -> Reply:
     context = event["requestContext"]
     caller = Caller.from_event(event)
+    # In each line: by the request the access log is found, by the connection everything else.
+    with logger.append_context_keys(
+        connection_id=caller.connection_id, request_id=context.get("requestId"), principal_id=caller.principal_id
+    ):
+        return _handle(event, caller)
+
+
+def _handle(event: Event, caller: Caller) -> Reply:
+    context = event["requestContext"]
     document_id = None
     try:
         # By event type, not by route key: {"action": "$connect"} is a message, whatever it looks like.
@@ -229,9 +238,11 @@ def handler(event: Event, _context: object) -> Reply:
             case "CONNECT":
                 headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
                 service().connect(caller, headers.get("origin"))
+                logger.info("Connected")
                 return _accept(headers)
             case "DISCONNECT":
                 service().disconnect(caller)
+                logger.info("Disconnected", code=context.get("disconnectStatusCode"))
                 return {"statusCode": 200}
             case _:
                 request = parse_request(event.get("body"))
@@ -245,14 +256,14 @@ def handler(event: Event, _context: object) -> Reply:
                     raise RequestRefused(ErrorCode.INVALID_MESSAGE, 'The message has more than one "action".')
                 return _reply(service().answer(caller, request))
     except OriginRefused as refused:
-        logger.warning("Connection refused", connection_id=caller.connection_id, origin=str(refused))
+        logger.warning("Connection refused", origin=str(refused))
         return {"statusCode": 403}
     except RequestRefused as refused:
-        logger.info("Request refused", connection_id=caller.connection_id, error_code=refused.code.value)
+        logger.info("Request refused", error_code=refused.code.value, document_id=document_id)
         failure = Failure(str(refused), refused.code, refused.recoverable)
         return _reply(error_message(failure, refused.document_id))
     except Exception:
-        logger.exception("Request failed", connection_id=caller.connection_id, route_key=context["routeKey"])
+        logger.exception("Request failed", route_key=context["routeKey"], document_id=document_id)
         failure = Failure("The server failed. Try again.", ErrorCode.INTERNAL_ERROR, recoverable=True)
         if context["eventType"] == "MESSAGE":
             return _reply(error_message(failure, document_id))

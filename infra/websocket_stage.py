@@ -30,6 +30,9 @@ ACCESS_LOG_FORMAT = json.dumps(
         "connectionId": "$context.connectionId",
         "messageId": "$context.messageId",
         "sourceIp": "$context.identity.sourceIp",
+        # Whose connection it is: a token's subject, or who signed.
+        "principalId": "$context.authorizer.principalId",
+        "userArn": "$context.identity.userArn",
         "status": "$context.status",
         "integrationStatus": "$context.integration.status",
         "integrationLatency": "$context.integrationLatency",

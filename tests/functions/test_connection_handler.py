@@ -464,6 +464,22 @@ def test_a_fault_is_logged_with_its_exception_and_its_connection(connected: Sand
     assert "Traceback" in line["exception"]
 
 
+def test_each_decision_is_a_line_that_says_of_which_request_connection_and_principal(sandbox: Sandbox) -> None:
+    alice = {"principalId": "alice"}
+    sandbox.invoke(recorded("connect", authorizer=alice))
+    sandbox.say('{"action":"progress","docId":"unknown"}', authorizer=alice)
+    sandbox.say("no json", authorizer=alice)
+    sandbox.say('{"action":"ping"}', authorizer=alice)
+    sandbox.invoke(recorded("disconnect", authorizer=alice))
+
+    lines = [json.loads(line) for line in sandbox.log.splitlines()]
+    assert [line["message"] for line in lines] == ["Connected", "Request refused", "Request refused", "Disconnected"]
+    assert lines[1]["document_id"] == "unknown"
+    for line in lines:
+        assert (line["connection_id"], line["principal_id"]) == (CONNECTION_ID, "alice")
+        assert line["request_id"], "by it the line in the access log is found"
+
+
 def test_what_a_client_says_is_not_logged(connected: Sandbox) -> None:
     connected.say('{"action":"progress","docId":"x","token":"bearer-secret"}')
     connected.say('{"action":"bearer-secret"}')
