@@ -33,6 +33,7 @@ from docprogress.table.connections import Connections
 from docprogress.table.states import States
 
 logger = Logger(use_rfc3339=True)
+logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 
 Event = Mapping[str, Any]
 Reply = dict[str, Any]

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 logger = Logger(use_rfc3339=True)
+logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"docprogress", "documents"})
 

@@ -24,6 +24,7 @@ from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import FINAL_DELIVERY_SECONDS
 
 logger = Logger(use_rfc3339=True)
+logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"docprogress"})
 

@@ -26,6 +26,7 @@ _CONNECT_ARN = re.compile(r"arn:[\w-]+:execute-api:[\w-]+:\d+:[\w-]+/[\w$.-]+/\$
 
 # Never `inject_lambda_context`: POWERTOOLS_LOGGER_LOG_EVENT makes it log the event, and with it the token.
 logger = Logger(use_rfc3339=True)
+logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 
 
 class Authorizer(NamedTuple):

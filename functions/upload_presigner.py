@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 logger = Logger(use_rfc3339=True)
+logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 
 EXPIRY_SECONDS = 300
 MAX_REQUEST_CHARACTERS = 8192

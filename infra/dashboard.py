@@ -189,10 +189,33 @@ class Dashboard(pulumi.ComponentResource):
 def dashboard_body(args: DashboardArgs) -> dict[str, Any]:
     """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html"""
     top = _alarms(args.alarm_arns)
-    graphs = [graph for graph in GRAPHS if args.monitored.parts(graph.of, graph.namespace)]
+    graphs = [
+        *(_graph(graph, args.monitored) for graph in GRAPHS if args.monitored.parts(graph.of, graph.namespace)),
+        _cold_starts(args.monitored),
+    ]
     return {
         "periodOverride": "inherit",
-        "widgets": [top, *(_graph(graph, at, args.monitored, top["height"]) for at, graph in enumerate(graphs))],
+        "widgets": [top, *({**_place(at, top["height"]), **graph} for at, graph in enumerate(graphs))],
+    }
+
+
+def _place(at: int, below: int) -> dict[str, int]:
+    row, column = divmod(at, _COLUMNS // _WIDTH)
+    return {"x": column * _WIDTH, "y": below + row * _HEIGHT, "width": _WIDTH, "height": _HEIGHT}
+
+
+def _cold_starts(monitored: Monitored) -> dict[str, Any]:
+    """CloudWatch has no metric of them; each sandbox writes one line."""
+    sources = [pulumi.Output.concat("SOURCE '", group, "' | ") for group in monitored.function_log_groups]
+    query = 'filter message = "Cold start" | stats count(*) as cold_starts by service | sort cold_starts desc'
+    return {
+        "type": "log",
+        "properties": {
+            "title": "Cold starts",
+            "region": monitored.region,
+            "view": "table",
+            "query": pulumi.Output.concat(*sources, query),
+        },
     }
 
 
@@ -206,14 +229,9 @@ def _alarms(arns: Sequence[pulumi.Input[str]]) -> dict[str, Any]:
     return {"type": "alarm", **place, "height": height, "properties": {"title": "Alarms", "alarms": list(arns)}}
 
 
-def _graph(graph: Graph, at: int, monitored: Monitored, below: int) -> dict[str, Any]:
-    row, column = divmod(at, _COLUMNS // _WIDTH)
+def _graph(graph: Graph, monitored: Monitored) -> dict[str, Any]:
     return {
         "type": "metric",
-        "x": column * _WIDTH,
-        "y": below + row * _HEIGHT,
-        "width": _WIDTH,
-        "height": _HEIGHT,
         "properties": {
             "title": graph.title,
             "region": monitored.region,

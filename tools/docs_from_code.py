@@ -7,6 +7,7 @@ from the JSON that is deployed, over made-up figures; that takes Debian's packag
 from __future__ import annotations
 
 import argparse
+import asyncio
 import html
 import math
 import random
@@ -61,7 +62,11 @@ def with_alarms(text: str) -> str:
 
 def dashboard_svg() -> str:
     names = [f"{row.name}-{part}".removesuffix("-") for row in ALARMS for part in EXAMPLE.parts(row.of, row.namespace)]
-    widgets = dashboard_body(DashboardArgs(monitored=EXAMPLE, alarm_arns=names))["widgets"]
+
+    async def body() -> dict[str, Any]:  # Pulumi's outputs need a loop, even to be thrown away
+        return dashboard_body(DashboardArgs(monitored=EXAMPLE, alarm_arns=names))
+
+    widgets = asyncio.run(body())["widgets"]
     width = 24 * _COLUMN
     height = max(each["y"] + each["height"] for each in widgets) * _ROW
     drawn = "".join(map(_widget, widgets))
@@ -75,11 +80,13 @@ def _widget(widget: dict[str, Any]) -> str:
     x, y = widget["x"] * _COLUMN + 4, widget["y"] * _ROW + 4
     width, height = widget["width"] * _COLUMN - 8, widget["height"] * _ROW - 8
     properties = widget["properties"]
-    inner = (
-        _alarm_tiles(properties["alarms"], width)
-        if widget["type"] == "alarm"
-        else _chart(properties, width - 60, height - 30)
-    )
+    match widget["type"]:
+        case "alarm":
+            inner = _alarm_tiles(properties["alarms"], width)
+        case "log":
+            inner = _table()
+        case _:
+            inner = _chart(properties, width - 60, height - 30)
     return (
         f'<g transform="translate({x},{y})"><rect width="{width}" height="{height}" rx="4" fill="white" '
         f'stroke="#d5dbdb"/><text x="10" y="18" font-size="13" font-weight="bold">{html.escape(properties["title"])}'
@@ -99,6 +106,15 @@ def _alarm_tiles(names: Sequence[str], width: int) -> str:
             f'<text x="{x + 12}" y="{y + 19}" font-size="12">{html.escape(name)}</text>'
         )
     return "".join(tiles)
+
+
+def _table() -> str:
+    """What a query answers, made up too: a count for each function."""
+    return "".join(
+        f'<text x="20" y="{50 + 22 * row}" font-size="12">{html.escape(str(name))}</text>'
+        f'<text x="{_COLUMN * 7}" y="{50 + 22 * row}" font-size="12" text-anchor="end">{31 - 14 * row}</text>'
+        for row, name in enumerate(EXAMPLE.functions.values())
+    )
 
 
 def _chart(properties: dict[str, Any], width: int, height: int) -> str:

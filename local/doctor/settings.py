@@ -1,5 +1,6 @@
 """The checks of how a stack is set up: nothing here is called through it, everything is read or simulated."""
 
+import datetime
 import email.utils
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,9 @@ from .finding import Check, Finding, Patient, fault, ok, warning
 _LOOK_BACK_SECONDS = 3600
 # AWS refuses a signature that is more than five minutes old.
 _SKEW_SECONDS = 300
+# Below, one sandbox of the morning is a large share; above, pages notice.
+_CALLS_THAT_TELL = 100
+_COLD_SHARE_PERCENT = 10
 _REPLYING_ROUTES = ("$default", "progress")
 _LIFECYCLE_ROUTES = ("$connect", "$disconnect")
 # Each function that knows the table may do one of these at least.
@@ -239,6 +243,31 @@ def recent_errors(patient: Patient) -> Iterator[Finding]:
         yield ok("errors", "none in the last hour")
 
 
+def cold_starts(patient: Patient) -> Iterator[Finding]:
+    """Of the last hour: a sandbox writes a line when it starts, and Lambda counts the calls."""
+    now = datetime.datetime.fromtimestamp(patient.now(), datetime.UTC)
+    for name, function in patient.functions.items():
+        since = now - datetime.timedelta(seconds=_LOOK_BACK_SECONDS)
+        points = patient.client("cloudwatch").get_metric_statistics(
+            Namespace="AWS/Lambda",
+            MetricName="Invocations",
+            Dimensions=[{"Name": "FunctionName", "Value": function}],
+            StartTime=since,
+            EndTime=now,
+            Period=_LOOK_BACK_SECONDS,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        calls = sum(point["Sum"] for point in points)
+        colds = len(log_events(patient, f"/aws/lambda/{function}", int(since.timestamp() * 1000), '"Cold start"'))
+        if calls >= _CALLS_THAT_TELL:
+            share = 100 * colds / calls
+            detail = f"{name}: {colds} of {calls:.0f} calls, {share:.0f} %"
+            if share > _COLD_SHARE_PERCENT:
+                yield warning("cold starts", detail, "pulumi config set lambdaMemoryMegabytes 1024 shortens them")
+            else:
+                yield ok("cold starts", detail)
+
+
 def log_events(patient: Patient, group: str, since_ms: int, pattern: str) -> list[dict[str, Any]]:
     """At most the first thousand; a group that is not there has none."""
     logs = patient.client("logs")
@@ -290,4 +319,5 @@ SETTINGS: dict[str, Check] = {
     "retention": retention,
     "alarms": alarms,
     "errors": recent_errors,
+    "cold starts": cold_starts,
 }

@@ -778,7 +778,7 @@ def run_python(code: str, stdin: str, **environ: str) -> subprocess.CompletedPro
 
 def test_importing_the_handler_needs_no_environment_and_no_boto3() -> None:
     code = "import token_authorizer, sys; print({'boto3', 'botocore.session'} & sys.modules.keys())"
-    assert run_python(code, "").stdout == "set()\n"
+    assert run_python(code, "").stdout.endswith("\nset()\n"), "after the line of the cold start"
 
 
 # What nobody may ever see

@@ -98,3 +98,13 @@ def test_every_metric_of_our_own_is_one_that_the_code_counts() -> None:
     )
     ours = {metric for graph in GRAPHS if graph.namespace == OWN for metric in graph.metrics}
     assert {metric for metric in ours if f'"{metric}"' not in sources} == set()
+
+
+def test_cold_starts_are_counted_in_the_lines_of_every_function() -> None:
+    (widget,) = [each["properties"] for each in body()["widgets"] if each["type"] == "log"]
+    for name in MONITORED.functions.values():
+        assert f"SOURCE '/aws/lambda/{name}' | " in widget["query"]
+    said = "Cold start"
+    assert f'filter message = "{said}"' in widget["query"]
+    handlers = [file for file in (PROJECT_ROOT / "functions").glob("*.py") if "\ndef handler(" in file.read_text()]
+    assert [file.name for file in handlers if f'logger.info("{said}")' not in file.read_text()] == []

@@ -255,6 +255,22 @@ def test_an_error_of_the_last_hour_is_a_warning_and_is_quoted(watched_stack: Sta
     assert worst(later, of="errors").status is Status.OK
 
 
+@pytest.mark.parametrize(("calls", "expected"), [(100, Status.WARNING), (10_000, Status.OK)])
+def test_a_large_share_of_cold_starts_is_a_warning(watched_stack: Stack, calls: int, expected: Status) -> None:
+    outputs = {**outputs_of(watched_stack), "functionNames": {}, "connectionHandlerName": f"cold-{calls}"}
+    del outputs["documentProcessorName"]
+    logs, now = watched_stack.client("logs"), int(time.time() * 1000)
+    group = {"logGroupName": f"/aws/lambda/cold-{calls}"}
+    logs.create_log_group(**group)
+    logs.create_log_stream(**group, logStreamName="stream")
+    lines = [{"timestamp": now, "message": json.dumps({"message": "Cold start"})}] * 20
+    logs.put_log_events(**group, logStreamName="stream", logEvents=lines)
+    counted = {"Datapoints": [{"Sum": float(calls)}]}
+    patient = answering(patient_of(outputs), "cloudwatch", get_metric_statistics=counted)
+    found = worst(patient, of="cold starts")
+    assert (found.status, f"20 of {calls} calls" in found.detail) == (expected, True)
+
+
 # The legs of a message
 
 
