@@ -30,7 +30,7 @@ def watched(stack: Stack, alarm: str) -> list[dict[str, Any]]:
     if "Namespace" not in found:
         # The emulator forgets an expression, and with it its metrics.
         row = next(row for row in ALARMS if alarm.startswith(row.name))
-        service = stack.outputs["functionNames"][alarm.removeprefix(f"{row.name}-")]
+        service = f"docprogress-local-{alarm.removeprefix(f'{row.name}-')}"
         return [
             {"namespace": row.namespace, "metric": metric, "dimensions": {"service": service}} for metric in row.metrics
         ]
