@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -11,6 +12,8 @@ import pytest
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = _missing() if items else None
+    if reason and os.environ.get("DOCPROGRESS_REQUIRE_ENGINE"):
+        raise pytest.UsageError(f"DOCPROGRESS_REQUIRE_ENGINE is set, and {reason}")
     for item in items:
         if "/engine/" in item.path.as_posix():
             item.add_marker(pytest.mark.engine)
