@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aws_lambda_powertools import Logger
 
@@ -45,8 +44,7 @@ MAX_CONNECTION_AGE_SECONDS = 7200
 MAX_SUBSCRIPTIONS = 100
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConnectionSettings:
+class ConnectionSettings(NamedTuple):
     """
     Attributes:
         connection_max_age_seconds: how long a connection may last.
@@ -69,8 +67,7 @@ class ConnectionSettings:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Caller:
+class Caller(NamedTuple):
     """The connection that an event is of, with what the authorizer said of it on $connect.
 
     Attributes:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
@@ -34,8 +33,7 @@ _SETTLED_AT_ONCE = 64
 _RESERVED_SECONDS = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class WatchdogSettings:
+class WatchdogSettings(NamedTuple):
     """
     Attributes:
         stall_timeout_seconds: how long a document may be silent once it was taken up.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -65,6 +64,8 @@ def readable(value: object, name: str = "message", limit: int = MAX_MESSAGE_CHAR
 
 
 def _joins(character: str) -> bool:
+    import unicodedata  # 1 MB that only a message that is cut needs
+
     return character == "\u200d" or unicodedata.category(character).startswith("M") or "🏻" <= character <= "🏿"
 
 
@@ -94,17 +95,15 @@ class Failure:
         object.__setattr__(self, "message", readable(self.message))
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A part of the work. index: from 1 up. of: how many there are; None for an unknown number."""
+class Phase(NamedTuple):
+    """A part of the work. number: which one, from 1 up. of: how many there are; None for an unknown number."""
 
     name: str
-    index: int
+    number: int
     of: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class DocumentState:
+class DocumentState(NamedTuple):
     """The newest state of one document.
 
     Attributes:
@@ -124,10 +123,10 @@ class DocumentState:
     document_id: str
     status: Status
     sequence: int
+    run_id: str
     total: int | None = None
     processed: int = 0
     unit: str = PAGES
-    run_id: str
     attempt: int = 0
     retries_left: int = 0
     owner: str | None = None
@@ -175,8 +174,7 @@ class Tally(NamedTuple):
     counted: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Update:
+class Update(NamedTuple):
     """What one write changes of a state. What is None stays as it is.
 
     Attributes:

@@ -136,7 +136,7 @@ def _counts(state: DocumentState, *, with_processed: bool) -> Message:
 
 
 def _phase_fields(phase: Phase) -> Message:
-    return _said({"name": phase.name, "index": phase.index, "of": phase.of})
+    return _said({"name": phase.name, "index": phase.number, "of": phase.of})
 
 
 def _said(fields: Message) -> Message:

@@ -13,9 +13,8 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from docprogress.document import (
     MAX_DOCUMENT_ID_LENGTH,
@@ -109,8 +108,7 @@ class StateStore(Protocol):
 Deliver = Callable[[DocumentState, float], object]
 
 
-@dataclass(frozen=True)
-class _Unwritten:
+class _Unwritten(NamedTuple):
     """What the worker has said and the table does not know yet."""
 
     pages: int = 0
@@ -418,8 +416,7 @@ class ProgressTracker:
     def _end(self, update: Update, unwritten: _Unwritten) -> DocumentState:
         phase = unwritten.phase if update.status is Status.ERROR else None
         return self._write_certainly(
-            replace(
-                update,
+            update._replace(
                 pages=unwritten.pages,
                 tally=self._tally,
                 total=unwritten.total,

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from docprogress.document import Connection, DocumentState, Run, Status, Subscription, Update, retries_left
@@ -97,7 +97,7 @@ class InMemoryStore:
                     raise Superseded(run.document_id)
                 number = row.order + 1
             if row is not None and row.state.run_id == NO_RUN and row.state.is_cancelled:
-                row.state, row.order = replace(row.state, run_id=run.run_id), number
+                row.state, row.order = row.state._replace(run_id=run.run_id), number
                 raise Cancelled(run.document_id, row.state)
             state = DocumentState(
                 document_id=run.document_id,
@@ -140,7 +140,7 @@ class InMemoryStore:
         with self._lock:
             row = self._held(run)
             row.heard_at = self._now()
-            row.state = replace(row.state, owner=owner or row.state.owner)
+            row.state = row.state._replace(owner=owner or row.state.owner)
             self.heartbeats += 1
             return row.state.attempt
 
@@ -199,8 +199,7 @@ class InMemoryStore:
 
     def _publish(self, row: _Row, update: Update, pages: int) -> DocumentState:
         has_ended = update.status in (Status.COMPLETE, Status.ERROR)
-        row.state = replace(
-            row.state,
+        row.state = row.state._replace(
             status=update.status,
             sequence=(row.state.sequence or int(self._now() * 1000)) + 1,
             processed=row.state.processed + pages,

@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
@@ -169,7 +168,7 @@ def test_an_update_begins_where_the_last_was_cut_short_and_reaches_the_others_af
 @pytest.mark.parametrize(("status", "seconds"), [(Status.STARTED, 0.0), (Status.PROGRESS, 0.0), (Status.COMPLETE, 2.0)])
 def test_stragglers_are_waited_for_after_a_last_state_alone(status: Status, seconds: float) -> None:
     hall = Hall()
-    hall.announcer.announce(replace(state(), status=status, sequence=7), 10.0)
+    hall.announcer.announce(state()._replace(status=status, sequence=7), 10.0)
 
     assert hall.poster.settled == [seconds]
     assert hall.poster.topics == [("d", 7)], "so that an older state never follows a newer one"

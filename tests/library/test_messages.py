@@ -281,7 +281,7 @@ def test_messages_are_compact_json_in_the_scripts_they_were_written_in() -> None
 
 _names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=100)
 _said = st.text(st.characters(codec="utf-8"), max_size=500)
-_phases = st.builds(Phase, name=_names, index=st.integers(1, 9), of=st.none() | st.integers(9, 99))
+_phases = st.builds(Phase, name=_names, number=st.integers(1, 9), of=st.none() | st.integers(9, 99))
 _states = st.builds(
     DocumentState,
     document_id=st.text(st.characters(), min_size=1, max_size=256).filter(is_document_id),

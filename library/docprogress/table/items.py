@@ -180,7 +180,7 @@ def state_of(item: Item) -> DocumentState:
 
 
 def _phase_values(phase: Phase) -> dict[str, Any]:
-    known = {"name": {"S": phase.name}, "index": {"N": str(phase.index)}}
+    known = {"name": {"S": phase.name}, "index": {"N": str(phase.number)}}
     return known if phase.of is None else {**known, "of": {"N": str(phase.of)}}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from docprogress.document import (
@@ -438,4 +437,4 @@ def _missed(item: Item, tally: Tally | None) -> int:
 def _without(update: Update, missed: int) -> Update:
     """What is left to write when so many of its pages are in the table already."""
     tally = update.tally and update.tally._replace(counted=update.tally.counted + missed)
-    return replace(update, pages=max(0, update.pages - missed), tally=tally)
+    return update._replace(pages=max(0, update.pages - missed), tally=tally)

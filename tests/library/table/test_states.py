@@ -10,7 +10,6 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -286,7 +285,7 @@ class TestStates:
         assert shard() == active
         end = finish(store, document_id)
         assert shard() == active, "an end that nobody was told must be found"
-        store.announced(replace(end, sequence=end.sequence - 1))
+        store.announced(end._replace(sequence=end.sequence - 1))
         assert shard() == active, "what was announced is older than the end"
         store.announced(end)
         assert shard() is None
@@ -716,7 +715,7 @@ class TestSilent:
         clock.now += 121
 
         again = self._settle(store, document_id, again=True)
-        assert again == replace(end, sequence=end.sequence + 1), "the stream's function tells what is newer"
+        assert again == end._replace(sequence=end.sequence + 1), "the stream's function tells what is newer"
         assert self._settle(store, document_id, again=True) is None, "it has its time to be told"
 
     def test_a_silent_document_is_ended_once(self, store: States, document_id: str, clock: Clock) -> None:
