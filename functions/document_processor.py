@@ -165,7 +165,7 @@ def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) ->
         try:
             found = _find(upload, s3)
             # Before anything can be wrong with the file: the owner alone is told of it.
-            tracker.owner = owner_of(found["Metadata"], os.environ)
+            tracker.owner = owner_of(found["Metadata"], os.environ, noted=tracker.owner)
             _download(upload, found, source)
             with Reading(source.name, seconds=_reading_seconds(remaining_seconds()), limits=_limits()) as reading:
                 # Opening a large or damaged file takes seconds, in which a better one may have come and been read.

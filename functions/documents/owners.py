@@ -20,8 +20,11 @@ def callers_are_known(environment: Mapping[str, str]) -> bool:
     return environment.get("AUTHORIZATION", "NONE") != "NONE"
 
 
-def owner_of(metadata: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
+def owner_of(metadata: Mapping[str, str], environment: Mapping[str, str], noted: str | None = None) -> str | None:
     """The principal who may watch; None for everyone who may connect.
+
+    Args:
+        noted: whose the document was expected to be, or was before. None: nobody has said so.
 
     With SHARED_DOCUMENTS=true, an upload that names no owner is everyone's although callers are known.
 
@@ -32,7 +35,7 @@ def owner_of(metadata: Mapping[str, str], environment: Mapping[str, str]) -> str
     if not callers_are_known(environment):
         return unquote(owner) if owner else None
     if owner is None:
-        return None if environment.get("SHARED_DOCUMENTS") == "true" else NOBODY
+        return noted or (None if environment.get("SHARED_DOCUMENTS") == "true" else NOBODY)
     name = unquote(owner)
     if not name.strip():
         raise BlankOwner

@@ -153,7 +153,8 @@ class ProgressTracker:
         order: a whole number that grows with each run of the document. An older run never begins, counts, ends or
             stores anything once a newer one has begun. None: the time at which the run begins.
         owner: the only principal who may watch. None keeps the owner noted earlier; without one, anyone who may
-            connect may watch. May be assigned until the start.
+            connect may watch. Once the document is taken up, the owner noted earlier stands here. What is assigned
+            then is written with the start or with a failure before it.
         joined: count pages of a run that another tracker has begun; its `run_id` is needed. Leaving the block then
             completes the document only if all its pages are counted, and an exception does not end it: the others
             go on, and `fail` says so if they should not.
@@ -369,6 +370,7 @@ class ProgressTracker:
             state = self._persist(self._take_up)
             self._run = self._run._replace(attempt=state.attempt)
             self._retries_left = state.retries_left
+            self.owner = self.owner or state.owner
         self._begun = True
         self._start_sender()
 

@@ -13,6 +13,12 @@ def test_where_callers_are_known_an_upload_of_unknown_owner_is_nobody_s(mode: st
     assert owner_of({"owner": "al%C3%ADce%7C1"}, {"AUTHORIZATION": mode}) == "alíce|1"
 
 
+def test_a_document_that_was_expected_is_its_owner_s_whatever_the_upload_leaves_out() -> None:
+    assert owner_of({}, {"AUTHORIZATION": "JWT"}, noted="alice") == "alice"
+    assert owner_of({}, {"AUTHORIZATION": "JWT", "SHARED_DOCUMENTS": "true"}, noted="alice") == "alice"
+    assert owner_of({"owner": "bob"}, {"AUTHORIZATION": "JWT"}, noted="alice") == "bob"
+
+
 def test_shared_documents_are_asked_for_by_name() -> None:
     assert owner_of({}, {"AUTHORIZATION": "JWT", "SHARED_DOCUMENTS": "true"}) is None
     assert owner_of({}, {"AUTHORIZATION": "JWT", "SHARED_DOCUMENTS": "false"}) == NOBODY
