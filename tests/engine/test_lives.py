@@ -48,7 +48,7 @@ def declared(stack: str, settings: Mapping[str, Any]) -> Graph:
     """What the program declares with these settings."""
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
     with ONE_AT_A_TIME:
-        return run_main(stack, {"lambdaPackaging": "host", **texts})
+        return run_main(stack, {"lambdaPackaging": "host", "aws:endpoints": "[{}]", **texts})
 
 
 def expected(before: Graph, after: Graph) -> Counter[str]:
@@ -184,8 +184,11 @@ LIVES = {
 
 
 @pytest.fixture(scope="module")
-def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
-    """All of them at once."""
+def lives(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """All that are asked for, at once."""
+    asked = [each.callspec.params["life"] for each in request.session.items if hasattr(each, "callspec")]
 
     def live(name: str) -> None:
         life, folder = LIVES[name], tmp_path_factory.mktemp(name)
@@ -193,7 +196,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future
             life.live(EngineProject(folder, emulator, stack=life.stack, program=life.program), folder)
 
     with ThreadPoolExecutor() as pool, contextlib.ExitStack() as cleanup:
-        futures = {name: pool.submit(live, name) for name in LIVES}
+        futures = {name: pool.submit(live, name) for name in LIVES if name in asked}
         for future in futures.values():
             cleanup.callback(future.cancel)
         yield futures
