@@ -190,13 +190,12 @@ def lives(
     """All that are asked for, at once."""
     asked = [each.callspec.params["life"] for each in request.session.items if hasattr(each, "callspec")]
 
-    def live(name: str) -> None:
-        life, folder = LIVES[name], tmp_path_factory.mktemp(name)
+    def live(life: Life, folder: Path) -> None:
         with Emulator() as emulator:
             life.live(EngineProject(folder, emulator, stack=life.stack, program=life.program), folder)
 
     with ThreadPoolExecutor() as pool, contextlib.ExitStack() as cleanup:
-        futures = {name: pool.submit(live, name) for name in LIVES if name in asked}
+        futures = {name: pool.submit(live, LIVES[name], tmp_path_factory.mktemp(name)) for name in asked}
         for future in futures.values():
             cleanup.callback(future.cancel)
         yield futures
