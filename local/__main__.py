@@ -1,5 +1,7 @@
 """`python -m local up`, `demo`, `emulator` and `doctor`."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import importlib.util
@@ -12,11 +14,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .doctor import add_arguments
-from .emulator import CREDENTIALS, NO_PROFILE, REGION, Emulator, EmulatorError
-from .engine import DeployError, ResourceCreated
-from .signals import ended_by_signals
-from .stack import LocalStack, local_stack
+from local.doctor import add_arguments
+from local.emulator import CREDENTIALS, NO_PROFILE, REGION, Emulator, EmulatorError
+from local.engine import DeployError, ResourceCreated
+from local.signals import ended_by_signals
+from local.stack import LocalStack, local_stack
 
 _IMPORTED_AT = time.monotonic()
 _PACKAGES = ("boto3", "ministack", "pulumi", "pulumi_aws", "pypdf", "rich", "websockets", "yaml")
@@ -31,7 +33,7 @@ def main() -> int:
         print(f"error: missing Python packages: {', '.join(missing)}; {hint}", file=sys.stderr)
         return 1
     if arguments.command == "doctor":  # which may look at AWS, with the credentials of whoever asks
-        from .doctor.command import doctor
+        from local.doctor.command import doctor
 
         return doctor(arguments)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -45,7 +47,7 @@ def main() -> int:
                 return up(arguments.port, dict(arguments.config))
             if arguments.command == "emulator":
                 return emulator(arguments.port)
-            from .demo import demo  # rich and websockets, which `up` can do without
+            from local.demo import demo  # rich and websockets, which `up` can do without
 
             return demo(arguments.files, started_at=process_started_at(), with_page=arguments.page)
     except KeyboardInterrupt:
@@ -113,7 +115,7 @@ def _page_of(stack: LocalStack, port: int) -> Iterator[dict[str, str]]:
     if "documentsBucket" not in stack.outputs:
         yield {}
         return
-    from .page import page_of  # boto3, which nobody should wait for who only wants the stack
+    from local.page import page_of  # boto3, which nobody should wait for who only wants the stack
 
     try:
         server = page_of(stack, port + 1 if 0 < port < 65535 else 0)

@@ -1,5 +1,7 @@
 """`python -m local demo`: real documents through a fresh stack, each watched by a WebSocket client of its own."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import io
@@ -13,13 +15,13 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from .display import deploying, documents_display, summary
-from .emulator import CREDENTIALS, REGION, Emulator
-from .page import page_of
-from .sample_pdf import SAMPLE, make_sample
-from .signals import run_until_signalled
-from .stack import LocalStack, local_stack
-from .watch import Display, WatchedDocument, document_ids, watch_all
+from local.display import deploying, documents_display, summary
+from local.emulator import CREDENTIALS, REGION, Emulator
+from local.page import page_of
+from local.sample_pdf import SAMPLE, make_sample
+from local.signals import run_until_signalled
+from local.stack import LocalStack, local_stack
+from local.watch import Display, WatchedDocument, document_ids, watch_all
 
 
 class Clients:

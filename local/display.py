@@ -1,5 +1,7 @@
 """How the demo looks: bars on a terminal, plain lines elsewhere."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +12,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-from .engine import ResourceCreated
-from .watch import Display, WatchedDocument
+from local.engine import ResourceCreated
+from local.watch import Display, WatchedDocument
 
 
 @contextlib.contextmanager

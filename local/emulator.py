@@ -3,6 +3,8 @@
 Decides where it listens, what it inherits and how it ends. What stands on it is `local.engine`'s business.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import http.client

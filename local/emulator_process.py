@@ -5,6 +5,8 @@ socket, and the read end of a pipe whose other end only the parent holds. When t
 because the parent was killed, the whole process group ends and its temporary directory goes with it.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import os

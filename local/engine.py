@@ -3,6 +3,8 @@
 The work happens in a process of its own (`local.engine_process`); this is the caller's side of it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -16,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .emulator import CREDENTIALS, NO_PROFILE
+from local.emulator import CREDENTIALS, NO_PROFILE
 
 _STANDARD_ERROR = 2
 _END_SECONDS = 2.0  # for the program's own exit handlers

@@ -1,10 +1,12 @@
 """The page of a running stack: what `local.server` serves, put together with the stack it is for."""
 
+from __future__ import annotations
+
 import boto3
 
-from .emulator import CREDENTIALS, REGION
-from .server import PageServer
-from .stack import LocalStack
+from local.emulator import CREDENTIALS, REGION
+from local.server import PageServer
+from local.stack import LocalStack
 
 
 def page_of(stack: LocalStack, port: int = 0) -> PageServer:

@@ -4,6 +4,8 @@ Config values are strings to a program; objects and arrays are JSON. See
 https://www.pulumi.com/docs/iac/concepts/config/ and https://www.pulumi.com/docs/iac/concepts/projects/project-file/.
 """
 
+from __future__ import annotations
+
 import json
 import shlex
 from collections.abc import Mapping

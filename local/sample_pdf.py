@@ -1,5 +1,7 @@
 """Makes the demo's document: many dense pages, so that reading them takes long enough to watch."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import random

@@ -1,5 +1,7 @@
 """How SIGINT and SIGTERM end a command: as KeyboardInterrupt, once, so that cleaning up is not interrupted."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import signal

@@ -1,12 +1,14 @@
 """The whole local stack, brought up and taken down as one thing: the emulator with the program deployed on it."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from .emulator import Emulator
-from .engine import DeployError, Deployment, ResourceCreated
+from local.emulator import Emulator
+from local.engine import DeployError, Deployment, ResourceCreated
 
 
 @dataclass(frozen=True)

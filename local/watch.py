@@ -3,6 +3,8 @@
 How it looks is up to a `Display`; how a document gets into the bucket, to the caller.
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
 import os

@@ -1,12 +1,14 @@
-"""Not proven here: that the Pulumi CLI reads the same; there is none on the machines that run these tests."""
+"""Not proven here: that the Pulumi CLI reads the same."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from local.project import ProjectError, read_project
+from tests.mock_engine import PROJECT_ROOT, run_main
 
 PROJECT = """
 name: shop
@@ -103,3 +105,23 @@ def test_a_file_that_cannot_be_used_is_one_clear_message(
 def test_a_folder_without_a_project_is_told(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match=r"Pulumi\.yaml does not exist"):
         read_project(tmp_path, "local", {})
+
+
+def test_what_the_local_stack_declares_is_asked_for_on_the_emulator() -> None:
+    """A service without an endpoint in Pulumi.local.yaml would be asked for on AWS by the Pulumi CLI."""
+    several = {"cloudwatch": {"cloudwatch", "events", "logs"}, "cognito": {"cognitoidp"}}
+    everything = {
+        "authorization": "AWS_IAM",
+        "fanOut": "stream",
+        "documentUploads": "true",
+        "alarmEmail": "a@example.com",
+    }
+    used: set[str] = set()
+    for overrides in ({}, everything):
+        for resource in run_main("local", overrides):
+            if resource.type.startswith("aws:"):
+                module = resource.type.removeprefix("aws:").partition("/")[0]
+                used |= several.get(module, {module})
+    (endpoints,) = json.loads(read_project(PROJECT_ROOT, "local", {}).config["aws:endpoints"])
+    assert used <= endpoints.keys()
+    assert set(endpoints.values()) == {"http://localhost:4566"}
