@@ -17,6 +17,7 @@ CACHE = ROOT / ".build" / "npm"
 
 TYPESCRIPT = "typescript@7.0.2"
 ESBUILD = "esbuild@0.28.2"
+PUPPETEER = "puppeteer-core@25.16.0"
 AXE = "axe-core@4.14.1"
 REACT = ("react@19.3.1", "react-dom@19.3.1", "@types/react@19.3.3")
 

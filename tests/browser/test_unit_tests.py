@@ -6,7 +6,6 @@ but by failing a test that must fail.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -14,10 +13,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Route
 
 ROOT = Path(__file__).parents[2]
-SHIMS = "/tests/browser/node_in_browser"
 ORIGIN = "http://unit-tests.invalid"
-IMPORT_MAP = {"imports": {"node:test": f"{SHIMS}/test.mjs", "node:assert/strict": f"{SHIMS}/assert.mjs"}}
-PAGE = f'<!doctype html><script type="importmap">{json.dumps(IMPORT_MAP)}</script>'
+PAGE = (ROOT / "tests/browser/node_in_browser/index.html").read_text()
 RUN = """async (file) => {
     await import(file);
     return await (await import("node:test")).run();
