@@ -50,6 +50,9 @@ class MonitoringArgs:
     def __post_init__(self) -> None:
         for name, rule in MONITORING_RULES.items():
             rule.check(name, getattr(self, name))
+        alarms = [each.partition("=")[0] for each in self.alarm_thresholds]
+        if twice := sorted({alarm for alarm in alarms if alarms.count(alarm) > 1}):
+            raise ValueError(f"alarm_thresholds has {', '.join(twice)} more than once; give each alarm one threshold.")
 
 
 class Monitoring(pulumi.ComponentResource):

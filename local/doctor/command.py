@@ -18,6 +18,7 @@ from .finding import Check, Finding, Patient, Status, looked_at
 from .legs import legs
 from .settings import SETTINGS
 
+_ACCESS = ("awsEndpointUrl", "awsAccessKeyId", "awsSecretAccessKey")
 _NEEDED = ("websocketUrl", "callbackUrl", "apiId", "stageName", "tableName")
 
 
@@ -71,8 +72,15 @@ def patient_of(outputs: Mapping[str, Any], *, token: str = "") -> Patient:
     """Raises NoOutputs."""
     if missing := [key for key in _NEEDED if not outputs.get(key)]:
         raise NoOutputs(f"these are no outputs of docprogress: {', '.join(missing)} is missing")
+    if wrong := [key for key in (*_NEEDED, *_ACCESS) if not isinstance(outputs.get(key, ""), str)]:
+        raise NoOutputs(f"these are no outputs of docprogress: {', '.join(wrong)} is no text")
+    if not isinstance(outputs.get("functionNames", {}), dict):
+        raise NoOutputs("these are no outputs of docprogress: functionNames is no object")
     endpoint_url = outputs.get("awsEndpointUrl")
-    host = urlsplit(outputs["callbackUrl"]).hostname or ""
+    try:
+        host = urlsplit(outputs["callbackUrl"]).hostname or ""
+    except ValueError as error:
+        raise NoOutputs(f"callbackUrl is {outputs['callbackUrl']!r}: {error}") from None
     named = host.split(".")[2] if ".execute-api." in host else ""
     region = named or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     session: Any = _Session(

@@ -90,3 +90,8 @@ def test_thresholds_are_taken_from_the_configuration() -> None:
 def test_arguments_are_checked_where_no_configuration_was() -> None:
     with pytest.raises(ValueError, match="alarm_email is 'on-call'; it takes an email address"):
         MonitoringArgs(alarm_email="on-call")
+
+
+def test_two_thresholds_of_one_alarm_are_refused() -> None:
+    with pytest.raises(ValueError, match="alarm_thresholds has latency more than once"):
+        MonitoringArgs(alarm_thresholds=["latency=1", "documents-failed=2", "latency=3"])

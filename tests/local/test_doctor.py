@@ -503,3 +503,23 @@ def test_the_region_is_that_of_the_url() -> None:
     assert patient_of({**outputs, "callbackUrl": "http://127.0.0.1:1/live"}).region == REGION
     with pytest.raises(NoOutputs, match="tableName is missing"):
         patient_of({**outputs, "tableName": ""})
+
+
+@pytest.mark.parametrize(
+    ("output", "value", "message"),
+    [
+        ("websocketUrl", 7, "websocketUrl is no text"),
+        ("awsEndpointUrl", ["http://127.0.0.1:1"], "awsEndpointUrl is no text"),
+        ("functionNames", "handler", "functionNames is no object"),
+        ("callbackUrl", "http://[", "callbackUrl is 'http://\\['"),
+    ],
+)
+def test_outputs_that_are_of_another_form_are_refused(output: str, value: object, message: str) -> None:
+    outputs = dict.fromkeys(("websocketUrl", "callbackUrl", "apiId", "stageName", "tableName"), "text")
+    with pytest.raises(NoOutputs, match=message):
+        patient_of({**outputs, output: value})
+
+
+def test_a_url_that_is_none_is_a_fault_and_no_stack_trace(watched_stack: Stack) -> None:
+    found = worst(patient_of({**outputs_of(watched_stack), "websocketUrl": "text"}), of="connection")
+    assert (found.status, bool(found.cure)) == (Status.FAULT, True)
