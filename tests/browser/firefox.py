@@ -1,4 +1,4 @@
-"""Firefox as Debian has it, driven over WebDriver BiDi by npm's puppeteer-core: Playwright drives only a Firefox of its own."""
+"""Debian's Firefox, over WebDriver BiDi by npm's puppeteer-core: Playwright drives only a Firefox of its own."""
 
 from __future__ import annotations
 
