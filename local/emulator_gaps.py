@@ -15,9 +15,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from ministack import app as ministack
 from ministack.core import lambda_runtime
 from ministack.core.responses import json_response
-from ministack.services import apigateway, cloudwatch_logs, cognito, lambda_svc, sts
+from ministack.services import apigateway, cloudwatch_logs, lambda_svc, sts
 
 Response = tuple[int, dict[str, str], bytes]
 
@@ -139,14 +140,23 @@ def _user_pool_clients_that_keep_their_rotation() -> None:
         response = original(data)
         made = _answered(response)
         if made and "RefreshTokenRotation" in data:
-            pool, _ = cognito._resolve_pool(data["UserPoolId"])
+            pool, _ = ministack._get_module("cognito")._resolve_pool(data["UserPoolId"])
             pool["_clients"][made["UserPoolClient"]["ClientId"]]["RefreshTokenRotation"] = data["RefreshTokenRotation"]
             made["UserPoolClient"]["RefreshTokenRotation"] = data["RefreshTokenRotation"]
             return 200, response[1], json.dumps(made).encode()
         return response
 
-    _wrap(cognito, "_create_user_pool_client", keep)
-    _wrap(cognito, "_update_user_pool_client", keep)
+    mended = set()
+
+    def loaded(original: Callable[[str], Any], name: str) -> Any:
+        module = original(name)
+        if name == "cognito" and name not in mended:  # a tenth of a second, which most stacks do without
+            mended.add(name)
+            _wrap(module, "_create_user_pool_client", keep)
+            _wrap(module, "_update_user_pool_client", keep)
+        return module
+
+    _wrap(ministack, "_get_module", loaded)
 
 
 def _saved_queries() -> None:

@@ -18,7 +18,7 @@ from ministack.core import iam_evaluator, sigv4
 from ministack.core.iam_actions import unsigned_operations
 from ministack.core.responses import _account_from_sts_session, get_account_id
 from ministack.core.router import detect_service, extract_access_key_id
-from ministack.services import apigateway, cognito, lambda_svc, s3
+from ministack.services import apigateway, lambda_svc, s3
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -188,7 +188,8 @@ class _Request:
             return apigateway.find_api_scope(api_id) is not None and "/@connections" not in self.path
         found = _DISCOVERY.fullmatch(self.path)
         if found:
-            return self.method == "GET" and cognito._get_pool_unscoped(found[1]) is not None
+            pool = ministack._get_module("cognito")._get_pool_unscoped(found[1])
+            return self.method == "GET" and pool is not None
         if (self.method, self.path) in _SIGN_IN:
             return True
         # By header alone, which no form, link or image can have.
