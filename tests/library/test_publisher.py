@@ -1,0 +1,115 @@
+"""When an end counts as announced. Not proved here: who is told (test_announcer), how it is noted (test_states)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from docprogress.document import DocumentState, Failure, Status
+from docprogress.errors import StoreUnavailable
+from docprogress.posting.report import DeliveryReport
+from docprogress.publisher import Publisher, PublisherSettings
+
+SETTINGS = PublisherSettings(
+    table_name="t",
+    callback_url="https://a.example/dev",
+    region="eu-west-1",
+    document_retention_seconds=60,
+    max_messages_per_second=4,
+    close_expired=False,
+)
+
+
+class Announced:
+    """An announcer with the outcome given."""
+
+    def __init__(self, outcome: DeliveryReport | Exception) -> None:
+        self._outcome = outcome
+
+    def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport:
+        assert (state.document_id, deadline_seconds > 0) == ("d", True)
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+
+class Notes:
+    """In place of the table: keeps what is noted as announced."""
+
+    def __init__(self) -> None:
+        self.noted: list[DocumentState] = []
+        self.unavailable = False
+
+    def announced(self, state: DocumentState) -> None:
+        if self.unavailable:
+            raise StoreUnavailable("throttled")
+        self.noted.append(state)
+
+
+class Told(Publisher):
+    def __init__(self, outcome: DeliveryReport | Exception | None) -> None:
+        super().__init__(SETTINGS)
+        self._told = None if outcome is None else Announced(outcome)
+        self.states: Any = Notes()
+
+    @property
+    def announcer(self) -> Any:
+        return self._told
+
+    @property
+    def noted(self) -> list[DocumentState]:
+        noted: list[DocumentState] = self.states.noted
+        return noted
+
+
+def state(status: Status, failure: Failure | None = None) -> DocumentState:
+    return DocumentState(document_id="d", status=status, sequence=7, run_id="r", failure=failure)
+
+
+ENDS = [
+    state(Status.COMPLETE),
+    state(Status.ERROR, Failure("No.")),
+    state(Status.ERROR, Failure("Again.", recoverable=True)),
+]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("report", [DeliveryReport(), DeliveryReport(delivered=9, throttled=1, failed=2, refused=1)])
+def test_an_end_of_which_everyone_was_tried_counts_as_announced(end: DocumentState, report: DeliveryReport) -> None:
+    publisher = Told(report)
+
+    assert publisher.announce(end, 10.0) == report
+    assert publisher.noted == [end]
+
+
+def test_an_end_of_which_somebody_was_not_tried_is_left_to_the_watchdog() -> None:
+    publisher = Told(DeliveryReport(delivered=9, untried=1))
+    publisher.announce(ENDS[0], 10.0)
+    unread = Told(StoreUnavailable("the Query was throttled"))
+    with pytest.raises(StoreUnavailable):
+        unread.announce(ENDS[0], 10.0)
+
+    assert publisher.noted == unread.noted == []
+
+
+@pytest.mark.parametrize("status", [Status.STARTED, Status.PROGRESS])
+def test_what_is_no_end_is_not_noted(status: Status) -> None:
+    publisher = Told(DeliveryReport(delivered=1))
+    publisher.announce(state(status), 2.0)
+
+    assert publisher.noted == []
+
+
+def test_where_the_stream_tells_the_watchers_its_function_notes_it_and_no_worker() -> None:
+    publisher = Told(None)
+
+    assert publisher.announce(ENDS[0], 10.0) is None
+    assert publisher.noted == []
+
+
+def test_an_end_that_was_told_and_cannot_be_noted_is_no_failure_of_the_worker() -> None:
+    publisher = Told(DeliveryReport(delivered=1))
+    publisher.states.unavailable = True
+
+    assert publisher.announce(ENDS[0], 10.0) == DeliveryReport(delivered=1)
