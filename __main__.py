@@ -36,6 +36,7 @@ monitoring = Monitoring(
     progress=progress,
     workers=[documents.processor] if documents else [],
     others=[uploads.presigner] if uploads else [],
+    dead_letters=documents.failures.name if documents else None,
 )
 
 outputs: dict[str, pulumi.Output[Any]] = {

@@ -15,8 +15,10 @@ from .keeping import kept
 from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
 from .lambda_package import Packaging
 from .policy import allow, use_keys_of
-from .rules import checked
+from .rules import Rule, checked, integer
 
+# S3 tells capitals from small letters, and people's files end in any of these.
+_SUFFIXES = (".pdf", ".PDF", ".Pdf")
 # Lambda's longest: a document of thousands of pages.
 _TIMEOUT_SECONDS = 900
 
@@ -36,14 +38,24 @@ class DocumentPipelineArgs(TypedDict, total=False):
     """A customer key for the bucket. S3's own key by default."""
     log_retention_days: int
     """How long the logs are kept: one of CloudWatch's values, such as 7, 90 or 365. 30 by default."""
-    lambda_memory_megabytes: int
-    """Memory of the processor. Lambda gives processor time with it. 128 to 10240; 512 by default."""
+    document_memory_megabytes: int
+    """Memory of the processor, enough for a document of 100 MB. 512 to 10240; 2048 by default."""
+    document_concurrency: int
+    """Documents read at once; more wait. Reserved of the account's concurrency, of which a new account has 10 in all.
+    0, the default, for no limit."""
     lambda_packaging: Packaging
     """What the processor's archive is built for. Lambda by default."""
 
 
+PIPELINE_RULES: Mapping[str, Rule] = {
+    "document_memory_megabytes": integer(512, 10_240, why=" (Lambda's upper limit, and what two ordinary files took)"),
+    # A reservation of a thousand is an account's whole quota, unless it was raised.
+    "document_concurrency": integer(0, 10_000),
+}
 _DEFAULTS: Mapping[str, Any] = {
     **{key: PROGRESS_DEFAULTS[key] for key in DocumentPipelineArgs.__annotations__ if key in PROGRESS_DEFAULTS},
+    "document_memory_megabytes": 2048,
+    "document_concurrency": 0,
     "worker_environment": None,
     "worker_policy": None,
 }
@@ -78,7 +90,7 @@ class DocumentPipeline(pulumi.ComponentResource):
         formerly = pulumi.ResourceOptions(aliases=[pulumi.Alias(type_="docprogress:infra:DocumentPipeline")])
         super().__init__("docprogress:index:DocumentPipeline", name, None, pulumi.ResourceOptions.merge(formerly, opts))
         self._name = name
-        self._args = args = checked(args, PROGRESS_RULES, _DEFAULTS)
+        self._args = args = checked(args, {**PROGRESS_RULES, **PIPELINE_RULES}, _DEFAULTS)
         if progress is None and not (args["worker_environment"] and args["worker_policy"]):
             raise ValueError(
                 "worker_environment and worker_policy are needed: give the outputs of a DocumentProgress, so that the"
@@ -92,7 +104,12 @@ class DocumentPipeline(pulumi.ComponentResource):
                 handler_module="document_processor",
                 environment=progress.publishing.worker_environment if progress else args["worker_environment"],
                 timeout_seconds=_TIMEOUT_SECONDS,
-                settings=FunctionSettings.of(args),
+                settings=FunctionSettings(
+                    lambda_memory_megabytes=args["document_memory_megabytes"],
+                    log_retention_days=args["log_retention_days"],
+                    lambda_packaging=args["lambda_packaging"],
+                ),
+                concurrency=args["document_concurrency"] or None,
             ),
             opts=self._child,
         )
@@ -101,12 +118,24 @@ class DocumentPipeline(pulumi.ComponentResource):
         else:
             self.processor.grant_document("report-progress", args["worker_policy"])
         self._grant_documents()
-        # Lambda's own default, said because functions/document_processor.py counts on it.
+        # Uploads that Lambda gave up on, with the reason; it forgets them otherwise.
+        self.failures = aws.sqs.Queue(
+            f"{name}-failures",
+            message_retention_seconds=14 * 24 * 3600,
+            sqs_managed_sse_enabled=True,
+            opts=self._child,
+        )
+        reporting = self.processor.grant(
+            "report-failures", allow(["sqs:SendMessage"], [self.failures.arn]), parent=self
+        )
         aws.lambda_.FunctionEventInvokeConfig(
             f"{name}-retries",
             function_name=self.processor.function_name,
+            # Lambda's own default, said because functions/document_processor.py counts on it.
             maximum_retry_attempts=2,
-            opts=self._child,
+            destination_config={"on_failure": {"destination": self.failures.arn}},
+            # Lambda asks whether the function may send there.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[reporting]),
         )
         self._notify_processor()
         self.bucket_name = self.bucket.bucket
@@ -194,7 +223,7 @@ class DocumentPipeline(pulumi.ComponentResource):
         bucket = self.bucket
         self.processor.grant(
             "read-documents",
-            allow(["s3:GetObject"], [pulumi.Output.concat(bucket.arn, "/*")]),
+            allow(["s3:GetObject"], [pulumi.Output.concat(bucket.arn, "/*", suffix) for suffix in _SUFFIXES]),
             # Without it S3 answers 403 for an object that is not there, as if the grant were missing.
             allow(["s3:ListBucket"], [bucket.arn]),
             # Parts of a large result that failed half-way are the lifecycle's to remove.
@@ -218,7 +247,6 @@ class DocumentPipeline(pulumi.ComponentResource):
         aws.s3.BucketNotification(
             f"{self._name}-uploads",
             bucket=bucket.id,
-            # S3 tells capitals from small letters, and people's files end in either.
             lambda_functions=[
                 {
                     "id": f"pdf-{number}",
@@ -226,7 +254,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                     "events": ["s3:ObjectCreated:*"],
                     "filter_suffix": suffix,
                 }
-                for number, suffix in enumerate((".pdf", ".PDF"))
+                for number, suffix in enumerate(_SUFFIXES)
             ],
             # No upload may find a processor that cannot do its work yet.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[permission, *self.processor.grants]),

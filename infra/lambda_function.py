@@ -50,12 +50,14 @@ class LambdaFunctionArgs:
     Attributes:
         handler_module: the module in `functions/` whose `handler` is called.
         timeout_seconds: 1 to 900.
+        concurrency: how many may run at once; None for as many as the account has left.
     """
 
     handler_module: str
     environment: pulumi.Input[Mapping[str, pulumi.Input[str]]] = field(default_factory=dict)
     timeout_seconds: int
     settings: FunctionSettings
+    concurrency: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.timeout_seconds <= 900:
@@ -105,6 +107,7 @@ class LambdaFunction(pulumi.ComponentResource):
             code=pulumi.FileArchive(_path_for_state(archive)),
             timeout=args.timeout_seconds,
             memory_size=args.settings.lambda_memory_megabytes,
+            reserved_concurrent_executions=args.concurrency,
             environment={"variables": _with_service_name(self.service_name, args.environment)},
             logging_config={
                 "log_format": "JSON",

@@ -64,6 +64,7 @@ class Monitoring(pulumi.ComponentResource):
     Args:
         workers: the functions that report documents.
         others: more functions to watch.
+        dead_letters: the name of the queue of events that were given up.
     """
 
     function_names: pulumi.Output[Mapping[str, str]]
@@ -78,9 +79,10 @@ class Monitoring(pulumi.ComponentResource):
         progress: DocumentProgress,
         workers: Iterable[LambdaFunction] = (),
         others: Iterable[LambdaFunction] = (),
+        dead_letters: pulumi.Input[str] | None = None,
     ) -> None:
         super().__init__("docprogress:infra:Monitoring", name, None, opts)
-        monitored = _monitored(progress, tuple(workers), tuple(others))
+        monitored = _monitored(progress, tuple(workers), tuple(others), dead_letters)
         child = pulumi.ResourceOptions(parent=self)
         alarm_arns: Sequence[pulumi.Input[str]] = ()
         if args.alarm_email or args.alarm_topic_arn:
@@ -106,7 +108,10 @@ class Monitoring(pulumi.ComponentResource):
 
 
 def _monitored(
-    progress: DocumentProgress, workers: Sequence[LambdaFunction], others: Sequence[LambdaFunction]
+    progress: DocumentProgress,
+    workers: Sequence[LambdaFunction],
+    others: Sequence[LambdaFunction],
+    dead_letters: pulumi.Input[str] | None,
 ) -> Monitored:
     fan_out = progress.stream_fan_out
     telling = (fan_out,) if fan_out else (*workers, progress.watchdog)
@@ -126,5 +131,6 @@ def _monitored(
         announcers=tuple(function.name for function in telling),
         workers=tuple(function.name for function in workers),
         watchdog=progress.watchdog.name,
+        dead_letter_queue=dead_letters,
         **optional,
     )

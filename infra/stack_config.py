@@ -21,7 +21,7 @@ import yaml
 from pulumi.runtime.config import CONFIG, get_config_env
 
 from .authorization import Authorization
-from .document_pipeline import DocumentPipelineArgs
+from .document_pipeline import PIPELINE_RULES, DocumentPipelineArgs
 from .document_progress import PROGRESS_RULES, DocumentProgress, DocumentProgressArgs
 from .document_uploads import DocumentUploadsArgs
 from .lambda_package import Packaging
@@ -69,6 +69,7 @@ _OWN_RULES: Mapping[str, Rule] = {
     "authorization": dataclasses.replace(
         _CHOICE, read=lambda text: text and _CHOICE.read(text), accepts=_is_choice, example=Authorization.AWS_IAM
     ),
+    **PIPELINE_RULES,
     **MONITORING_RULES,
 }
 _RULES: Mapping[str, Rule] = {key: {**PROGRESS_RULES, **_OWN_RULES}[_snake_case(key)] for key in declared_defaults()}

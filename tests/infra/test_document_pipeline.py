@@ -133,7 +133,7 @@ def test_a_pdf_wakes_the_processor_however_its_ending_is_written(graph: Graph) -
                 "events": ["s3:ObjectCreated:*"],
                 "filterSuffix": suffix,
             }
-            for number, suffix in enumerate([".pdf", ".PDF"])
+            for number, suffix in enumerate([".pdf", ".PDF", ".Pdf"])
         ],
     }
 
@@ -165,7 +165,7 @@ def test_no_upload_finds_a_processor_that_may_not_work_yet(graph: Graph) -> None
 def test_the_processor_reads_documents_and_writes_results(graph: Graph) -> None:
     *statements, _use_of_keys, _description = policy(graph, "documents-processor-read-documents")["Statement"]
     assert {"Version": "2012-10-17", "Statement": statements} == allowed(
-        (["s3:GetObject"], [f"{BUCKET_ARN}/*"]),
+        (["s3:GetObject"], [f"{BUCKET_ARN}/*{suffix}" for suffix in (".pdf", ".PDF", ".Pdf")]),
         (["s3:ListBucket"], [BUCKET_ARN]),
         (["s3:PutObject"], [f"{BUCKET_ARN}/results/*"]),
     ), "without s3:ListBucket a document that is gone looks like a missing grant: 403 in place of 404"
@@ -178,6 +178,7 @@ def test_the_processor_is_a_worker_like_any_other(graph: Graph) -> None:
     assert granted == {
         "documents-processor-write-logs",
         "documents-processor-read-documents",
+        "documents-processor-report-failures",
         "documents-processor-write-states-in-progress",
         "documents-processor-use-keys-of-progress",
         "documents-processor-find-watchers-in-progress",
@@ -190,3 +191,25 @@ def test_the_processor_is_a_worker_like_any_other(graph: Graph) -> None:
 def test_the_processor_has_lambda_s_longest_time(graph: Graph) -> None:
     function = graph.one("Function", "documents-processor-function").inputs
     assert (function["handler"], function["timeout"]) == ("document_processor.handler", 900)
+
+
+def test_an_upload_that_was_given_up_is_kept_with_its_reason(graph: Graph) -> None:
+    queue = child(graph, "Queue")
+    assert queue.inputs == {"messageRetentionSeconds": 14 * 24 * 3600, "sqsManagedSseEnabled": True}
+    config = child(graph, "FunctionEventInvokeConfig")
+    assert config.inputs["destinationConfig"] == {"onFailure": {"destination": queue.outputs["arn"]}}
+    assert policy(graph, "documents-processor-report-failures") == allowed(
+        (["sqs:SendMessage"], [queue.outputs["arn"]])
+    )
+    assert "documents-processor-report-failures" in graph.before(config), "Lambda refuses a queue it may not send to"
+
+
+def test_the_processor_has_memory_and_a_limit_of_its_own() -> None:
+    inputs = pipeline().one("Function", "documents-processor-function").inputs
+    assert (inputs["memorySize"], inputs.get("reservedConcurrentExecutions")) == (2048, None)
+    inputs = (
+        pipeline(document_memory_megabytes=3008, document_concurrency=50)
+        .one("Function", "documents-processor-function")
+        .inputs
+    )
+    assert (inputs["memorySize"], inputs["reservedConcurrentExecutions"]) == (3008, 50)
