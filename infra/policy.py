@@ -56,9 +56,17 @@ def policy_document(*statements: dict[str, Any]) -> pulumi.Output[str]:
 
 def service_trust(service: str) -> str:
     """The trust policy of a role that one AWS service assumes, such as `lambda.amazonaws.com`."""
-    return json.dumps(
-        {
-            "Version": "2012-10-17",
-            "Statement": [{"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}],
-        }
-    )
+    return json.dumps({"Version": "2012-10-17", "Statement": [_trust(service)]})
+
+
+def service_trust_of(service: str, own_arn: pulumi.Output[str]) -> pulumi.Output[str]:
+    """The same for a service that tells IAM on whose behalf it comes: on behalf of the account of own_arn alone.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html
+    """
+    account = own_arn.apply(lambda arn: arn.split(":")[4])
+    return policy_document({**_trust(service), "Condition": {"StringEquals": {"aws:SourceAccount": account}}})
+
+
+def _trust(service: str) -> dict[str, Any]:
+    return {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}

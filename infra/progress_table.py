@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,20 @@ PARTITION_KEY, SORT_KEY = "pk", "sk"
 CONNECTION_INDEX, CONNECTION_KEY = "by_connection", "connection_id"
 ACTIVITY_INDEX, ACTIVITY_KEY, ACTIVITY_SORT_KEY = "by_activity", "active_shard", "updated_at"
 EXPIRY = "expires_at"
+DOCUMENT_ROWS = "DOCUMENT#*"
+"""The partition keys of a document's rows: its state and its subscriptions."""
+OWNER_ROWS = "OWNER#*"
+"""The partition keys of the rows that say what an owner has under way."""
+CONNECTION_ATTRIBUTES = (
+    "connected_at",
+    CONNECTION_KEY,
+    EXPIRY,
+    PARTITION_KEY,
+    "principal_id",
+    SORT_KEY,
+    "subscribed_at",
+)
+"""All that the rows of connections and subscriptions have, and nothing of a state but its keys and its end."""
 STATE = "STATE"
 """The sort key of the row that holds a document's state."""
 
@@ -103,16 +118,13 @@ class ProgressTable(pulumi.ComponentResource):
         return self._grant(
             grantee,
             "keep-connections-in",
-            allow(
-                [
-                    "dynamodb:BatchWriteItem",
-                    "dynamodb:DeleteItem",
-                    "dynamodb:GetItem",
-                    "dynamodb:PutItem",
-                    "dynamodb:UpdateItem",
-                ],
-                [self.arn],
-            ),
+            allow(["dynamodb:GetItem"], [self.arn]),
+            # The function that the internet reaches can make no state of its own, and of no connection a document.
+            {
+                **allow(["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem"], [self.arn]),
+                "Condition": {"ForAllValues:StringEquals": {"dynamodb:Attributes": list(CONNECTION_ATTRIBUTES)}},
+            },
+            self._of_documents("dynamodb:UpdateItem"),
             allow(["dynamodb:Query"], [self._index_arn(CONNECTION_INDEX)]),
         )
 
@@ -122,14 +134,13 @@ class ProgressTable(pulumi.ComponentResource):
 
     @property
     def writing_states(self) -> dict[str, Any]:
-        return allow(["dynamodb:UpdateItem"], [self.arn])
+        return self._of_documents("dynamodb:UpdateItem")
 
     def grant_expect(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a function note whose a document will be, and how many an owner has under way."""
+        reading = allow(["dynamodb:BatchGetItem", "dynamodb:GetItem"], [self.arn])
         return self._grant(
-            grantee,
-            "expect-documents-in",
-            allow(["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"], [self.arn]),
+            grantee, "expect-documents-in", reading, self._of_rows(["dynamodb:PutItem"], DOCUMENT_ROWS, OWNER_ROWS)
         )
 
     def grant_find_watchers(self, grantee: Grantee) -> aws.iam.RolePolicy:
@@ -138,7 +149,7 @@ class ProgressTable(pulumi.ComponentResource):
 
     @property
     def finding_watchers(self) -> dict[str, Any]:
-        return allow(["dynamodb:DeleteItem", "dynamodb:Query"], [self.arn])
+        return self._of_documents("dynamodb:DeleteItem", "dynamodb:Query")
 
     def grant_find_silent_documents(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a function find documents that were not written for long."""
@@ -163,6 +174,16 @@ class ProgressTable(pulumi.ComponentResource):
             self._key_users.add(name_of(grantee))
             grant(grantee, f"use-keys-of-{self._name}", *self.using_keys, parent=self)
         return policy
+
+    def _of_documents(self, *actions: str) -> dict[str, Any]:
+        """On rows of documents alone. Who reads hostile files, say, cannot make a connection somebody else's."""
+        return self._of_rows(actions, DOCUMENT_ROWS)
+
+    def _of_rows(self, actions: Sequence[str], *partition_keys: str) -> dict[str, Any]:
+        return {
+            **allow(actions, [self.arn]),
+            "Condition": {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(partition_keys)}},
+        }
 
     def _index_arn(self, index: str) -> pulumi.Output[str]:
         return pulumi.Output.concat(self.arn, "/index/", index)

@@ -16,7 +16,7 @@ from .authorization import AuthorizationMode, NoAuthorization
 from .grants import Grantee, grant
 from .keeping import kept
 from .lambda_function import LambdaFunction
-from .policy import allow, policy_document, service_trust
+from .policy import allow, policy_document, service_trust_of
 from .rules import THROTTLE_BURST, THROTTLE_RATE, Rule, boolean, checked, integer, matching, one_of, retention
 from .websocket_stage import LoggingLevel, create_stage
 
@@ -145,7 +145,7 @@ class WebSocketApi(pulumi.ComponentResource):
         self._invoke_role = aws.iam.Role(
             f"{name}-invoke-role",
             description="Through which API Gateway invokes the functions behind its routes",
-            assume_role_policy=service_trust("apigateway.amazonaws.com"),
+            assume_role_policy=service_trust_of("apigateway.amazonaws.com", self._api.execution_arn),
             opts=self._child,
         )
         # By what names them in the program: the ARNs that may be invoked.

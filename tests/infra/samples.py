@@ -94,6 +94,14 @@ def allowed(*statements: tuple[list[str], list[str]]) -> dict[str, Any]:
     }
 
 
+OF_DOCUMENTS = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["DOCUMENT#*"]}}
+
+
+def of_documents(*actions: str, table: str) -> dict[str, Any]:
+    """The statement that allows actions on the rows of documents in a table."""
+    return {"Effect": "Allow", "Action": list(actions), "Resource": [table], "Condition": OF_DOCUMENTS}
+
+
 def trust(service: str) -> dict[str, Any]:
     """A whole trust policy that lets one AWS service take a role."""
     return {

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 import pytest
 
+from docprogress.document import Connection
 from docprogress.table import items
+from docprogress.table.connections import Connections
 from infra import progress_table
 from infra.document_pipeline import DocumentPipeline
 from infra.document_progress import DocumentProgress
@@ -22,7 +24,7 @@ from infra.grants import Grantee
 from infra.lambda_package import Packaging
 from infra.publishing import FanOut
 from infra.websocket_api import WebSocketApi
-from tests.infra.samples import KMS_KEY_ARN, allowed, document_progress, lambda_function, policy
+from tests.infra.samples import KMS_KEY_ARN, allowed, document_progress, lambda_function, of_documents, policy
 from tests.mock_engine import PARTITION, REGION, SUFFIX, Graph, arn, run
 
 HOST: dict[str, Any] = {"lambda_packaging": Packaging.HOST}
@@ -58,11 +60,12 @@ def test_without_any_argument_it_gives_all_its_outputs() -> None:
     assert policy["Statement"].pop()["Condition"]["StringLike"] == {
         "kms:EncryptionContext:aws:dynamodb:tableName": [f"progress-table-{SUFFIX}"]
     }
-    assert policy == allowed(
-        (["dynamodb:UpdateItem"], [TABLE]),
-        (["dynamodb:DeleteItem", "dynamodb:Query"], [TABLE]),
-        (["execute-api:ManageConnections"], [arn("execute-api", "api-api-id/dev-eu/POST/@connections/*")]),
-    )
+    posting = arn("execute-api", "api-api-id/dev-eu/POST/@connections/*")
+    assert policy["Statement"] == [
+        of_documents("dynamodb:UpdateItem", table=TABLE),
+        of_documents("dynamodb:DeleteItem", "dynamodb:Query", table=TABLE),
+        *allowed((["execute-api:ManageConnections"], [posting]))["Statement"],
+    ]
 
 
 @pytest.mark.parametrize("fan_out", FanOut)
@@ -163,7 +166,7 @@ def test_a_function_of_another_program_is_called_by_name_or_arn(crowd: Graph) ->
 def test_a_processor_may_report_to_a_component_of_another_language(crowd: Graph) -> None:
     given = policy(crowd, "invoices-documents-processor-report-progress")
     table = arn("dynamodb", f"table/invoices-progress-table-{SUFFIX}")
-    assert given["Statement"][:1] == allowed((["dynamodb:UpdateItem"], [table]))["Statement"]
+    assert given["Statement"][0] == of_documents("dynamodb:UpdateItem", table=table)
     variables = crowd.one("Function", "invoices-documents-processor-function").inputs["environment"]["variables"]
     assert variables["TABLE_NAME"] == f"invoices-progress-table-{SUFFIX}"
     assert variables["POWERTOOLS_SERVICE_NAME"] == "docprogress-test-invoices-documents-processor"
@@ -204,6 +207,26 @@ def test_a_number_may_arrive_as_other_languages_send_it() -> None:
     graph = run(lambda: document_progress(api_throttle_rate=50.0, lambda_memory_megabytes=1024.0))
     assert graph.one("Stage").inputs["defaultRouteSettings"]["throttlingRateLimit"] == 50
     assert graph.one("Function", "connection-handler-function").inputs["memorySize"] == 1024
+
+
+def test_the_rows_of_connections_have_the_attributes_that_their_grant_names() -> None:
+    class Puts:
+        name = "progress"
+
+        def __init__(self) -> None:
+            self.items: list[Mapping[str, Any]] = []
+
+        def put(self, item: Mapping[str, Any]) -> None:
+            self.items.append(item)
+
+    puts = Puts()
+    connections = Connections(puts)  # type: ignore[arg-type]  # only its puts are looked at
+    connection = Connection("c1", 1_000, "alice")
+    connections.add_connection(connection, connected_at=1)
+    connections.subscribe("report", connection)
+    assert {key for item in puts.items for key in item} == set(progress_table.CONNECTION_ATTRIBUTES), (
+        "IAM refuses a row with another attribute, which the local stack does not show"
+    )
 
 
 def test_the_table_has_the_keys_and_indexes_that_the_library_uses() -> None:

@@ -148,12 +148,12 @@ def test_the_presigner_may_put_pdfs_and_nothing_else() -> None:
 @pytest.mark.parametrize("authorization", [IAM, JWT], ids=["AWS_IAM", "JWT"])
 def test_where_callers_are_known_the_presigner_may_note_whose_a_document_will_be(authorization: object) -> None:
     graph = graph_of(authorization=authorization)
-    assert policy(graph, "uploads-presigner-expect-documents-in-progress") == allowed(
-        (
-            ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"],
-            [arn("dynamodb", f"table/progress-table-{SUFFIX}")],
-        )
-    )
+    actions = [
+        action
+        for statement in policy(graph, "uploads-presigner-expect-documents-in-progress")["Statement"]
+        for action in statement["Action"]
+    ]
+    assert actions == ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"]
 
 
 def test_the_presigner_may_use_whatever_key_the_bucket_has_through_s3_only() -> None:

@@ -6,12 +6,13 @@ Does not prove that the store asks for no more than is granted: the emulator's t
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from infra.lambda_function import LambdaFunction
-from infra.progress_table import ProgressTable
-from tests.infra.samples import KMS_KEY_ARN, allowed, lambda_function, policy, progress_table
+from infra.progress_table import CONNECTION_ATTRIBUTES, ProgressTable
+from tests.infra.samples import KMS_KEY_ARN, allowed, lambda_function, of_documents, policy, progress_table
 from tests.mock_engine import PARTITION, REGION, SUFFIX, arn, run
 
 TABLE = arn("dynamodb", f"table/progress-table-{SUFFIX}")
@@ -77,49 +78,53 @@ def test_every_key_of_an_index_is_an_attribute_and_none_is_left_over() -> None:
             ProgressTable.grant_connections,
             "keep-connections-in-progress",
             [
-                (
-                    [
-                        "dynamodb:BatchWriteItem",
-                        "dynamodb:DeleteItem",
-                        "dynamodb:GetItem",
-                        "dynamodb:PutItem",
-                        "dynamodb:UpdateItem",
-                    ],
-                    [TABLE],
-                ),
-                (["dynamodb:Query"], [f"{TABLE}/index/by_connection"]),
+                *allowed((["dynamodb:GetItem"], [TABLE]))["Statement"],
+                {
+                    "Effect": "Allow",
+                    "Action": ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem"],
+                    "Resource": [TABLE],
+                    "Condition": {"ForAllValues:StringEquals": {"dynamodb:Attributes": list(CONNECTION_ATTRIBUTES)}},
+                },
+                of_documents("dynamodb:UpdateItem", table=TABLE),
+                *allowed((["dynamodb:Query"], [f"{TABLE}/index/by_connection"]))["Statement"],
             ],
         ),
         (
             ProgressTable.grant_write_states,
             "write-states-in-progress",
-            [(["dynamodb:UpdateItem"], [TABLE])],
+            [of_documents("dynamodb:UpdateItem", table=TABLE)],
         ),
         (
             ProgressTable.grant_expect,
             "expect-documents-in-progress",
-            [(["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"], [TABLE])],
+            [
+                *allowed((["dynamodb:BatchGetItem", "dynamodb:GetItem"], [TABLE]))["Statement"],
+                {
+                    **of_documents("dynamodb:PutItem", table=TABLE),
+                    "Condition": {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["DOCUMENT#*", "OWNER#*"]}},
+                },
+            ],
         ),
         (
             ProgressTable.grant_find_watchers,
             "find-watchers-in-progress",
-            [(["dynamodb:DeleteItem", "dynamodb:Query"], [TABLE])],
+            [of_documents("dynamodb:DeleteItem", "dynamodb:Query", table=TABLE)],
         ),
         (
             ProgressTable.grant_find_silent_documents,
             "find-silent-documents-in-progress",
-            [(["dynamodb:Query"], [f"{TABLE}/index/by_activity"])],
+            allowed((["dynamodb:Query"], [f"{TABLE}/index/by_activity"]))["Statement"],
         ),
         (
             ProgressTable.grant_read_stream,
             "read-stream-of-progress",
-            [
+            allowed(
                 (
                     ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
                     [f"{TABLE}/stream/2026-01-01T00:00:00.000"],
                 ),
                 (["dynamodb:ListStreams"], [f"{TABLE}/stream/*"]),
-            ],
+            )["Statement"],
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -127,7 +132,7 @@ def test_every_key_of_an_index_is_an_attribute_and_none_is_left_over() -> None:
 def test_a_grant_allows_its_intent_to_each_grantee(
     grant: Callable[[ProgressTable, LambdaFunction], object],
     intent: str,
-    statements: list[tuple[list[str], list[str]]],
+    statements: list[dict[str, Any]],
 ) -> None:
     def program(**args: str) -> None:
         table = progress_table(with_stream=True, **args)
@@ -137,7 +142,7 @@ def test_a_grant_allows_its_intent_to_each_grantee(
     graph = run(program)
     for grantee in ("one", "other"):
         granted = graph.one("RolePolicy", f"{grantee}-{intent}")
-        assert policy(graph, granted.name) == allowed(*statements)
+        assert policy(graph, granted.name)["Statement"] == statements
         assert granted.inputs["role"] == f"{grantee}-role-{SUFFIX}"
         assert granted.parent == graph.one("docprogress:infra:ProgressTable").urn
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.samples import allowed, lambda_function, policy, publishing
+from tests.infra.samples import allowed, lambda_function, of_documents, policy, publishing
 from tests.mock_engine import REGION, SUFFIX, Graph, arn, run
 
 TABLE_NAME = f"progress-table-{SUFFIX}"
@@ -49,9 +49,10 @@ def grants(graph: Graph, grantee: str = "worker") -> dict[str, object]:
 def test_a_worker_that_tells_the_watchers_may_find_them_and_post_to_them() -> None:
     graph = worker()
     assert environment(graph) == ANNOUNCING
+    finding = of_documents("dynamodb:DeleteItem", "dynamodb:Query", table=TABLE)
     assert grants(graph) == {
-        "write-states-in-progress": allowed((["dynamodb:UpdateItem"], [TABLE])),
-        "find-watchers-in-progress": allowed((["dynamodb:DeleteItem", "dynamodb:Query"], [TABLE])),
+        "write-states-in-progress": allowed() | {"Statement": [of_documents("dynamodb:UpdateItem", table=TABLE)]},
+        "find-watchers-in-progress": allowed() | {"Statement": [finding]},
         "manage-connections-of-api": allowed((["execute-api:ManageConnections"], [POST])),
     }
 

@@ -93,7 +93,11 @@ def test_an_integration_invokes_its_function_through_the_role_of_the_api(deploye
         "timeoutMilliseconds": 29_000,
     }
     role = deployed.one("Role", "api-invoke-role")
-    assert document(role, "assumeRolePolicy") == trust("apigateway.amazonaws.com")
+    (statement,) = document(role, "assumeRolePolicy")["Statement"]
+    assert statement.pop("Condition") == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}, (
+        "API Gateway would take it on behalf of anybody's API otherwise"
+    )
+    assert [statement] == trust("apigateway.amazonaws.com")["Statement"]
 
 
 def test_the_api_may_invoke_the_routed_functions_and_no_other() -> None:
