@@ -226,8 +226,9 @@ class DocumentPipeline(pulumi.ComponentResource):
             allow(["s3:GetObject"], [pulumi.Output.concat(bucket.arn, "/*", suffix) for suffix in _SUFFIXES]),
             # Without it S3 answers 403 for an object that is not there, as if the grant were missing.
             allow(["s3:ListBucket"], [bucket.arn]),
-            # Parts of a large result that failed half-way are the lifecycle's to remove.
-            allow(["s3:PutObject"], [pulumi.Output.concat(bucket.arn, "/results/*")]),
+            # It looks whether a result is there already. Parts of a large one that failed half-way are the lifecycle's
+            # to remove.
+            allow(["s3:GetObject", "s3:PutObject"], [pulumi.Output.concat(bucket.arn, "/results/*")]),
             *use_keys_of("s3", self.processor.arn, "aws:s3:arn", [bucket.arn, pulumi.Output.concat(bucket.arn, "/*")]),
             parent=self,
         )
