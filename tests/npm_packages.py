@@ -18,6 +18,8 @@ CACHE = ROOT / ".build" / "npm"
 TYPESCRIPT = "typescript@7.0.2"
 ESBUILD = "esbuild@0.28.2"
 PUPPETEER = "puppeteer-core@25.16.0"
+VUE = "vue@3.5.45"
+SVELTE = "svelte@5.57.3"
 AXE = "axe-core@4.14.1"
 REACT = ("react@19.3.1", "react-dom@19.3.1", "@types/react@19.3.3")
 
