@@ -19,6 +19,7 @@ help: ## list the verbs
 
 # A make that is killed outright cannot end what it started: then the stack ends itself.
 demo up emulator: export DOCPROGRESS_END_WITH_PARENT = 1
+demo: export DOCPROGRESS_BY_MAKE = 1
 
 # As the shell reads them, a name on each line too; but one file, such as "My report (1).pdf", and what is no shell's
 # syntax, as it is.

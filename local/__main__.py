@@ -49,7 +49,8 @@ def main() -> int:
                 return emulator(arguments.port)
             from local.demo import demo  # rich and websockets, which `up` can do without
 
-            return demo(arguments.files, started_at=process_started_at(), with_page=arguments.page)
+            by_make = bool(os.environ.get("DOCPROGRESS_BY_MAKE"))
+            return demo(arguments.files, started_at=process_started_at(), with_page=arguments.page, by_make=by_make)
     except KeyboardInterrupt:
         return 130
     except (EmulatorError, DeployError, OSError) as error:

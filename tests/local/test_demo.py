@@ -87,6 +87,21 @@ def test_a_missing_file_is_told_before_anything_starts(leftovers: Any, tmp_path:
     ]
 
 
+def test_a_bad_file_is_the_last_word_of_make_demo(tmp_path: Path) -> None:
+    command = ["make", "--silent", "--old-file=.venv/.local", "demo", f"RUN={sys.executable}"]
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PDF": str(tmp_path / "missing.pdf")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = f"error: cannot read {tmp_path / 'missing.pdf'}: No such file or directory\n"
+    assert (run.returncode, run.stdout, run.stderr) == (0, said, "")
+
+
 def test_a_pipe_is_refused_instead_of_waited_for(leftovers: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pdf")
     run = demo(leftovers, tmp_path / "pipe.pdf")
