@@ -68,7 +68,7 @@ class ThisEngine:
 
 
 class Boto3:
-    def __init__(self, url: str, certificate: str | None, threads: int) -> None:
+    def __init__(self, url: str, certificate: str | None, threads: int, *, read_timeout: float = 60) -> None:
         import boto3
         from botocore.config import Config
 
@@ -80,16 +80,16 @@ class Boto3:
             aws_secret_access_key=CREDENTIALS.secret_key,
             aws_session_token=CREDENTIALS.token,
             verify=certificate,
-            config=Config(max_pool_connections=threads, retries={"mode": "standard"}),
+            config=Config(max_pool_connections=threads, read_timeout=read_timeout, retries={"mode": "standard"}),
         )
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def post(self, count: int) -> None:
         run = map if self._threads is None else self._threads.map
-        for _ in run(self._post, connection_ids(count)):
+        for _ in run(self.post_one, connection_ids(count)):
             pass
 
-    def _post(self, connection_id: str) -> None:
+    def post_one(self, connection_id: str) -> None:
         self._client.post_to_connection(ConnectionId=connection_id, Data=MESSAGE)
 
     def close(self) -> None:

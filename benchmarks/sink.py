@@ -1,4 +1,4 @@
-"""The server to measure against: answers every request at once as API Gateway does, and does nothing else.
+"""The server to measure against: answers every request at once as API Gateway does, and does little else.
 
 A bare poll loop without asyncio, so that it is faster than every client it is to measure. Of a request it
 reads no more than where it ends. `python -m benchmarks.sink [certificate.pem]` prints its port and serves until
@@ -20,6 +20,11 @@ ANSWER = (
     b"Content-Length: 0\r\nConnection: keep-alive\r\nx-amzn-RequestId: 00000000-0000-4000-8000-000000000000\r\n"
     b"x-amz-apigw-id: L0SM9cOFvHcCIhw=\r\n\r\n"
 )
+
+
+THROTTLED = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+# Connections whose ids begin so are the bad watchers of `stragglers`.
+THROTTLES, HANGS = "Throttles", "Hangs"
 
 
 def serve(context: ssl.SSLContext | None) -> None:
@@ -55,7 +60,11 @@ def _answer(client: socket.socket, begun: dict[socket.socket, bytes], selector: 
     if client in begun:
         data = begun.pop(client) + data
     if _is_whole(data):
-        client.send(ANSWER)
+        target = data[:200].partition(b"connections/")[2]
+        if target.startswith(THROTTLES.encode()):
+            client.send(THROTTLED)
+        elif not target.startswith(HANGS.encode()):
+            client.send(ANSWER)
     else:
         begun[client] = data
 

@@ -9,11 +9,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from docprogress.table.states import States
+from stall_watchdog import end_stalled
 from tests.faults.conftest import Site
+from tests.faults.table_proxy import Fault
 
 ROOT = Path(__file__).parents[2]
 POOL = """
@@ -31,7 +36,7 @@ def work(document_id):
 if __name__ == "__main__":
     work("parents")  # the parent has clients, sockets, a thread and locks
     with multiprocessing.get_context(sys.argv[1]).Pool(4) as pool:
-        for result in [pool.apply_async(work, (f"{sys.argv[1]}{number}",)) for number in range(12)]:
+        for result in [pool.apply_async(work, (f"{sys.argv[1]}{number}",)) for number in range(8)]:
             result.get(100)
     work("parents")
 """
@@ -39,7 +44,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_of_a_worker_that_has_posted_all_reach_their_end(site: Site, tmp_path: Path, method: str) -> None:
-    documents = ["parents", *(f"{method}{number}" for number in range(12))]
+    documents = ["parents", *(f"{method}{number}" for number in range(8))]
     for document_id in documents:
         site.subscribe(document_id, f"w-{document_id}=")
     script = tmp_path / "pool.py"
@@ -48,10 +53,57 @@ def test_children_of_a_worker_that_has_posted_all_reach_their_end(site: Site, tm
         [sys.executable, str(script), method],
         check=True,
         timeout=200,
-        env={**os.environ, **site.environment, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "library")))},
+        env=worker_environment(site),
     )
     for document_id in documents:
         heard = [json.loads(message) for message in site.gateway.received[f"w-{document_id}="]]
         assert heard[-1]["status"] == "processing_complete", document_id
         assert {message["docId"] for message in heard} == {document_id}, "nobody hears another's"
     assert [message["status"] for message in heard].count("processing_started") == 1
+
+
+WORKER = """
+import sys
+import docprogress
+
+with docprogress.connect().track(sys.argv[1]) as tracker:
+    tracker.start(total=3)
+    for _ in range(3):
+        tracker.advance()
+"""
+
+
+@pytest.mark.parametrize(("operation", "number"), [("UpdateItem", 1), ("UpdateItem", 2), ("Query", 0), ("Query", 1)])
+def test_a_document_whose_worker_is_killed_at_any_step_reaches_an_end_that_its_watchers_hear(
+    site: Site, operation: str, number: int
+) -> None:
+    """Query 1 may be the one after the last write: then the document has ended, and nobody was told."""
+    document_id = f"killed-{operation}-{number}"
+    site.subscribe(document_id, "w=")
+    before, reached = site.table.operations[operation], threading.Event()
+
+    def plan(asked: str, asked_before: int) -> Fault:
+        if asked == operation and asked_before >= before + number:
+            reached.set()
+            return Fault("fail", delay_seconds=1.0)
+        return Fault()
+
+    site.table.plan = plan
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, document_id], env=worker_environment(site))
+    try:
+        assert reached.wait(100)
+    finally:
+        worker.kill()
+        worker.wait()
+    site.table.plan = lambda _operation, _number: Fault()
+
+    # Ten minutes later, as the watchdog sees it.
+    site.publisher.states = States(site.publisher.table, now=lambda: time.time() + 600)
+    assert document_id in end_stalled(site.publisher, 120)
+    heard = [json.loads(message) for message in site.gateway.received["w="]]
+    assert heard[-1]["status"] in ("processing_complete", "error"), heard
+    assert document_id not in end_stalled(site.publisher, 120), "it is told once"
+
+
+def worker_environment(site: Site) -> dict[str, str]:
+    return {**os.environ, **site.environment, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "library")))}

@@ -83,3 +83,9 @@ def test_no_bytes_make_the_parser_fail_otherwise(noise: bytes, ended: bool) -> N
         except MalformedResponse:
             continue
         assert response is None or 200 <= response.status <= 999
+
+
+def test_an_empty_200_that_closes_is_not_kept() -> None:
+    assert parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") == Response(
+        200, keep_alive=False
+    )

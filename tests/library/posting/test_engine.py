@@ -1,0 +1,140 @@
+"""When connections are opened, kept and given up, by what the server and the name's look-ups see.
+
+Not proved here: who is posted to next (test_backlog), nor what TLS costs (make bench).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from docprogress.posting import engine
+from docprogress.posting.connection import Address, open_socket
+from docprogress.posting.report import DeliveryReport
+from tests.faults.connections_server import ConnectionsServer
+from tests.functions.fakes import eventually
+from tests.library.posting.conftest import Clock, MakeFanOut
+from tests.library.posting.samples import AMPLE, MESSAGE, never_forget, watchers
+
+
+class Opener:
+    """Stands before the opening of sockets: holds it up, or has it fail, and notes how many were opened at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.failing = self.held = False
+        self.at_once = self.most_at_once = self.asked = 0
+        self.first_addresses: list[Any] = []
+        monkeypatch.setattr(engine, "open_socket", self._open)
+
+    async def _open(self, addresses: Sequence[Address], host: str, context: Any) -> socket.socket:
+        self.first_addresses.append(addresses[0][4])
+        self.asked += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            while self.held:
+                await asyncio.sleep(0.005)
+            if self.failing:
+                raise ConnectionRefusedError("as the test says")
+            return await open_socket(addresses, host, context)
+        finally:
+            self.at_once -= 1
+
+
+@pytest.mark.parametrize(
+    ("later", "accepted"), [(49.0, 1), (51.0, 2), (-51.0, 2)], ids=["idle", "idle for long", "clock set back"]
+)
+def test_an_idle_connection_is_let_go_before_a_nat_gateway_forgets_it(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch, later: float, accepted: int
+) -> None:
+    now = time.time()
+    monkeypatch.setattr("docprogress.posting.engine.time.time", lambda: now)
+    with ConnectionsServer() as server:
+        fan_out = make_fan_out(server.callback_url, max_connections=1)
+        for _ in range(2):
+            report = fan_out.post([watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            assert report == DeliveryReport(delivered=1)
+            now += later
+    assert server.accepted == accepted
+
+
+def test_no_more_than_sixteen_handshakes_are_under_way_at_once(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener = Opener(monkeypatch)
+    opener.held = True
+    with ConnectionsServer() as server, ThreadPoolExecutor(1) as pool:
+        fan_out = make_fan_out(server.callback_url)
+        posting = pool.submit(
+            fan_out.post, [watchers(300)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+        )
+        assert eventually(lambda: opener.at_once == 16)
+        opener.held = False
+        assert posting.result(AMPLE) == DeliveryReport(delivered=300)
+    assert opener.most_at_once == 16
+
+
+def test_while_connections_fail_one_at_a_time_is_tried_after_longer_and_longer_and_then_many_again(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    delays: list[float] = []
+
+    def longest(_least: float, most: float) -> float:
+        delays.append(most)
+        return 1_000.0  # until the test moves the clock
+
+    monkeypatch.setattr(random, "uniform", longest)
+    opener = Opener(monkeypatch)
+    opener.failing = True
+    with ConnectionsServer() as server, ThreadPoolExecutor(1) as pool:
+        fan_out = make_fan_out(server.callback_url)
+        posting = pool.submit(
+            fan_out.post, [watchers(300)], MESSAGE, deadline_seconds=10_000, settle_seconds=AMPLE, forget=never_forget
+        )
+        assert eventually(lambda: len(delays) == 16)
+        assert delays == sorted(delays)
+        assert (delays[0], delays[-1]) == (0.1, 1.0)
+        assert opener.asked == 16, "a server that refuses connections is not asked in a hot loop"
+        opener.most_at_once = 0
+        clock.ahead += 1_001
+        opener.failing = False
+        report = fan_out.post(
+            [watchers(300, "x")], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+        )
+        assert report == DeliveryReport(delivered=300)
+        assert opener.most_at_once == 16, "many are opened at once again"
+        fan_out.close()
+        posting.result(AMPLE)
+
+
+def test_the_name_is_looked_up_again_after_half_its_ttl_and_connections_are_spread_over_its_addresses(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    looked_up = 0
+    opener = Opener(monkeypatch)
+    with ConnectionsServer() as server:
+        port = int(server.callback_url.split(":")[2].split("/")[0])
+        here = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        nowhere = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))
+
+        async def look_up(_loop: object, *_: object, **__: object) -> list[Any]:
+            nonlocal looked_up
+            looked_up += 1
+            return [here, nowhere]
+
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "getaddrinfo", look_up)
+        fan_out = make_fan_out(server.callback_url, max_connections=1)
+        for ahead, expected in ((0.0, 1), (29.0, 1), (2.0, 2)):
+            clock.ahead += ahead
+            report = fan_out.post([watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            assert report == DeliveryReport(delivered=1)
+            assert looked_up == expected
+            server.drop_connections()
+    assert {address[1] for address in opener.first_addresses} == {port, 9}
