@@ -45,6 +45,8 @@ class DocumentPipelineArgs(TypedDict, total=False):
     0, the default, for no limit."""
     lambda_packaging: Packaging
     """What the processor's archive is built for. Lambda by default."""
+    tracing: bool
+    """Trace the calls of the functions with X-Ray, which is charged. Off by default."""
 
 
 PIPELINE_RULES: Mapping[str, Rule] = {

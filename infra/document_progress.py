@@ -62,6 +62,8 @@ class DocumentProgressArgs(TypedDict, total=False):
     """Memory of each function. Lambda gives processor time with it. 128 to 10240; 512 by default."""
     lambda_packaging: Packaging
     """What the functions' archives are built for. Lambda by default."""
+    tracing: bool
+    """Trace the calls of the functions with X-Ray, which is charged. Off by default."""
     authorization: Authorization
     """Who may connect. Everyone by default."""
     jwt_issuer: pulumi.Input[str]
@@ -115,6 +117,7 @@ PROGRESS_DEFAULTS: Mapping[str, Any] = {
     **STAGE_DEFAULTS,
     "lambda_memory_megabytes": 512,
     "lambda_packaging": Packaging.LAMBDA,
+    "tracing": False,
     "authorization": Authorization.NONE,
     "jwt_issuer": "",
     "jwt_audience": "",

@@ -12,7 +12,7 @@ import pulumi_aws as aws
 
 from .lambda_package import LAMBDA_ARCHITECTURE, LAMBDA_PYTHON, PROJECT, Packaging, lambda_package
 from .policy import allow, policy_document, service_trust
-from .rules import Rule, integer, one_of, retention
+from .rules import Rule, boolean, integer, one_of, retention
 
 # A function or log group of an earlier version keeps the name that the program gave it: a new one would replace it.
 _NAME = ["name"]
@@ -30,6 +30,7 @@ class FunctionSettings:
     lambda_memory_megabytes: int = 512
     log_retention_days: int = 30
     lambda_packaging: Packaging = Packaging.LAMBDA
+    tracing: bool = False
 
     @classmethod
     def of(cls, args: Mapping[str, Any]) -> Self:
@@ -41,6 +42,7 @@ SETTINGS_RULES: Mapping[str, Rule] = {
     "lambda_memory_megabytes": integer(128, 10_240, why=" (Lambda's limits)"),
     "log_retention_days": retention(),
     "lambda_packaging": one_of(Packaging),
+    "tracing": boolean(),
 }
 
 
@@ -115,7 +117,7 @@ class LambdaFunction(pulumi.ComponentResource):
                 "application_log_level": "INFO",
                 "system_log_level": "WARN",
             },
-            tracing_config={"mode": "PassThrough"},
+            tracing_config={"mode": "Active" if args.settings.tracing else "PassThrough"},
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=_NAME),
         )
         # There before the first call, which waits for the grants: Lambda would make it without retention.
@@ -129,6 +131,9 @@ class LambdaFunction(pulumi.ComponentResource):
             "write-logs",
             allow(["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(log_group.arn, ":*")]),
         )
+        if args.settings.tracing:
+            # X-Ray knows no resource that these could name.
+            self.grant("write-traces", allow(["xray:PutTelemetryRecords", "xray:PutTraceSegments"], ["*"]))
         self.function_name = function.name
         self.arn = function.arn
         self.invoke_arn = function.invoke_arn

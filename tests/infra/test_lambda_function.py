@@ -133,3 +133,12 @@ def test_settings_reach_the_function_and_its_logs() -> None:
     graph = run(lambda: lambda_function(settings=settings))
     assert graph.one("Function").inputs["memorySize"] == 1024
     assert graph.one("LogGroup").inputs["retentionInDays"] == 365
+
+
+def test_tracing_is_turned_on_with_the_right_to_write_traces_and_nothing_else() -> None:
+    traced = dataclasses.replace(FUNCTION_SETTINGS, tracing=True)
+    graph = run(lambda: lambda_function(settings=traced))
+    assert graph.one("aws:lambda/function:Function").inputs["tracingConfig"] == {"mode": "Active"}
+    assert policy(graph, "handler-write-traces") == allowed(
+        (["xray:PutTelemetryRecords", "xray:PutTraceSegments"], ["*"])
+    )

@@ -153,6 +153,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
         ["", "latency=5000", '["latency"]', '["latency=many"]', '["latency=-1"]', '["slowness=1"]', "[5000]"],
     ),
     "dashboard": ("true or false", ["yes", ""]),
+    "tracing": ("true or false", ["yes", ""]),
 }
 # For keys whose default is empty.
 EXAMPLES = {
@@ -216,6 +217,7 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
         ('["latency=5000","delivery-failed=0.5"]', ["latency=5000", "delivery-failed=0.5"]),
     ],
     "dashboard": [("true", True), ("false", False)],
+    "tracing": [("true", True), ("false", False)],
 }
 
 
