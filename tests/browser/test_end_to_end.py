@@ -166,3 +166,12 @@ def test_a_damaged_pdf_says_that_it_failed_and_what_to_do(
     expect(shown.locator(".phase")).to_have_text("Failed")
     expect(shown.locator(".what")).not_to_be_empty()
     expect(shown.locator(".advice")).to_have_text(re.compile("save it as a new PDF"))
+
+
+def test_a_document_is_cancelled_before_anybody_takes_it_up(site: PageServer, open_page: OpenPage) -> None:
+    page = open_page(site.url, "#doc=unwanted")
+    shown = card(page, "unwanted")
+    expect(shown.locator(".phase")).to_have_text("Waiting")
+    shown.get_by_role("button", name="Cancel unwanted").click()
+    expect(shown.locator(".phase")).to_have_text("Cancelled")
+    expect(shown.locator(".what")).to_have_text("The document was cancelled.")
