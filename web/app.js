@@ -14,7 +14,7 @@
  * @module app
  */
 
-import { ProgressClient, isDocumentId } from "./client/index.js";
+import { ProgressClient, ProgressError, isDocumentId } from "./client/index.js";
 import { DocumentCard } from "./document-card.js";
 import { forget, forgetAll, remember, remembered } from "./remembered.js";
 import { UploadError, upload } from "./upload.js";
@@ -316,9 +316,10 @@ function watchNext() {
  */
 function watchNow(entry, documentId) {
   entry.isWatched = true;
+  const { signal } = entry.controller;
   try {
-    client.watch(documentId, {
-      signal: entry.controller.signal,
+    const watch = client.watch(documentId, {
+      signal,
       onUpdate: (update) => {
         entry.card.update(update, performance.now());
         showTally();
@@ -326,6 +327,14 @@ function watchNow(entry, documentId) {
           watchNext();
         }
       },
+    });
+    watch.done.catch((error) => {
+      // The other ends come as updates.
+      if (error instanceof ProgressError && error.recoverable && !signal.aborted) {
+        entry.card.givenUp(error);
+        showTally();
+        watchNext();
+      }
     });
   } catch (error) {
     console.debug("docprogress: not watched, the client is closed and the page says why", error);

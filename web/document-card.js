@@ -168,6 +168,11 @@ export class DocumentCard {
     }
   }
 
+  /** @param {import("./client/index.js").ProgressError} error after which no retry has come within its time */
+  givenUp({ code, message }) {
+    this.#failed({ errorCode: code, message });
+  }
+
   /** @param {string} reason why the document could not be cancelled; it goes on */
   cancelFailed(reason) {
     this.#isCancelling = false;
@@ -281,7 +286,7 @@ export class DocumentCard {
     this.onNews(`${this.#name}: ${update.message} ${advice}`);
   }
 
-  /** @param {ErrorUpdate} update */
+  /** @param {Pick<ErrorUpdate, "errorCode" | "message">} update */
   #failed(update) {
     const { errorCode, message } = update;
     const [advice, remedy] = ADVICE.get(errorCode) ?? ["Wait a moment, then try again.", "upload"];

@@ -336,6 +336,26 @@ def test_a_document_whose_worker_died_may_be_uploaded_again(
     expect_phase(shown, "Processing", 0)
 
 
+def test_a_stalled_document_that_nobody_takes_up_again_ends(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext
+) -> None:
+    context.clock.install()
+    page = open_page(site.url, "#doc=a")
+    error = {"status": "error", "errorCode": "PROCESSING_STALLED", "recoverable": True}
+    backend.publish({**error, "message": "The worker stopped.", "docId": "a", "sequence": 4})
+    expect_phase(card(page, "a"), "Stalled")
+    for _ in range(100):
+        context.clock.run_for(5_000)
+        # The page's clock outruns the network.
+        page.evaluate("fetch('config.json').then((response) => response.text())")
+        if card(page, "a").locator(".phase").text_content() == "Failed":
+            break
+    expect_phase(card(page, "a"), "Failed")
+    expect(card(page, "a")).to_contain_text("The worker stopped. Nobody works on it any more. Upload it again.")
+    backend.start("a", 4, sequence=5)
+    expect_phase(card(page, "a"), "Processing", 0)
+
+
 def test_a_failure_seen_first_shows_no_bar(site: PageServer, open_page: OpenPage, backend: ScriptedBackend) -> None:
     backend.fail("a", "Page 4 is damaged.")
     page = open_page(site.url, "#doc=a")
