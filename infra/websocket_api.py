@@ -36,7 +36,8 @@ class WebSocketApiArgs(TypedDict, total=False):
 
     routes: dict[str, pulumi.Input[str]]
     """The name or ARN of the function behind each route key: a message's `action`, or $connect, $disconnect or
-    $default. With it the API is deployed at once; a Python program may call add_route and deploy instead."""
+    $default. With it the API is deployed at once; a Python program may call add_route and deploy instead. A route that
+    is removed is served until the next deployment: run `pulumi up --replace` with the URN of the deployment."""
     stage_name: str
     """The end of the URL. By default the stack's name, with - for each dot."""
     api_throttle_rate: int
@@ -179,6 +180,10 @@ class WebSocketApi(pulumi.ComponentResource):
         authorization: AuthorizationMode | None = None,
     ) -> None:
         """Send messages whose `action` is route_key to a function, and its reply back to the sender.
+
+        A route that is removed here, or given another key, goes on being served: Pulumi deletes it after it made the
+        deployment, which still has it. Deploy once more after that `pulumi up`, with the deployment's URN:
+        `pulumi up --replace "$(pulumi stack --show-urns | grep -o 'urn:.*api-deployment')"`.
 
         Args:
             route_key: an action, or one of $connect, $disconnect and $default.
