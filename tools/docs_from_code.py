@@ -1,7 +1,8 @@
 """Makes what the documentation shows of the code: `python -m tools.docs_from_code [--image]`.
 
-The table of alarms goes between its markers in docs/operations.md. With --image, docs/images/dashboard.png is drawn
-from the JSON that is deployed, over made-up figures; that takes Debian's package `chromium`.
+docs/configuration.md is made of Pulumi.yaml, and the table of alarms goes between its markers in docs/operations.md.
+With --image, docs/images/dashboard.png is drawn from the JSON that is deployed, over made-up figures; that takes
+Debian's package `chromium`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import html
+import json
 import math
 import random
 import shutil
@@ -17,12 +19,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from infra.alarms import ALARMS, alarms_in_markdown
 from infra.dashboard import DashboardArgs, dashboard_body
 from infra.monitored import Monitored
 
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- alarms: begin (python -m tools.docs_from_code) -->", "<!-- alarms: end -->"
+
+_CONFIGURATION = """# Configuration
+
+`pulumi config set docprogress:KEY VALUE` sets a key of the selected stack. An entry of a list has an index:
+`pulumi config set --path 'docprogress:allowedOrigins[0]' https://app.example.com`. A value that is not allowed stops
+the plan with the command that cures it. This table is made from [`Pulumi.yaml`](../Pulumi.yaml).
+
+| key | type | default | what it does |
+|---|---|---|---|
+"""
 
 _COLUMN, _ROW = 64, 38  # pixels of CloudWatch's grid
 _POINTS = 72  # six hours of five minutes
@@ -46,6 +60,18 @@ EXAMPLE = Monitored(
     workers=("documents-processor",),
     watchdog="stall-watchdog",
 )
+
+
+def configuration() -> str:
+    """docs/configuration.md as Pulumi.yaml has it."""
+    rows = []
+    for key, declared in yaml.safe_load((DOCS.parent / "Pulumi.yaml").read_text())["config"].items():
+        description = " ".join(declared["description"].split())
+        default = declared["default"]
+        if isinstance(default, bool) or default == "":
+            default = json.dumps(default)
+        rows.append(f"| `{key}` | {declared['type']} | `{default}` | {description} |\n")
+    return _CONFIGURATION + "".join(rows)
 
 
 def with_alarms(text: str) -> str:
@@ -190,6 +216,7 @@ def draw_dashboard(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.docs_from_code")
     parser.add_argument("--image", action="store_true", help="draw docs/images/dashboard.png too")
+    (DOCS / "configuration.md").write_text(configuration())
     operations = DOCS / "operations.md"
     operations.write_text(with_alarms(operations.read_text()))
     if parser.parse_args().image:
