@@ -74,6 +74,7 @@ def test_the_program_s_own_worker_may_report_and_knows_where(declared: dict[str,
     assert sorted(granted) == [
         "invoice-reader-role-find-watchers-in-progress",
         "invoice-reader-role-manage-connections-of-api",
+        "invoice-reader-role-use-keys-of-progress",
         "invoice-reader-role-write-states-in-progress",
     ]
     assert {"TABLE_NAME", "CALLBACK_URL"} <= set(declared["environment"])
