@@ -227,12 +227,17 @@ def test_a_pdf_that_is_damaged_anywhere_is_read_or_refused(
 def test_the_process_that_reads_has_no_credentials(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
     source.write_bytes(HELLO)
+    # Other tests of the session have processes of their own.
+    before = _children()
     with Reading(str(source), seconds=PATIENCE_SECONDS):
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        variables = [Path(f"/proc/{child}/environ").read_bytes() for child in children]
+        variables = [Path(f"/proc/{child}/environ").read_bytes() for child in _children() - before]
 
     assert variables
     assert not any(b"AWS_" in each for each in variables)
+
+
+def _children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
 def test_a_reader_that_cannot_run_is_not_the_document_s_fault(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
