@@ -46,6 +46,8 @@ outputs: dict[str, pulumi.Output[Any]] = {
     "stageName": progress.stage_name,
     "tableName": progress.table_name,
     "connectionHandlerName": progress.connection_handler_name,
+    "workerEnvironment": progress.worker_environment,
+    "workerPolicy": progress.worker_policy,
     "functionNames": monitoring.function_names,
 }
 if documents:

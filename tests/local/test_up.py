@@ -53,6 +53,8 @@ def test_up_prints_one_line_of_json_serves_any_client_and_leaves_nothing(leftove
             "documentsBucket",
             "documentProcessorName",
             "functionNames",
+            "workerEnvironment",
+            "workerPolicy",
             "dashboardName",
             "awsEndpointUrl",
             "awsAccessKeyId",

@@ -1,27 +1,6 @@
 """The rows of the table: their keys, and how their values are read and written. No I/O.
 
-| item         | pk                 | sk                | attributes                                               |
-|--------------|--------------------|-------------------|----------------------------------------------------------|
-| connection   | CONNECTION#{id}    | CONNECTION        | connected_at (ms), principal_id, expires_at              |
-| subscription | DOCUMENT#{docId}   | CONNECTION#{id}   | connection_id, principal_id, subscribed_at (ms),         |
-|              |                    |                   | expires_at                                               |
-| state        | DOCUMENT#{docId}   | STATE             | status, sequence, pages_processed, total_pages, unit,    |
-|              |                    |                   | message, phase, result, pages_unreadable, owner,         |
-|              |                    |                   | error_code, error_message, recoverable                   |
-|              |                    |                   | run_id, run_order, attempt, retries_left, tallies (pages |
-|              |                    |                   | by worker, of those at work), write_id (the last         |
-|              |                    |                   | write's, to know its echo)                               |
-|              |                    |                   | heard_at (ms, of the last write), published_at (ms, of   |
-|              |                    |                   | the last state), updated_at (heard_at, in steps),        |
-|              |                    |                   | announced (a sequence), active_shard, expires_at         |
-| owner        | OWNER#{principal}  | DOCUMENTS         | documents (by id, when they were asked for), version,    |
-|              |                    |                   | expires_at                                               |
-
-`expires_at` is the table's TTL, in epoch seconds. Expired rows can stay for days, so no reader may take a row for
-live by its mere presence.
-The index `by_connection` holds what carries `connection_id`: subscriptions. The index `by_activity` holds what
-carries `active_shard`: documents that were taken up and have not ended, those that are tried again after an error,
-and those that have ended and of which not everyone was told.
+PROTOCOL.md, "Rows", is the one place that says which attributes they have.
 """
 
 from __future__ import annotations
