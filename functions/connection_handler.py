@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 from aws_lambda_powertools import Logger
 
 from docprogress import settings
-from docprogress.access import may_cancel, may_watch
-from docprogress.document import Connection, DocumentState, ErrorCode, Failure
+from docprogress.access import Owned, may_cancel, may_watch
+from docprogress.document import Connection, DocumentState, ErrorCode, Failure, Ownership
 from docprogress.errors import RequestRefused
 from docprogress.messages import (
     PONG,
@@ -40,6 +40,8 @@ Reply = dict[str, Any]
 
 # API Gateway ends a connection after two hours, whatever it does.
 MAX_CONNECTION_AGE_SECONDS = 7200
+# The only subprotocol that is accepted; the token that may be offered beside it is never echoed.
+SUBPROTOCOL = "docprogress"
 # A page of documents, with room; what is more is a client gone wild.
 MAX_SUBSCRIPTIONS = 100
 
@@ -49,11 +51,15 @@ class ConnectionSettings(NamedTuple):
     Attributes:
         connection_max_age_seconds: how long a connection may last.
         allowed_origins: the pages that may connect, as `https://host[:port]`; empty for any.
+        callers_are_known: whether $connect has an authorizer, so that a caller without a name is nobody.
+        shared_documents: show documents without an owner to every principal. False: to none of them.
         cancellation: whether a document can be cancelled over a connection.
     """
 
     connection_max_age_seconds: int
     allowed_origins: frozenset[str]
+    callers_are_known: bool
+    shared_documents: bool = False
     cancellation: bool = True
 
     @classmethod
@@ -63,6 +69,8 @@ class ConnectionSettings(NamedTuple):
                 environment, "CONNECTION_MAX_AGE_SECONDS", MAX_CONNECTION_AGE_SECONDS
             ),
             allowed_origins=frozenset(environment.get("ALLOWED_ORIGINS", "").split()),
+            callers_are_known=settings.callers_are_known(environment),
+            shared_documents=settings.are_documents_shared(environment),
             cancellation=environment.get("CANCELLATION") != "false",
         )
 
@@ -73,7 +81,7 @@ class Caller(NamedTuple):
     Attributes:
         connected_at: epoch milliseconds.
         asked_at: epoch milliseconds; None for an event that does not say.
-        principal_id: a token's subject, or the caller of a signed request. None without authorization.
+        principal_id: a token's subject, or the caller of a signed request. None where the event names nobody.
         token_expires_at: epoch seconds; None for a connection without a token.
     """
 
@@ -94,7 +102,9 @@ class Caller(NamedTuple):
             connection_id=context["connectionId"],
             connected_at=int(context["connectedAt"]),
             asked_at=None if asked_at is None else int(asked_at),
-            principal_id=authorizer.get("principalId") or identity.get("cognitoIdentityId") or identity.get("userArn"),
+            principal_id=_first_named(
+                authorizer.get("principalId"), identity.get("cognitoIdentityId"), identity.get("userArn")
+            ),
             token_expires_at=None if token_expires_at is None else int(token_expires_at),
         )
 
@@ -104,14 +114,20 @@ class Caller(NamedTuple):
         return of_age if self.token_expires_at is None else min(of_age, self.token_expires_at)
 
 
+def _first_named(*names: str | None) -> str | None:
+    return next((name for name in names if name and name.strip()), None)
+
+
 class Documents(Protocol):
     def read(self, document_id: str) -> DocumentState | None: ...
+
+    def ownership(self, document_id: str) -> Ownership | None: ...
 
     def cancel(self, document_id: str, *, principal_id: str | None) -> DocumentState: ...
 
 
-class OriginRefused(Exception):
-    """The page that connects is not among the allowed ones."""
+class ConnectionRefused(Exception):
+    """The text is a reason for the log."""
 
 
 class ConnectionService:
@@ -123,10 +139,13 @@ class ConnectionService:
         self._settings = settings
 
     def connect(self, caller: Caller, origin: str | None) -> None:
-        """Raises OriginRefused."""
+        """Raises ConnectionRefused."""
+        # API Gateway asks an authorizer before, so this is a route that was left without one.
+        if self._settings.callers_are_known and caller.principal_id is None:
+            raise ConnectionRefused("no_principal")
         # A browser sends any page's WebSocket with the user's cookies and says so only here (RFC 6455, 10.2).
         if self._settings.allowed_origins and origin not in self._settings.allowed_origins:
-            raise OriginRefused(origin)
+            raise ConnectionRefused("origin")
         connection = Connection(caller.connection_id, self._expires_at(caller), caller.principal_id)
         self._connections.add_connection(connection, connected_at=caller.connected_at)
 
@@ -143,16 +162,16 @@ class ConnectionService:
     def answer(self, caller: Caller, request: ProgressRequest) -> Message:
         """Raises RequestRefused."""
         document_id = request.document_id
-        connection = self._connections.connection(caller.connection_id)
-        if connection is None:
-            raise _expired(document_id)
+        connection = self._connection(caller, document_id)
         if not request.subscribe:
             # Before the permission check: if the document has a new owner, the check raises, and the row would count
             # against the limit until its TTL.
             self._connections.unsubscribe(document_id, connection.connection_id)
+            self._require_entitled(connection, document_id, self._documents.ownership(document_id))
             logger.info("Unsubscribed", **_who(connection), document_id=document_id)
             return snapshot_message(document_id, self._read(document_id, connection))
-        self._read(document_id, connection)  # before anything is stored for a stranger
+        # Before anything is stored for a stranger. Of the whole document, the time would tell whether it is there.
+        self._require_entitled(connection, document_id, self._documents.ownership(document_id))
         if not self._connections.may_subscribe(document_id, connection.connection_id, limit=MAX_SUBSCRIPTIONS):
             raise RequestRefused(
                 ErrorCode.TOO_MANY_SUBSCRIPTIONS,
@@ -173,11 +192,9 @@ class ConnectionService:
     def cancel(self, caller: Caller, request: CancelRequest) -> Message:
         """Raises RequestRefused."""
         document_id = request.document_id
-        connection = self._connections.connection(caller.connection_id)
-        if connection is None:
-            raise _expired(document_id)
+        connection = self._connection(caller, document_id)
         principal_id = connection.principal_id
-        if not self._settings.cancellation or not may_cancel(principal_id, self._documents.read(document_id)):
+        if not self._settings.cancellation or not may_cancel(principal_id, self._documents.ownership(document_id)):
             raise RequestRefused(ErrorCode.FORBIDDEN, "You may not cancel this document.", document_id)
         document = self._documents.cancel(document_id, principal_id=principal_id)
         logger.info("Cancelled", **_who(connection), document_id=document_id, status=document.status.value)
@@ -189,12 +206,24 @@ class ConnectionService:
     def _expires_at(self, caller: Caller) -> int:
         return caller.expires_at(self._settings.connection_max_age_seconds)
 
+    def _connection(self, caller: Caller, document_id: str) -> Connection:
+        """Raises RequestRefused."""
+        connection = self._connections.connection(caller.connection_id)
+        # One without a name is of the time before the stack had an authorization.
+        if connection is None or (self._settings.callers_are_known and connection.principal_id is None):
+            raise _expired(document_id)
+        return connection
+
     def _read(self, document_id: str, connection: Connection) -> DocumentState | None:
-        """Raises RequestRefused, in the same words whether the document is there or not."""
+        """Raises RequestRefused."""
         document = self._documents.read(document_id)
-        if not may_watch(connection.principal_id, document):
-            raise RequestRefused(ErrorCode.FORBIDDEN, "You may not watch this document.", document_id)
+        self._require_entitled(connection, document_id, document)
         return document
+
+    def _require_entitled(self, connection: Connection, document_id: str, document: Owned | None) -> None:
+        """Raises RequestRefused, in the same words whether the document is there or not."""
+        if not may_watch(connection.principal_id, document, shared=self._settings.shared_documents):
+            raise RequestRefused(ErrorCode.FORBIDDEN, "You may not watch this document.", document_id)
 
 
 def _who(connection: Connection) -> dict[str, Any]:
@@ -234,7 +263,7 @@ def _handle(event: Event, caller: Caller) -> Reply:
         # By event type, not by route key: {"action": "$connect"} is a message, whatever it looks like.
         match context["eventType"]:
             case "CONNECT":
-                headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+                headers = _headers(event)
                 service().connect(caller, headers.get("origin"))
                 logger.info("Connected")
                 return _accept(headers)
@@ -253,8 +282,8 @@ def _handle(event: Event, caller: Caller) -> Reply:
                     # A key given twice can mean one action to API Gateway and another to us, past the throttle.
                     raise RequestRefused(ErrorCode.INVALID_MESSAGE, 'The message has more than one "action".')
                 return _reply(service().answer(caller, request))
-    except OriginRefused as refused:
-        logger.warning("Connection refused", origin=str(refused))
+    except ConnectionRefused as refused:
+        logger.warning("Connection refused", reason=str(refused), origin=_headers(event).get("origin"))
         return {"statusCode": 403}
     except RequestRefused as refused:
         logger.info("Request refused", error_code=refused.code.value, document_id=document_id)
@@ -269,12 +298,16 @@ def _handle(event: Event, caller: Caller) -> Reply:
         return {"statusCode": 500}
 
 
+def _headers(event: Event) -> dict[str, str]:
+    return {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+
+
 def _accept(headers: Mapping[str, str]) -> Reply:
-    """Accept, and echo the first subprotocol offered: without, browsers drop the connection (RFC 6455, 4.1)."""
-    offered = headers.get("sec-websocket-protocol", "").split(",")[0].strip()
-    if not offered:
+    """Accept, and echo our subprotocol where it is offered: without, browsers drop the connection (RFC 6455, 4.1)."""
+    offered = headers.get("sec-websocket-protocol", "").split(",")
+    if SUBPROTOCOL not in (each.strip() for each in offered):
         return {"statusCode": 200}
-    return {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": offered}}
+    return {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": SUBPROTOCOL}}
 
 
 def _reply(message: Message) -> Reply:

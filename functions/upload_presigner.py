@@ -37,7 +37,6 @@ from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.owners import Owners
 from docprogress.table.states import States
 from documents.names import SUFFIX, UPLOADS
-from documents.owners import callers_are_known
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -83,7 +82,7 @@ class UploadSettings:
             table_name=settings.text(environment, "TABLE_NAME"),
             documents_bucket=settings.text(environment, "DOCUMENTS_BUCKET"),
             max_upload_bytes=settings.positive(environment, "MAX_UPLOAD_BYTES", 100 * 1024 * 1024),
-            callers_are_known=callers_are_known(environment),
+            callers_are_known=settings.callers_are_known(environment),
             max_unfinished_documents=settings.positive(environment, "MAX_UNFINISHED_DOCUMENTS", 50),
         )
 

@@ -37,11 +37,14 @@ class TakesAuthorizer(Protocol):
 class AuthorizationMode(Protocol):
     """
     Attributes:
+        mode: its name, which functions are told.
         knows_callers: callers have a principal, so documents can have owners.
         expires: a connection may outlive its caller's right to it, so it is closed early.
         request_headers: the headers that a page sends with an HTTP request, besides Authorization.
     """
 
+    @property
+    def mode(self) -> Authorization: ...
     @property
     def knows_callers(self) -> bool: ...
     @property
@@ -58,6 +61,7 @@ class AuthorizationMode(Protocol):
 
 @dataclass(frozen=True)
 class NoAuthorization:
+    mode = Authorization.NONE
     knows_callers = False
     expires = False
     request_headers = ()
@@ -73,6 +77,7 @@ class NoAuthorization:
 class IamAuthorization:
     """The caller's own policy must allow `execute-api:Invoke`; see `WebSocketApi.grant_connect`."""
 
+    mode = Authorization.AWS_IAM
     knows_callers = True
     expires = False
     request_headers = ("x-amz-content-sha256", "x-amz-date", "x-amz-security-token")
@@ -105,6 +110,7 @@ class TokenAuthorization:
     name: str = "token-authorizer"
     opts: pulumi.ResourceOptions | None = field(default=None, compare=False)
 
+    mode = Authorization.JWT
     knows_callers = True
     expires = True
     request_headers = ()

@@ -22,7 +22,7 @@ from .lambda_function import SETTINGS_RULES, FunctionSettings, LambdaFunction, L
 from .lambda_package import Packaging
 from .progress_table import ProgressTable, ProgressTableArgs
 from .publishing import FanOut, Publishing
-from .rules import Rule, checked, integer, list_of, matching, one_of
+from .rules import Rule, boolean, checked, integer, list_of, matching, one_of
 from .stall_watchdog import StallWatchdog, StallWatchdogArgs
 from .stream_fan_out import StreamFanOut, StreamFanOutArgs
 from .token_authorizer import TokenSource
@@ -72,6 +72,8 @@ class DocumentProgressArgs(TypedDict, total=False):
     """The audiences or client ids to accept, separated by commas. With JWT."""
     jwt_token_source: TokenSource
     """How a page sends its token. In the subprotocol by default, which keeps it out of URLs."""
+    shared_documents: bool
+    """Show a document that names no owner to every principal. Off by default: with JWT and AWS_IAM it is nobody's."""
     allowed_origins: list[str]
     """The origins whose pages may connect, such as https://app.example.com. Any by default."""
     connection_max_age_seconds: int
@@ -97,6 +99,7 @@ PROGRESS_RULES: Mapping[str, Rule] = {
     "jwt_issuer": ISSUER,
     "jwt_audience": matching("audiences separated by commas, without spaces", r"[^\s,]+(,[^\s,]+)*", "my-client-id"),
     "jwt_token_source": one_of(TokenSource),
+    "shared_documents": boolean(),
     "allowed_origins": list_of(ORIGIN),
     "connection_max_age_seconds": integer(
         60, _LONGEST_CONNECTION_SECONDS, why=" (API Gateway ends a connection after 2 hours)"
@@ -122,6 +125,7 @@ PROGRESS_DEFAULTS: Mapping[str, Any] = {
     "jwt_issuer": "",
     "jwt_audience": "",
     "jwt_token_source": TokenSource.SUBPROTOCOL,
+    "shared_documents": False,
     "allowed_origins": [],
     "connection_max_age_seconds": _LONGEST_CONNECTION_SECONDS,
     "fan_out": FanOut.DIRECT,
@@ -186,6 +190,7 @@ class DocumentProgress(pulumi.ComponentResource):
             api=api,
             fan_out=args["fan_out"],
             authorization=args["authorization"],
+            shared_documents=args["shared_documents"],
             close_expired=(
                 self.authorization.expires or args["connection_max_age_seconds"] < _LONGEST_CONNECTION_SECONDS
             ),
@@ -231,6 +236,7 @@ class DocumentProgress(pulumi.ComponentResource):
                     "TABLE_NAME": self.table.table_name,
                     "CONNECTION_MAX_AGE_SECONDS": str(self._args["connection_max_age_seconds"]),
                     "ALLOWED_ORIGINS": "" if is_every_origin(origins) else " ".join(origins),
+                    **({"SHARED_DOCUMENTS": "true"} if self._args["shared_documents"] else {}),
                 },
                 # Once API Gateway has given up, nobody hears the answer.
                 timeout_seconds=math.ceil(self._args["integration_timeout_milliseconds"] / 1000),

@@ -96,7 +96,11 @@ class DocumentUploads(pulumi.ComponentResource):
             f"{name}-presigner",
             LambdaFunctionArgs(
                 handler_module="upload_presigner",
-                environment={"TABLE_NAME": args.table.table_name, "DOCUMENTS_BUCKET": args.bucket.bucket},
+                environment={
+                    "AUTHORIZATION": args.authorization.mode,
+                    "TABLE_NAME": args.table.table_name,
+                    "DOCUMENTS_BUCKET": args.bucket.bucket,
+                },
                 timeout_seconds=_TIMEOUT_SECONDS,
                 settings=args.functions,
             ),

@@ -34,6 +34,7 @@ class Publishing:
 
     Attributes:
         authorization: without any, documents have no owners.
+        shared_documents: a document without an owner is for every principal, and not for nobody.
         close_expired: connections may expire while they are open, and whoever tells the watchers closes those.
     """
 
@@ -41,6 +42,7 @@ class Publishing:
     api: WebSocketApi
     fan_out: FanOut
     authorization: Authorization
+    shared_documents: bool = False
     close_expired: bool
     max_messages_per_second: int
     document_retention_hours: int
@@ -88,4 +90,5 @@ class Publishing:
             "TABLE_NAME": self.table.table_name,
             "MAX_MESSAGES_PER_SECOND": str(self.max_messages_per_second),
             "DOCUMENT_RETENTION_SECONDS": str(self.document_retention_hours * 3600),
+            **({"SHARED_DOCUMENTS": "true"} if self.shared_documents else {}),
         }

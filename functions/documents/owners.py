@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import unquote
 
+from docprogress import settings
+
 # The name of the object's metadata, whose value is percent-encoded, as headers need it.
 OWNER = "owner"
 # An owner that no principal is: ids of callers are ASCII in every mode of authorization.
@@ -13,11 +15,6 @@ NOBODY = "\N{EMPTY SET}"
 
 class BlankOwner(Exception):
     """The upload was meant to have an owner, and the name got lost on the way."""
-
-
-def callers_are_known(environment: Mapping[str, str]) -> bool:
-    """Whether the stack has an authorization, by AUTHORIZATION: NONE, AWS_IAM or JWT."""
-    return environment.get("AUTHORIZATION", "NONE") != "NONE"
 
 
 def owner_of(metadata: Mapping[str, str], environment: Mapping[str, str], noted: str | None = None) -> str | None:
@@ -32,10 +29,10 @@ def owner_of(metadata: Mapping[str, str], environment: Mapping[str, str], noted:
         BlankOwner: only where callers are known.
     """
     owner = metadata.get(OWNER)
-    if not callers_are_known(environment):
+    if not settings.callers_are_known(environment):
         return unquote(owner) if owner else None
     if owner is None:
-        return noted or (None if environment.get("SHARED_DOCUMENTS") == "true" else NOBODY)
+        return noted or (None if settings.are_documents_shared(environment) else NOBODY)
     name = unquote(owner)
     if not name.strip():
         raise BlankOwner

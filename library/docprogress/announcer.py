@@ -67,6 +67,7 @@ class Announcer:
     Args:
         close_expired: disconnect watchers whose connection has expired. API Gateway checks a token only when the
             connection is made, so nobody else does.
+        shared_documents: tell documents without an owner to all principals who watch them.
         now: epoch seconds.
     """
 
@@ -76,11 +77,13 @@ class Announcer:
         poster: Poster,
         *,
         close_expired: bool = False,
+        shared_documents: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._poster = poster
         self._close_expired = close_expired
+        self._shared_documents = shared_documents
         self._now = now
         self._lock = threading.Lock()
         self._totals = Totals()
@@ -101,7 +104,13 @@ class Announcer:
             DeliveryRefused: everyone refused the message, and the poster is strict.
         """
         started_at = time.perf_counter()
-        reading = _Reading(self._store, state, self._now(), time.monotonic() + deadline_seconds)
+        reading = _Reading(
+            self._store,
+            state,
+            now=self._now(),
+            give_up_at=time.monotonic() + deadline_seconds,
+            shared_documents=self._shared_documents,
+        )
         try:
             report = self._poster.post(
                 reading.pages(self._cut_short.get(state.document_id)),
@@ -169,11 +178,14 @@ class _Reading:
             with the watchers.
     """
 
-    def __init__(self, store: Watchers, state: DocumentState, now: float, give_up_at: float) -> None:
+    def __init__(
+        self, store: Watchers, state: DocumentState, *, now: float, give_up_at: float, shared_documents: bool
+    ) -> None:
         self._store = store
         self._state = state
         self._now = now
         self._give_up_at = give_up_at
+        self._shared_documents = shared_documents
         self._read = 0
         # By the number of those before it. The fan-out holds two at most.
         self._pages: deque[tuple[int, Sequence[Subscription]]] = deque(maxlen=3)
@@ -219,7 +231,9 @@ class _Reading:
         if len(live) < len(page):
             over = (watcher for watcher in page if watcher.expires_at <= self._now)
             self.expired += [watcher for watcher, _ in zip(over, range(_MAX_EXPIRED - len(self.expired)), strict=False)]
-        entitled = [watcher for watcher in live if may_watch(watcher.principal_id, self._state)]
+        entitled = [
+            watcher for watcher in live if may_watch(watcher.principal_id, self._state, shared=self._shared_documents)
+        ]
         self._pages.append((self._read, entitled))
         self._read += len(entitled)
         return entitled

@@ -114,7 +114,7 @@ class DocumentState(NamedTuple):
         attempt: how many workers have started the document. A worker that was presumed dead carries an older number,
             so its writes are refused.
         retries_left: how many more workers the caller may start on this run after a failure.
-        owner: the only principal who may watch the document, or None for everyone who may connect.
+        owner: the only principal who may watch the document; see `access.may_watch` for None.
         failure: set exactly when the status is ERROR.
         result: what the worker said of its result, as JSON has it.
         pages_unreadable: how many pages are part of a complete document and could not be read.
@@ -153,6 +153,13 @@ class DocumentState(NamedTuple):
     def is_final(self) -> bool:
         """Whether nothing follows but a newer run."""
         return self.has_ended and not (self.failure and self.failure.recoverable)
+
+
+class Ownership(NamedTuple):
+    """What has to be known of a document to tell who may watch it."""
+
+    status: Status
+    owner: str | None
 
 
 class Run(NamedTuple):

@@ -36,6 +36,7 @@ class PublisherSettings:
         document_retention_seconds: how long a state is kept after its last change.
         max_messages_per_second: progress updates per document. Start, end and errors are always sent.
         close_expired: disconnect watchers whose connection has expired, with its token or of age.
+        shared_documents: tell documents without an owner to all principals who watch them. False: to none of them.
     """
 
     table_name: str
@@ -44,6 +45,7 @@ class PublisherSettings:
     document_retention_seconds: int
     max_messages_per_second: int
     close_expired: bool
+    shared_documents: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> PublisherSettings:
@@ -54,6 +56,7 @@ class PublisherSettings:
             document_retention_seconds=settings.positive(environment, "DOCUMENT_RETENTION_SECONDS", 24 * 3600),
             max_messages_per_second=settings.positive(environment, "MAX_MESSAGES_PER_SECOND", 4),
             close_expired=environment.get("CLOSE_EXPIRED_CONNECTIONS") == "true",
+            shared_documents=settings.are_documents_shared(environment),
         )
 
 
@@ -88,6 +91,7 @@ class Publisher:
             Connections(self.table),
             _fan_out(self._settings.callback_url, self._settings.region, self.session),
             close_expired=self._settings.close_expired,
+            shared_documents=self._settings.shared_documents,
         )
 
     def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport | None:
@@ -162,6 +166,7 @@ def connect(
     document_retention_seconds: int | None = None,
     max_messages_per_second: int | None = None,
     close_expired: bool | None = None,
+    shared_documents: bool | None = None,
     session: boto3.Session | None = None,
 ) -> Publisher:
     """This process's publisher of these settings. What no keyword says, the environment does; see PublisherSettings.
@@ -181,6 +186,7 @@ def connect(
         "CALLBACK_URL": callback_url,
         "AWS_REGION": region or (session.region_name if session else None),
         "CLOSE_EXPIRED_CONNECTIONS": None if close_expired is None else str(close_expired).lower(),
+        "SHARED_DOCUMENTS": None if shared_documents is None else str(shared_documents).lower(),
         **{name: None if number is None else str(number) for name, number in numbers.items()},
     }
     environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}

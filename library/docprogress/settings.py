@@ -15,6 +15,19 @@ def text(environment: Mapping[str, str], name: str) -> str:
     return value
 
 
+def callers_are_known(environment: Mapping[str, str]) -> bool:
+    """Whether those who connect have proved who they are, by AUTHORIZATION: NONE, AWS_IAM or JWT.
+
+    Where nothing says so they have: a variable that got lost opens nothing.
+    """
+    return environment.get("AUTHORIZATION") != "NONE"
+
+
+def are_documents_shared(environment: Mapping[str, str]) -> bool:
+    """Whether SHARED_DOCUMENTS says that documents without an owner are for every principal."""
+    return environment.get("SHARED_DOCUMENTS") == "true"
+
+
 def positive(environment: Mapping[str, str], name: str, default: int) -> int:
     """A whole number from 1 up. Raises SettingsError."""
     value = environment.get(name, str(default))

@@ -152,8 +152,9 @@ class ProgressTracker:
             replaces whatever was there. None: a new one.
         order: a whole number that grows with each run of the document. An older run never begins, counts, ends or
             stores anything once a newer one has begun. None: the time at which the run begins.
-        owner: the only principal who may watch. None keeps the owner noted earlier; without one, anyone who may
-            connect may watch. Once the document is taken up, the owner noted earlier stands here. What is assigned
+        owner: the only principal who may watch. None keeps the owner noted earlier; without one, nobody may watch
+            where callers are known, unless the stack shares its documents, and everyone may on a stack without
+            authorization. Once the document is taken up, the owner noted earlier stands here. What is assigned
             then is written with the start or with a failure before it.
         joined: count pages of a run that another tracker has begun; its `run_id` is needed. Leaving the block then
             completes the document only if all its pages are counted, and an exception does not end it: the others

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from docprogress.document import Connection, DocumentState, Run, Status, Subscription, Update, retries_left
+from docprogress.document import Connection, DocumentState, Ownership, Run, Status, Subscription, Update, retries_left
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, Superseded
 from docprogress.posting.report import DeliveryReport
 from docprogress.table.items import NO_RUN
@@ -66,6 +66,11 @@ class InMemoryStore:
         self._enter("read")
         row = self._rows.get(document_id)
         return row.state if row else None
+
+    def ownership(self, document_id: str) -> Ownership | None:
+        self._enter("ownership")
+        row = self._rows.get(document_id)
+        return Ownership(row.state.status, row.state.owner) if row else None
 
     def begin(
         self,

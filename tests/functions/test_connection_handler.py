@@ -84,6 +84,7 @@ def recorded(name: str, **context: Any) -> dict[str, Any]:
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     monkeypatch.setenv("TABLE_NAME", "progress")
+    monkeypatch.setenv("AUTHORIZATION", "NONE")
     monkeypatch.setenv("CONNECTION_MAX_AGE_SECONDS", "7200")
     monkeypatch.delenv("ALLOWED_ORIGINS", raising=False)
     sandbox = Sandbox(monkeypatch, InMemoryStore(lambda: NOW))
@@ -157,16 +158,16 @@ def test_a_connection_ends_with_its_token(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("header", ["Sec-WebSocket-Protocol", "sec-websocket-protocol", "SEC-WEBSOCKET-PROTOCOL"])
-@pytest.mark.parametrize("offered", ["docprogress", "docprogress, other", " docprogress ,other"])
-def test_exactly_one_offered_subprotocol_is_echoed(sandbox: Sandbox, header: str, offered: str) -> None:
+@pytest.mark.parametrize("offered", ["docprogress", "docprogress, other", " docprogress ,other", "eyJ.a.b,docprogress"])
+def test_our_subprotocol_alone_is_echoed(sandbox: Sandbox, header: str, offered: str) -> None:
     event = recorded("connect")
     event["headers"][header] = offered
 
     assert sandbox.invoke(event) == {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": "docprogress"}}
 
 
-@pytest.mark.parametrize("headers", [None, {}, {"Sec-WebSocket-Protocol": ""}])
-def test_no_subprotocol_is_named_to_a_client_that_offered_none(
+@pytest.mark.parametrize("headers", [None, {}, *({"Sec-WebSocket-Protocol": each} for each in ("", "eyJ.a.b", "a, b"))])
+def test_no_subprotocol_is_named_to_a_client_that_did_not_offer_ours(
     sandbox: Sandbox, headers: dict[str, str] | None
 ) -> None:
     assert sandbox.invoke(recorded("connect") | {"headers": headers}) == {"statusCode": 200}
@@ -319,13 +320,63 @@ def test_the_owner_watches_and_another_principal_is_refused(sandbox: Sandbox) ->
     assert {connection for _, connection in sandbox.store.subscriptions} == {CONNECTION_ID}
 
 
-def test_a_document_of_another_one_is_refused_as_one_that_does_not_exist(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("request_", [{}, {"subscribe": False}, {"action": "cancel"}])
+def test_a_document_of_another_one_is_refused_as_one_that_does_not_exist(
+    sandbox: Sandbox, request_: dict[str, Any]
+) -> None:
     begin(sandbox.store, owner="alice")
     sandbox.invoke(recorded("connect", authorizer={"principalId": "bob"}))
 
-    exists, unknown = sandbox.ask("invoice-7"), sandbox.ask("invoice-8")
+    def refused(document_id: str) -> tuple[Any, list[str]]:
+        sandbox.store.calls.clear()
+        answer = sandbox.ask(document_id, **request_)
+        return answer | {"docId": ""}, list(sandbox.store.calls)
 
-    assert exists | {"docId": ""} == unknown | {"docId": ""}
+    exists, unknown = refused("invoice-7"), refused("invoice-8")
+
+    assert exists == unknown, "neither the words nor the work may tell that the document is there"
+    assert exists[0]["errorCode"] == "FORBIDDEN"
+    assert "read" not in exists[1], "a whole state takes longer than none"
+
+
+@pytest.mark.parametrize("mode", ["JWT", "AWS_IAM", "", None])
+@pytest.mark.parametrize("caller", [{}, {"authorizer": {"principalId": " "}}, {"identity": {"userArn": ""}}])
+def test_nobody_without_a_name_connects_unless_the_stack_says_that_it_has_no_authorization(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, mode: str | None, caller: dict[str, Any]
+) -> None:
+    if mode is None:
+        monkeypatch.delenv("AUTHORIZATION")
+    else:
+        monkeypatch.setenv("AUTHORIZATION", mode)
+
+    assert sandbox.invoke(recorded("connect", **caller)) == {"statusCode": 403}
+    assert sandbox.store.connections == {}
+    assert '"reason":"no_principal"' in sandbox.log
+
+
+def test_a_connection_of_before_the_stack_had_an_authorization_has_to_connect_again(
+    connected: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(connected.store)
+    monkeypatch.setenv("AUTHORIZATION", "JWT")
+    later = Sandbox(monkeypatch, connected.store)
+
+    assert [later.ask()["recoverable"], cancel(later)["recoverable"]] == [True, True]
+    later.close()
+
+
+@pytest.mark.parametrize(("shared", "answer"), [("true", "processing_started"), ("false", "error"), ("1", "error")])
+def test_a_document_without_an_owner_is_for_those_with_a_name_only_where_documents_are_shared(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, shared: str, answer: str
+) -> None:
+    monkeypatch.setenv("AUTHORIZATION", "JWT")
+    monkeypatch.setenv("SHARED_DOCUMENTS", shared)
+    sandbox.invoke(recorded("connect", authorizer={"principalId": "alice"}))
+    begin(sandbox.store)
+
+    assert sandbox.ask()["status"] == answer
+    assert sandbox.ask("unknown")["errorCode"] == "FORBIDDEN"
+    assert cancel(sandbox)["errorCode"] == "FORBIDDEN", "to be shown a document is not to own it"
 
 
 def test_a_private_document_that_starts_while_its_name_is_subscribed_is_not_shown(connected: Sandbox) -> None:

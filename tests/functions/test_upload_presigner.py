@@ -524,7 +524,7 @@ def test_the_environment_says_where_documents_go() -> None:
         table_name="table",
         documents_bucket="documents",
         max_upload_bytes=MAX_BYTES,
-        callers_are_known=False,
+        callers_are_known=True,
         max_unfinished_documents=50,
     )
     assert not UploadSettings.from_environment(environment | {"AUTHORIZATION": "NONE"}).callers_are_known
@@ -551,6 +551,7 @@ def test_a_wrong_environment_is_named(name: str, value: str) -> None:
 
 def test_the_function_signs_with_its_own_role_for_its_own_region(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
+        "AUTHORIZATION": "NONE",
         "TABLE_NAME": "table",
         "DOCUMENTS_BUCKET": "documents",
         "MAX_UPLOAD_BYTES": "2048",

@@ -130,6 +130,7 @@ def test_the_presigner_knows_the_bucket_and_the_table() -> None:
     assert function.inputs["handler"] == "upload_presigner.handler"
     assert function.inputs["environment"]["variables"] == {
         "POWERTOOLS_SERVICE_NAME": "docprogress-test-uploads-presigner",
+        "AUTHORIZATION": "NONE",
         "TABLE_NAME": f"progress-table-{SUFFIX}",
         "DOCUMENTS_BUCKET": BUCKET,
     }

@@ -470,14 +470,29 @@ def test_a_disposable_stack_goes_without_a_trace(everything: Graph) -> None:
 
 
 @pytest.mark.parametrize("authorization", AUTHORIZATIONS)
-def test_who_stores_owners_is_told_whether_there_are_any(authorization: str) -> None:
-    graph = run_main("dev", AUTHORIZATIONS[authorization])
+def test_every_function_that_deals_with_owners_is_told_whether_there_are_any(authorization: str) -> None:
+    graph = run_main("dev", {"documentUploads": "true", **AUTHORIZATIONS[authorization]})
     told = {
         each.name: each.inputs["environment"]["variables"].get("AUTHORIZATION")
         for each in graph.of("Function")
         if "token-authorizer" not in each.name
     }
     assert set(told.values()) == {authorization}, told
+
+
+def test_shared_documents_are_known_to_whoever_shows_or_tells_them() -> None:
+    graph = run_main("dev", {"sharedDocuments": "true", "fanOut": "stream", **AUTHORIZATIONS["JWT"]})
+    told = {
+        each.name
+        for each in graph.of("Function")
+        if each.inputs["environment"]["variables"].get("SHARED_DOCUMENTS") == "true"
+    }
+    assert told == {
+        "connection-handler-function",
+        "documents-processor-function",
+        "stall-watchdog-function",
+        "stream-fan-out-function",
+    }
 
 
 # The whole

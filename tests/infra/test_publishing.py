@@ -57,6 +57,10 @@ def test_a_worker_that_tells_the_watchers_may_find_them_and_post_to_them() -> No
     }
 
 
+def test_a_worker_is_told_that_documents_are_shared() -> None:
+    assert environment(worker(shared_documents=True)) == ANNOUNCING | {"SHARED_DOCUMENTS": "true"}
+
+
 def test_a_worker_before_a_stream_only_records() -> None:
     graph = worker(fan_out="stream")
     assert environment(graph) == RECORDING

@@ -96,6 +96,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     ),
     "jwtAudience": ("audiences separated by commas, without spaces", ["one two", "one,,two", ",", "one, two"]),
     "jwtTokenSource": ("one of querystring, subprotocol", ["header", "cookie", ""]),
+    "sharedDocuments": ("true or false", ["yes", ""]),
     "createUserPool": ("true or false", ["yes", ""]),
     "userPoolCallbackUrls": (
         "a JSON list of https URLs, such as",
@@ -186,6 +187,7 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     ],
     "jwtAudience": [("", ""), ("one", "one"), ("one,two", "one,two")],
     "jwtTokenSource": [("querystring", "querystring"), ("subprotocol", "subprotocol")],
+    "sharedDocuments": [("true", True), ("false", False)],
     "createUserPool": [("false", False)],
     "userPoolCallbackUrls": [
         ("[]", []),

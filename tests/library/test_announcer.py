@@ -24,10 +24,16 @@ NOW = 1_800_000_000.0
 class Hall:
     """A document's watchers and the announcer who tells them."""
 
-    def __init__(self, *, close_expired: bool = False) -> None:
+    def __init__(self, *, close_expired: bool = False, shared_documents: bool = False) -> None:
         self.store = InMemoryStore(lambda: NOW)
         self.poster = RecordingPoster()
-        self.announcer = Announcer(self.store, self.poster, close_expired=close_expired, now=lambda: NOW)
+        self.announcer = Announcer(
+            self.store,
+            self.poster,
+            close_expired=close_expired,
+            shared_documents=shared_documents,
+            now=lambda: NOW,
+        )
 
     def admit(self, *connection_ids: str, principal_id: str | None = None, seconds: float = 60) -> None:
         for connection_id in connection_ids:
@@ -100,14 +106,17 @@ def test_a_document_with_an_owner_is_told_to_its_owner_alone() -> None:
     assert hall.told == ["alice's", "alice's second"]
 
 
-def test_a_document_without_an_owner_is_told_to_all() -> None:
-    hall = Hall()
+@pytest.mark.parametrize(("shared", "told"), [(False, ["anonymous"]), (True, ["alice's", "anonymous"])])
+def test_a_document_without_an_owner_is_told_to_those_with_a_name_only_where_documents_are_shared(
+    shared: bool, told: list[str]
+) -> None:
+    hall = Hall(shared_documents=shared)
     hall.admit("alice's", principal_id="alice")
     hall.admit("anonymous")
 
     hall.announcer.announce(state(), 2.0)
 
-    assert hall.told == ["alice's", "anonymous"]
+    assert hall.told == told
 
 
 @pytest.mark.parametrize("close_expired", [True, False])

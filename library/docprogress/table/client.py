@@ -70,8 +70,13 @@ class Table:
     def client(self) -> DynamoDBClient:
         return self._client()
 
-    def get(self, key: Any) -> Item | None:
-        return self.client.get_item(TableName=self.name, Key=key, ConsistentRead=True).get("Item")
+    def get(self, key: Any, *attributes: str) -> Item | None:
+        """A row, or these attributes of it."""
+        projection: Any = {}
+        if attributes:
+            names = {f"#{name}": name for name in attributes}
+            projection = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
+        return self.client.get_item(TableName=self.name, Key=key, ConsistentRead=True, **projection).get("Item")
 
     def get_all(self, keys: Sequence[Any]) -> list[Item]:
         """The rows that there are, of at most 100 keys. Raises StoreUnavailable."""

@@ -112,12 +112,16 @@ class Connections:
             Select="COUNT",
             Limit=limit,
         )["Count"]
-        return count < limit or "Item" in self._table.client.get_item(
-            TableName=self._table.name, Key=subscription_key(document_id, connection_id)
-        )
+        return count < limit or self._is_subscribed(document_id, connection_id)
 
     def unsubscribe(self, document_id: str, connection_id: str) -> None:
-        self._table.client.delete_item(TableName=self._table.name, Key=subscription_key(document_id, connection_id))
+        """Writes nothing where there is no subscription, so that a stranger's asking costs no write."""
+        if self._is_subscribed(document_id, connection_id):
+            key = subscription_key(document_id, connection_id)
+            self._table.client.delete_item(TableName=self._table.name, Key=key)
+
+    def _is_subscribed(self, document_id: str, connection_id: str) -> bool:
+        return self._table.get(subscription_key(document_id, connection_id), "pk") is not None
 
     def watchers(self, document_id: str, *, after: str | None = None) -> Iterator[Sequence[Subscription]]:
         """The subscriptions of a document, a page at a time, in the order of their connection ids.

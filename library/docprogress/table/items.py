@@ -15,6 +15,7 @@ from docprogress.document import (
     DocumentState,
     ErrorCode,
     Failure,
+    Ownership,
     Phase,
     Status,
     Subscription,
@@ -125,6 +126,10 @@ SAID_BY_A_RUN = (
     *("total_pages", "unit", "message", "phase", "result", "pages_unreadable"),
     *("error_code", "error_message", "recoverable", "announced"),
 )
+
+
+def ownership_of(item: Item) -> Ownership:
+    return Ownership(Status(item["status"]["S"]), _text(item, "owner"))
 
 
 def state_of(item: Item) -> DocumentState:

@@ -12,6 +12,7 @@ from docprogress.document import (
     DocumentState,
     ErrorCode,
     Failure,
+    Ownership,
     Run,
     Status,
     Tally,
@@ -30,6 +31,7 @@ from docprogress.table.items import (
     activity_step,
     document_id_of,
     heard_at_of,
+    ownership_of,
     state_key,
     state_of,
     state_values,
@@ -86,10 +88,17 @@ class States:
         self._now = now or table.now
 
     def read(self, document_id: str) -> DocumentState | None:
-        item = self._table.get(state_key(document_id))
-        if item is None or int(item["expires_at"]["N"]) <= self._now():
-            return None
-        return state_of(item)
+        item = self._live(document_id)
+        return state_of(item) if item else None
+
+    def ownership(self, document_id: str) -> Ownership | None:
+        """Whose a document is, by a read that costs the same whether there is one and whatever is in it."""
+        item = self._live(document_id, "status", "owner", "expires_at")
+        return ownership_of(item) if item else None
+
+    def _live(self, document_id: str, *attributes: str) -> Item | None:
+        item = self._table.get(state_key(document_id), *attributes)
+        return None if item is None or int(item["expires_at"]["N"]) <= self._now() else item
 
     def expect(self, document_id: str, *, owner: str) -> None:
         """Note whose a document will be, so that its owner can watch it before it starts.

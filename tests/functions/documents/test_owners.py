@@ -7,10 +7,13 @@ import pytest
 from documents.owners import NOBODY, BlankOwner, owner_of
 
 
-@pytest.mark.parametrize("mode", ["JWT", "AWS_IAM", "a mode of tomorrow"])
-def test_where_callers_are_known_an_upload_of_unknown_owner_is_nobody_s(mode: str) -> None:
-    assert owner_of({}, {"AUTHORIZATION": mode}) == NOBODY
-    assert owner_of({"owner": "al%C3%ADce%7C1"}, {"AUTHORIZATION": mode}) == "alíce|1"
+@pytest.mark.parametrize("mode", ["JWT", "AWS_IAM", "a mode of tomorrow", "", None])
+def test_an_upload_of_unknown_owner_is_nobody_s_unless_the_stack_says_that_it_has_no_authorization(
+    mode: str | None,
+) -> None:
+    environment = {} if mode is None else {"AUTHORIZATION": mode}
+    assert owner_of({}, environment) == NOBODY
+    assert owner_of({"owner": "al%C3%ADce%7C1"}, environment) == "alíce|1"
 
 
 def test_a_document_that_was_expected_is_its_owner_s_whatever_the_upload_leaves_out() -> None:
@@ -31,8 +34,8 @@ def test_a_blank_owner_is_an_error_even_where_documents_are_shared(owner: str, s
         owner_of({"owner": owner}, {"AUTHORIZATION": "JWT", "SHARED_DOCUMENTS": shared})
 
 
-@pytest.mark.parametrize("environment", [{}, {"AUTHORIZATION": "NONE"}])
-def test_without_authorization_documents_without_an_owner_are_everyone_s(environment: dict[str, str]) -> None:
+def test_without_authorization_documents_without_an_owner_are_everyone_s() -> None:
+    environment = {"AUTHORIZATION": "NONE"}
     assert owner_of({}, environment) is None
     assert owner_of({"owner": ""}, environment) is None
 
