@@ -123,7 +123,7 @@ class Documents(Protocol):
 
     def ownership(self, document_id: str) -> Ownership | None: ...
 
-    def cancel(self, document_id: str, *, principal_id: str | None) -> DocumentState: ...
+    def cancel(self, document_id: str, *, principal_id: str | None) -> DocumentState | None: ...
 
 
 class ConnectionRefused(Exception):
@@ -197,10 +197,10 @@ class ConnectionService:
         if not self._settings.cancellation or not may_cancel(principal_id, self._documents.ownership(document_id)):
             raise RequestRefused(ErrorCode.FORBIDDEN, "You may not cancel this document.", document_id)
         document = self._documents.cancel(document_id, principal_id=principal_id)
-        logger.info("Cancelled", **_who(connection), document_id=document_id, status=document.status.value)
-        if not may_cancel(principal_id, document):
-            # It has become somebody's meanwhile.
+        if document is None or not may_cancel(principal_id, document):
+            # It has become somebody's meanwhile, or is gone.
             raise RequestRefused(ErrorCode.FORBIDDEN, "You may not cancel this document.", document_id)
+        logger.info("Cancelled", **_who(connection), document_id=document_id, status=document.status.value)
         return snapshot_message(document_id, document)
 
     def _expires_at(self, caller: Caller) -> int:

@@ -156,10 +156,12 @@ class InMemoryStore:
             if row is not None and row.state.run_id == run.run_id:
                 row.tallies.pop(worker, None)
 
-    def cancel(self, document_id: str, *, principal_id: str | None) -> DocumentState:
+    def cancel(self, document_id: str, *, principal_id: str | None) -> DocumentState | None:
         self._enter("cancel")
         with self._lock:
             row = self._rows.get(document_id)
+            if row is None and principal_id is not None:
+                return None
             if row is None:
                 nobodys = DocumentState(document_id=document_id, status=Status.PENDING, sequence=0, run_id=NO_RUN)
                 row = self._rows[document_id] = _Row(nobodys, 0, self._now())

@@ -252,14 +252,15 @@ class States:
 
     # --- what others than a worker write ---
 
-    def cancel(self, document_id: str, *, principal_id: str | None) -> DocumentState:
+    def cancel(self, document_id: str, *, principal_id: str | None) -> DocumentState | None:
         """End a document's run, or keep it from beginning. The worker that is on it learns of it by its next write.
 
         Args:
             principal_id: who asks; see `access.may_cancel`.
 
         Returns:
-            The state that it has now: cancelled, or the end that it had reached before.
+            The state that it has now: cancelled, or the end that it had reached before. None where there is no such
+            document, so that it is not the principal's.
         """
         write = self._publication(document_id, Update(status=Status.ERROR, failure=CANCELLED))
         write.compute(run_id="if_not_exists(#run_id, :no_run)")
@@ -270,7 +271,7 @@ class States:
         try:
             return self._write(document_id, write)
         except ConditionFailed as failed:
-            return state_of(failed.item)
+            return state_of(failed.item) if failed.item else None
 
     # --- documents that nobody writes any more ---
 

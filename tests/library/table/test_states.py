@@ -872,6 +872,10 @@ class TestCancelling:
 
         assert store.cancel(document_id, principal_id=principal) == under_way
 
+    def test_a_document_that_is_gone_by_now_is_nobodys_to_cancel(self, store: States, document_id: str) -> None:
+        assert store.cancel(document_id, principal_id="alice") is None
+        assert store.read(document_id) is None
+
     @pytest.mark.parametrize("owner", ["alice", None])
     def test_a_document_that_was_cancelled_before_it_began_does_not_begin_but_its_next_run_does(
         self, store: States, document_id: str, owner: str | None
