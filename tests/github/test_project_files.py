@@ -14,7 +14,12 @@ import yaml
 ROOT = Path(__file__).parents[2]
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 # What each ecosystem of Dependabot looks for in a folder.
-MANIFESTS = {"github-actions": ".github/workflows/*.yml", "pip": "*requirements*.txt", "npm": "package.json"}
+MANIFESTS = {
+    "docker": "Dockerfile",
+    "github-actions": ".github/workflows/*.yml",
+    "npm": "package.json",
+    "pip": "*requirements*.txt",
+}
 
 
 def _python(folder: str) -> dict[str, Any]:
@@ -75,6 +80,7 @@ def test_dependabot_looks_where_there_is_something_to_update() -> None:
 def test_dependabot_looks_wherever_a_version_is_written_down() -> None:
     pinned = {
         "npm": {path for path in _sources_named("package.json") if "ependencies" in path.read_text()},
+        "docker": set(_sources_named("Dockerfile")),
         "pip": {path for path in _sources_named("*requirements*.txt") if "==" in path.read_text()},
     }
     assert all(pinned.values())
