@@ -114,7 +114,8 @@ class FanOut:
             deadline_seconds: from now. Past it no further page is read.
             settle_seconds: once everyone was tried, wait so much longer for those that were not reached.
             forget: called on the calling thread with watchers whose connections are gone, at most 100.
-                Reading on goes before it; past the deadline it is called once more and the rest left to later.
+                Reading on goes before it; past the deadline it is called once more and the rest left to later. For
+                those found gone in the background it is called on a thread of its own.
 
         Raises:
             DeliveryRefused: all refused the message, and this fan-out is strict.
@@ -159,6 +160,7 @@ class FanOut:
             later=engine.later,
             seconds=deadline_seconds,
             settle_seconds=settle_seconds,
+            left_stale=lambda: _forget_in_background(update, forget),
         )
         give_up_at = time.monotonic() + deadline_seconds
         engine.begin(update, self._credentials())
@@ -259,6 +261,19 @@ def _forget_batch(update: Update, forget: Forget) -> None:
         batch.append(update.stale.popitem()[1])
     if batch:
         forget(batch)
+
+
+def _forget_in_background(update: Update, forget: Forget) -> None:
+    """On a thread of its own: the engine's must not wait for the table, and after a last message nobody else calls."""
+
+    def forget_all() -> None:
+        try:
+            while update.stale:
+                _forget_batch(update, forget)
+        except Exception:
+            logger.exception("Connections that are gone are not forgotten yet")
+
+    threading.Thread(target=forget_all, name="fan-out-forget", daemon=True).start()
 
 
 class _Named(NamedTuple):

@@ -20,6 +20,8 @@ class Timer(Protocol):
 
 
 Later = Callable[[float, Callable[[], None]], Timer]  # (seconds from now, what to do then)
+# Of those found gone after the update, most are found within so long of the first; all are forgotten together.
+_GATHERING_SECONDS = 1.0
 
 
 class Update:
@@ -32,6 +34,7 @@ class Update:
         topic: names those who are told, such as a document.
         version: orders the topic's messages; an older one is not sent once a newer one has begun.
         later: has something done on the loop, so many seconds from now.
+        left_stale: called on the loop when connections were found gone after the update was over. Must not block.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Update:
         later: Later,
         seconds: float,
         settle_seconds: float,
+        left_stale: Callable[[], None],
     ) -> None:
         self.topic = topic
         self.method = method
@@ -51,6 +55,8 @@ class Update:
         self.payload = payload
         self.settle_seconds = settle_seconds
         self._later = later
+        self._left_stale = left_stale
+        self._gathering = False
         self._seconds = seconds
         self.wake = threading.Event()
         self.over = False
@@ -104,6 +110,9 @@ class Update:
             self._open -= 1
             self._stale += 1
             self.check()
+        elif not self._gathering:
+            self._gathering = True
+            self._later(_GATHERING_SECONDS, self._end_gathering)
 
     def refused(self, status: int, connection_id: str, detail: str) -> None:
         if not self.over:
@@ -137,6 +146,10 @@ class Update:
             for timer in self._timers:
                 timer.cancel()
             self.wake.set()
+
+    def _end_gathering(self) -> None:
+        self._gathering = False
+        self._left_stale()
 
     def report(self, read: int) -> DeliveryReport:
         """Tell, once it is over, what became of the `read` watchers: whoever is not counted here was not tried.

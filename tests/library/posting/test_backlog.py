@@ -29,6 +29,7 @@ class Desk:
         self.now = 0.0
         self.backlog = Backlog(most_late)
         self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.left_stale: list[str] = []
 
     def tell(
         self, everyone: Sequence[Watcher], *, topic: str = "d", version: int = 1, settle_seconds: float = 0.0
@@ -41,6 +42,7 @@ class Desk:
             later=self._later,
             seconds=1_000.0,
             settle_seconds=settle_seconds,
+            left_stale=lambda: self.left_stale.append(topic),
         )
         self.backlog.begin(update, self.now)
         self.backlog.add(update, everyone)
@@ -225,6 +227,20 @@ def test_a_connection_known_to_be_gone_is_not_posted_to_while_it_waits_to_be_for
     update = desk.tell(watchers(3), version=2)
     assert ids(desk.take_all()) == ["w2="]
     assert set(update.stale) == {"w0=", "w1="}
+
+
+def test_connections_found_gone_after_the_update_are_left_to_be_forgotten_together(desk: Desk) -> None:
+    update = desk.tell(watchers(3))
+    for place in desk.take_all():
+        desk.answer(place, 429)
+    assert update.over
+    desk.wait(0.1)
+    for place in desk.take_all():
+        desk.answer(place, 410)
+    assert desk.left_stale == []
+    desk.wait(1.0)
+    assert desk.left_stale == ["d"]
+    assert set(update.stale) == {"w0=", "w1=", "w2="}
 
 
 def test_a_last_message_is_tried_again_at_once_on_who_waits_for_a_retry(desk: Desk) -> None:

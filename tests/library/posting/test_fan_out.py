@@ -586,6 +586,30 @@ def test_a_straggler_of_any_kind_holds_up_nobody_and_hears_once_it_can(
     assert all(w.connection_id not in server.received for w in HEALTHY), "those who heard are not told again"
 
 
+def test_a_connection_found_gone_after_the_last_message_is_forgotten_without_another(make_fan_out: MakeFanOut) -> None:
+    forgotten: list[str] = []
+    with ConnectionsServer(by_id({"w0=": [Behaviour.THROTTLED, Behaviour.GONE]})) as server:
+        report = make_fan_out(server.callback_url).post(
+            [watchers(2)],
+            MESSAGE,
+            deadline_seconds=AMPLE,
+            forget=lambda gone: forgotten.extend(watcher.connection_id for watcher in gone),
+        )
+        assert report == DeliveryReport(delivered=1, throttled=1)
+        assert eventually(lambda: forgotten == ["w0="])
+
+
+def test_what_is_gone_and_cannot_be_forgotten_in_the_background_is_logged(
+    make_fan_out: MakeFanOut, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forget(gone: Sequence[Watcher]) -> None:
+        raise RuntimeError("the table says no")
+
+    with ConnectionsServer(by_id({"w0=": [Behaviour.THROTTLED, Behaviour.GONE]})) as server:
+        make_fan_out(server.callback_url).post([watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=forget)
+        assert eventually(lambda: "Connections that are gone are not forgotten yet" in caplog.messages)
+
+
 def test_a_straggler_hears_the_newest_message_alone(make_fan_out: MakeFanOut) -> None:
     states = [b"1", b"2", b"3", b"4"]
     last_is_posted = threading.Event()
