@@ -92,6 +92,7 @@ class Publisher:
             _fan_out(self._settings.callback_url, self._settings.region, self.session),
             close_expired=self._settings.close_expired,
             shared_documents=self._settings.shared_documents,
+            now=self.table.now,  # by a clock that is ahead all watchers would have expired
         )
 
     def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport | None:

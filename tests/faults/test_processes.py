@@ -105,5 +105,20 @@ def test_a_document_whose_worker_is_killed_at_any_step_reaches_an_end_that_its_w
     assert document_id not in end_stalled(site.publisher, 120), "it is told once"
 
 
+@pytest.mark.parametrize("ahead_seconds", [7_200, -7_200])
+def test_a_worker_whose_clock_is_two_hours_off_tells_everyone_and_takes_nobody_for_expired(
+    site: Site, ahead_seconds: int
+) -> None:
+    document_id = f"clock{ahead_seconds}"
+    site.subscribe(document_id, "w=")  # for an hour
+    clock = f"import time; true = time.time; time.time = lambda: true() + {ahead_seconds}\n"
+    subprocess.run(
+        [sys.executable, "-c", clock + WORKER, document_id], check=True, timeout=200, env=worker_environment(site)
+    )
+    heard = [json.loads(message) for message in site.gateway.received["w="]]
+    assert heard[-1]["status"] == "processing_complete"
+    assert site.watching(document_id) == {"w="}
+
+
 def worker_environment(site: Site) -> dict[str, str]:
     return {**os.environ, **site.environment, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "library")))}
