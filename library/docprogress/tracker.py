@@ -321,18 +321,26 @@ class ProgressTracker:
     def complete(self, result: Mapping[str, Any] | None = None, *, pages_unreadable: int = 0) -> None:
         """End well. The last update, with all pages counted, is sent before this returns.
 
+        Where joined trackers count to a known total, the one that counts the last page has ended the document already.
+        A parent that has a result to tell therefore starts without a total.
+
         Args:
             result: what watchers are told of the result, as JSON, up to 2 KB.
             pages_unreadable: how many of the pages could not be read.
 
         Raises:
+            Superseded: the document has ended or was started anew elsewhere, and watchers do not hear the result.
             ValueError: result is no JSON object or too large; the text says how large. Nothing has ended.
         """
         self._require_started("complete")
         if result is not None:
             result_json(result)
         _require_count("pages_unreadable", pages_unreadable, least=0)
-        self._finish(Update(status=Status.COMPLETE, result=result, pages_unreadable=pages_unreadable))
+        end = Update(status=Status.COMPLETE, result=result, pages_unreadable=pages_unreadable)
+        if result is None and not pages_unreadable:
+            self._complete_unless_others_have(end)
+        else:
+            self._finish(end)
 
     def fail(self, failure: Failure) -> None:
         """End in an error that watchers are told. Works before `start` too, for a file that cannot be opened."""
@@ -354,7 +362,7 @@ class ProgressTracker:
             if self._begun:
                 self._leave(raises=error is None)
         elif error is None:
-            self._complete_unless_others_have()
+            self._complete_unless_others_have(Update(status=Status.COMPLETE))
         else:
             self._fail_after(error)
 
@@ -385,13 +393,13 @@ class ProgressTracker:
             write_id=self._begin_id,
         )
 
-    def _complete_unless_others_have(self) -> None:
+    def _complete_unless_others_have(self, end: Update) -> None:
         try:
-            self._finish(Update(status=Status.COMPLETE))
+            self._finish(end)
         except Superseded as superseded:
             # The joined worker that has counted the last page has done so.
-            end = superseded.state
-            if end is None or end.status is not Status.COMPLETE or (end.run_id, end.attempt) != self._run[1:]:
+            found = superseded.state
+            if found is None or found.status is not Status.COMPLETE or (found.run_id, found.attempt) != self._run[1:]:
                 raise
 
     def _fail_after(self, error: BaseException) -> None:

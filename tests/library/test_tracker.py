@@ -1092,6 +1092,24 @@ def test_the_one_that_has_begun_may_leave_after_the_others_have_completed_the_do
     assert [state.status for state in desk.store.published].count(Status.COMPLETE) == 1
 
 
+def test_a_parent_with_nothing_more_to_say_agrees_with_the_end_that_its_joined_workers_have_written(desk: Desk) -> None:
+    parent = desk.tracker()
+    parent.start(10)
+    with desk.tracker(joined=True) as joined:
+        joined.advance(10)
+    parent.complete()
+    assert [state.status for state in desk.store.published] == [Status.STARTED, Status.PROGRESS, Status.COMPLETE]
+
+
+def test_a_parent_whose_result_comes_after_the_end_is_told_that_nobody_hears_it(desk: Desk) -> None:
+    parent = desk.tracker()
+    parent.start(10)
+    with desk.tracker(joined=True) as joined:
+        joined.advance(10)
+    with pytest.raises(Superseded):
+        parent.complete({"key": "results/d.json"})
+
+
 def test_a_joined_worker_that_leaves_early_leaves_the_document_open(desk: Desk) -> None:
     started(desk.store, total=10)
 
