@@ -12,7 +12,7 @@ OR_SAY_WHY = || { echo "set-up failed: it needs a package index (a network, or p
 RUN := $(BIN)/python
 ARGS ?=
 
-.PHONY: help demo up doctor emulator engine test check bench preview dist lock format clean
+.PHONY: help demo up doctor emulator engine test check bench soak preview dist lock format clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -55,6 +55,9 @@ format: $(VENV)/.dev ## write the formatting that check asks for
 
 bench: $(VENV)/.dev ## delivery against its peers, side by side
 	$(RUN) -m benchmarks $(ARGS)
+
+soak: $(VENV)/.dev ## delivery beside faulty watchers, SEEDS times (default 10), each another mixture
+	$(RUN) -m tests.faults.soak --seeds $(or $(SEEDS),10)
 
 preview: ## pulumi preview of STACK (default dev); needs the Pulumi CLI and AWS credentials
 	@command -v pulumi >/dev/null 2>&1 || { echo "make preview needs the Pulumi CLI: see 'Deploy to AWS' in README.md" >&2; exit 1; }
