@@ -8,6 +8,7 @@ from infra.document_pipeline import DocumentPipeline
 from infra.document_progress import DocumentProgress
 from infra.document_uploads import DocumentUploads
 from infra.monitoring import Monitoring
+from infra.site import Site
 from infra.stack_config import StackConfig
 from infra.user_pool import UserPool
 
@@ -28,6 +29,11 @@ if config.document_pipeline:
 uploads = None
 if documents and config.has_uploads:
     uploads = DocumentUploads("uploads", config.document_uploads(documents.bucket, progress))
+
+# The page itself, hosted.
+site = None
+if config.site:
+    site = Site("site", config.site, progress=progress, uploads=uploads)
 
 # Its alarms, its dashboard and the queries of its logs.
 monitoring = Monitoring(
@@ -54,6 +60,8 @@ if documents:
     outputs |= {"documentsBucket": documents.bucket_name, "documentProcessorName": documents.processor_name}
 if uploads:
     outputs |= {"uploadUrl": uploads.url}
+if site:
+    outputs |= {"siteUrl": site.url, "siteTarget": site.target}
 if monitoring.dashboard_name:
     outputs |= {"dashboardName": monitoring.dashboard_name}
 if users:

@@ -15,6 +15,7 @@ from .keeping import kept
 from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
 from .lambda_package import Packaging
 from .policy import allow, use_keys_of
+from .private_bucket import keep_private
 from .rules import Rule, checked, integer
 
 # S3 tells capitals from small letters, and people's files end in any of these.
@@ -145,65 +146,12 @@ class DocumentPipeline(pulumi.ComponentResource):
         self.register_outputs({"bucket_name": self.bucket_name, "processor_name": self.processor_name})
 
     def _create_bucket(self) -> aws.s3.Bucket:
-        kms_key_arn = self._args["kms_key_arn"] or None
         bucket = aws.s3.Bucket(
             f"{self._name}-bucket",
             force_destroy=self._args["disposable"],
             opts=kept(parent=self, disposable=self._args["disposable"]),
         )
-        # Never delete the guards separately: if deleting a non-empty bucket fails, it must still be private. They
-        # disappear with the bucket.
-        guard = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
-        aws.s3.BucketOwnershipControls(
-            f"{self._name}-ownership",
-            bucket=bucket.id,
-            rule={"object_ownership": "BucketOwnerEnforced"},
-            opts=guard,
-        )
-        public_access_block = aws.s3.BucketPublicAccessBlock(
-            f"{self._name}-no-public-access",
-            bucket=bucket.id,
-            block_public_acls=True,
-            block_public_policy=True,
-            ignore_public_acls=True,
-            restrict_public_buckets=True,
-            opts=guard,
-        )
-        aws.s3.BucketPolicy(
-            f"{self._name}-tls-only",
-            bucket=bucket.id,
-            policy=pulumi.Output.json_dumps(
-                {
-                    "Version": "2012-10-17",
-                    "Statement": [
-                        {
-                            "Effect": "Deny",
-                            "Principal": "*",
-                            "Action": "s3:*",
-                            "Resource": [bucket.arn, pulumi.Output.concat(bucket.arn, "/*")],
-                            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-                        }
-                    ],
-                }
-            ),
-            # S3 refuses two changes of a bucket's policy and its public access at the same moment.
-            opts=pulumi.ResourceOptions.merge(guard, pulumi.ResourceOptions(depends_on=[public_access_block])),
-        )
-        aws.s3.BucketServerSideEncryptionConfiguration(
-            f"{self._name}-encryption",
-            bucket=bucket.id,
-            rules=[
-                {
-                    "apply_server_side_encryption_by_default": {
-                        "sse_algorithm": "aws:kms" if kms_key_arn else "AES256",
-                        "kms_master_key_id": kms_key_arn,
-                    },
-                    # One data key for many objects, or each upload would be a paid call of KMS.
-                    "bucket_key_enabled": True if kms_key_arn else None,
-                }
-            ],
-            opts=guard,
-        )
+        keep_private(self._name, bucket, parent=self, kms_key_arn=self._args["kms_key_arn"] or None)
         aws.s3.BucketLifecycleConfiguration(
             f"{self._name}-lifecycle",
             bucket=bucket.id,
@@ -217,7 +165,8 @@ class DocumentPipeline(pulumi.ComponentResource):
                     "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
                 }
             ],
-            opts=guard,
+            # It goes with the bucket, as what keeps that private does.
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )
         return bucket
 

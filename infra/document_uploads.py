@@ -86,11 +86,13 @@ class DocumentUploads(pulumi.ComponentResource):
     url: pulumi.Output[str]
     route_arn: pulumi.Output[str]
     presigner: LambdaFunction
+    bucket: aws.s3.Bucket
 
     def __init__(self, name: str, args: DocumentUploadsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("docprogress:infra:DocumentUploads", name, None, opts)
         self._name = name
         self._args = args
+        self.bucket = args.bucket
         self._child = pulumi.ResourceOptions(parent=self)
         self.presigner = LambdaFunction(
             f"{name}-presigner",

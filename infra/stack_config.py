@@ -27,6 +27,7 @@ from .document_uploads import DocumentUploadsArgs
 from .lambda_package import Packaging
 from .monitoring import MONITORING_RULES, MonitoringArgs
 from .rules import BadEntry, Rule, boolean
+from .site import SITE_RULES, SiteArgs
 from .urls import EXAMPLE_ORIGIN
 from .user_pool import CALLBACK_URLS, DOMAIN_PREFIX, UserPoolArgs
 
@@ -65,12 +66,14 @@ _OWN_RULES: Mapping[str, Rule] = {
     "create_user_pool": boolean(),
     "user_pool_callback_urls": CALLBACK_URLS,
     "user_pool_domain_prefix": DOMAIN_PREFIX,
+    "site": boolean(),
     # Not to have chosen is possible too, where nothing can be lost by it.
     "authorization": dataclasses.replace(
         _CHOICE, read=lambda text: text and _CHOICE.read(text), accepts=_is_choice, example=Authorization.AWS_IAM
     ),
     **PIPELINE_RULES,
     **MONITORING_RULES,
+    **SITE_RULES,
 }
 _RULES: Mapping[str, Rule] = {key: {**PROGRESS_RULES, **_OWN_RULES}[_snake_case(key)] for key in declared_defaults()}
 _SHARED_WITH_UPLOADS = (
@@ -157,6 +160,12 @@ class StackConfig:
         )
 
     @cached_property
+    def site(self) -> SiteArgs | None:
+        if not self.values["site"]:
+            return None
+        return cast(SiteArgs, self._arguments(SiteArgs))
+
+    @cached_property
     def monitoring(self) -> MonitoringArgs:
         return MonitoringArgs(**self._arguments(MonitoringArgs))
 
@@ -189,6 +198,11 @@ class StackConfig:
                     yield f"createUserPool needs {key}, or nobody could sign in.", f"{key}{entry}", _example(key)
         if values["alarm_email"] and values["alarm_topic_arn"]:
             yield "alarmEmail and alarmTopicArn both say who is told.", "alarmEmail", ""
+        for key, other in (("siteDomainName", "siteCertificateArn"), ("siteCertificateArn", "siteDomainName")):
+            if values[_snake_case(key)] and not values[_snake_case(other)]:
+                yield f"{key} needs {other}: a name is served with its certificate.", other, _example(other)
+        if values["site_domain_name"] and not values["site"]:
+            yield "siteDomainName is the name of a site, and there is none.", "site", "true"
         if values["document_uploads"] and not values["document_pipeline"]:
             yield "documentUploads needs the bucket of the document pipeline.", "documentPipeline", "true"
         if not values["disposable"] and "*" in values["allowed_origins"]:
@@ -255,6 +269,12 @@ class StackConfig:
             pulumi.warn(
                 f"jwtIssuer or jwtAudience is set, but authorization is {values['authorization'] or 'NONE'}: stack"
                 f" {stack} checks no token.\n{use_tokens}"
+            )
+        if values["authorization"] not in ("", Authorization.NONE) and values["site"]:
+            pulumi.warn(
+                f"The site of stack {stack} signs nobody in, so with authorization {values['authorization']} its page"
+                " cannot connect. Serve a page of your own that has tokens, or let everyone in:\n"
+                f"  pulumi config set {NAMESPACE}:authorization NONE --stack {stack}"
             )
         if values["authorization"] not in ("", Authorization.NONE) and values["data_trace_enabled"]:
             pulumi.warn(

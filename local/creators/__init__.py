@@ -37,7 +37,11 @@ def create(creation: Creation) -> Created | None:
 
 
 def stand_in(creation: Creation) -> Created:
-    """What stands for a resource that is not created: an id, an ARN and a name, so that others can refer to it."""
+    """What stands for a resource that is not created: an id, an ARN and names, so that others can refer to it."""
     name = creation.physical_name()
     service = creation.type.partition(":")[2].partition("/")[0]
-    return Created(name, {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{name}", "name": name})
+    outputs = {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{name}", "name": name}
+    if creation.type == "aws:cloudfront/distribution:Distribution":
+        # A name that leads nowhere, and looks it (RFC 2606).
+        outputs["domainName"] = f"{name}.invalid"
+    return Created(name, outputs)

@@ -21,6 +21,7 @@ EVERYTHING = {
     "fanOut": "stream",
     "documentPipeline": "true",
     "documentUploads": "true",
+    "site": "true",
     "kmsKeyArn": KMS_KEY_ARN,
     "alarmEmail": "on-call@example.com",
     "aws:region": KMS_KEY_ARN.split(":")[3],

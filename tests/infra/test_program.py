@@ -455,18 +455,18 @@ def test_a_stack_that_is_not_disposable_keeps_its_data_and_its_urls() -> None:
     graph = run_main("dev", everything)
     assert {each.name for each in graph if each.protect} == {
         *("progress-table", "documents-bucket", "users-pool", "users-client", "users-domain"),
-        *("api-api", "api-stage", "uploads-api", "uploads-stage"),
+        *("api-api", "api-stage", "uploads-api", "uploads-stage", "site-bucket", "site-distribution"),
     }
     assert graph.one("aws:cognito/userPool:UserPool").inputs["deletionProtection"] == "ACTIVE"
     assert graph.one("Table").inputs["deletionProtectionEnabled"] is True
-    assert graph.one("Bucket").inputs["forceDestroy"] is False
+    assert graph.one("Bucket", "documents-bucket").inputs["forceDestroy"] is False
 
 
 def test_a_disposable_stack_goes_without_a_trace(everything: Graph) -> None:
     assert [each.name for each in everything if each.protect] == []
     assert everything.one("aws:cognito/userPool:UserPool").inputs["deletionProtection"] == "INACTIVE"
     assert everything.one("Table").inputs["deletionProtectionEnabled"] is False
-    assert everything.one("Bucket").inputs["forceDestroy"] is True
+    assert everything.one("Bucket", "documents-bucket").inputs["forceDestroy"] is True
 
 
 @pytest.mark.parametrize("authorization", AUTHORIZATIONS)
@@ -560,6 +560,8 @@ def test_the_outputs_with_everything(everything: Graph) -> None:
         "userPoolClientId": "users-client-id",
         "userPoolDomainUrl": f"https://acme-documents.auth.{REGION}.amazoncognito.com",
         "uploadUrl": f"https://uploads-api-id.execute-api.{REGION}.amazonaws.com.cn/uploads",
+        "siteUrl": "https://site-distribution-id.cloudfront.cn/",
+        "siteTarget": "site-distribution-id.cloudfront.cn",
     }
 
 
@@ -587,7 +589,7 @@ def test_components_stand_at_the_top_or_in_one_another(graph: Graph) -> None:
 
 
 def test_the_program_uses_nothing_that_pulumi_warns_of(graph: Graph) -> None:
-    our_own = ("has no authorization", "Data trace writes")
+    our_own = ("has no authorization", "Data trace writes", "signs nobody in")
     warnings = [warning for warning in graph.warnings if not any(each in warning for each in our_own)]
     assert warnings == [], "pulumi_aws tells here of inputs and outputs that its next version drops"
 

@@ -117,6 +117,12 @@ def test_what_cannot_be_mapped_is_said_with_its_place(
         create(Creation(type_token, "thing", inputs, nowhere))
 
 
+def test_a_site_on_the_local_stack_has_a_url_that_leads_nowhere(nowhere: Clients) -> None:
+    distribution = Creation("aws:cloudfront/distribution:Distribution", "site", {"name": "page"}, nowhere)
+    assert create(distribution) is None
+    assert stand_in(distribution).outputs["domainName"] == "page.invalid"
+
+
 def test_a_type_that_is_unknown_here_has_a_stand_in_that_others_can_refer_to(nowhere: Clients) -> None:
     zone = Creation("aws:route53/record:Record", "www", {"name": "www.example.com"}, nowhere)
     assert create(zone) is None
