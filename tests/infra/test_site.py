@@ -235,18 +235,6 @@ def test_a_stack_that_is_not_disposable_keeps_the_url_of_its_site(disposable: bo
     assert {each.name for each in graph if each.protect and each.name.startswith("site")} == kept
 
 
-@pytest.mark.parametrize("value", ["Progress.example.com", "https://progress.example.com", "progress", "a..b", "*.b.c"])
-def test_what_is_no_domain_name_is_refused(value: str) -> None:
-    with pytest.raises(ConfigError, match="it takes a domain name in small letters"):
-        run_main("dev", {"site": "true", "siteDomainName": value, "siteCertificateArn": CERTIFICATE})
-
-
-def test_a_certificate_where_cloudfront_does_not_look_is_refused() -> None:
-    elsewhere = CERTIFICATE.replace("us-east-1", "eu-west-1")
-    with pytest.raises(ConfigError, match="in ACM in us-east-1"):
-        run_main("dev", {"site": "true", "siteDomainName": "progress.example.com", "siteCertificateArn": elsewhere})
-
-
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

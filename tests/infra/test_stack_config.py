@@ -62,6 +62,8 @@ def integers_outside(minimum: int, maximum: int) -> list[str]:
     return [str(minimum - 1), str(maximum + 1), "1.5", "many", "", "-1", "1e2", " 100", "٣٠٠"]
 
 
+CERTIFICATE_ARN = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
+
 BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     "apiThrottleRate": ("a whole number from 1 up (0 would", ["0", "-1", "0.5", "1.5", "many", "", "1e3", "inf"]),
     "apiThrottleBurst": (
@@ -139,6 +141,15 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     ),
     "disposable": ("true or false", ["yes", ""]),
     "documentUploads": ("true or false", ["yes", ""]),
+    "site": ("true or false", ["yes", ""]),
+    "siteDomainName": (
+        "a domain name in small letters",
+        ["A.example.com", "https://a.example.com", "a", "*.b.c", "a..b"],
+    ),
+    "siteCertificateArn": (
+        "the ARN of a certificate in ACM in us-east-1",
+        ["certificate", CERTIFICATE_ARN.replace("us-east-1", "eu-west-1"), CERTIFICATE_ARN.replace("acm", "iam")],
+    ),
     "kmsKeyArn": (
         "the ARN of a KMS key, not of an alias",
         ["alias/mine", "arn:aws:kms:eu-west-1:123456789012:alias/mine"],
@@ -162,6 +173,8 @@ EXAMPLES = {
     "jwtIssuer": "https://issuer.example.com",
     "jwtAudience": "my-client-id",
     "userPoolDomainPrefix": "my-team-docprogress",
+    "siteDomainName": "progress.example.com",
+    "siteCertificateArn": CERTIFICATE_ARN,
     "kmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555",
     "alarmEmail": "on-call@example.com",
     "alarmTopicArn": "arn:aws:sns:us-east-1:123456789012:on-call",
@@ -201,6 +214,9 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     ],
     "disposable": [("true", True)],
     "documentUploads": [("false", False)],
+    "site": [("true", True), ("false", False)],
+    "siteDomainName": [("", "")],
+    "siteCertificateArn": [("", "")],
     "kmsKeyArn": [
         ("", ""),
         ("arn:aws-cn:kms:cn-north-1:123456789012:key/0a-1", "arn:aws-cn:kms:cn-north-1:123456789012:key/0a-1"),
