@@ -199,10 +199,8 @@ class StackConfig:
         if values["alarm_email"] and values["alarm_topic_arn"]:
             yield "alarmEmail and alarmTopicArn both say who is told.", "alarmEmail", ""
         for key, other in (("siteDomainName", "siteCertificateArn"), ("siteCertificateArn", "siteDomainName")):
-            if values[_snake_case(key)] and not values[_snake_case(other)]:
+            if values["site"] and values[_snake_case(key)] and not values[_snake_case(other)]:
                 yield f"{key} needs {other}: a name is served with its certificate.", other, _example(other)
-        if values["site_domain_name"] and not values["site"]:
-            yield "siteDomainName is the name of a site, and there is none.", "site", "true"
         if values["document_uploads"] and not values["document_pipeline"]:
             yield "documentUploads needs the bucket of the document pipeline.", "documentPipeline", "true"
         if not values["disposable"] and "*" in values["allowed_origins"]:

@@ -215,8 +215,8 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "disposable": [("true", True)],
     "documentUploads": [("false", False)],
     "site": [("true", True), ("false", False)],
-    "siteDomainName": [("", "")],
-    "siteCertificateArn": [("", "")],
+    "siteDomainName": [(name, name) for name in ("", "a.example.com", "xn--a-1.b-2.museum")],
+    "siteCertificateArn": [("", ""), (CERTIFICATE_ARN, CERTIFICATE_ARN)],
     "kmsKeyArn": [
         ("", ""),
         ("arn:aws-cn:kms:cn-north-1:123456789012:key/0a-1", "arn:aws-cn:kms:cn-north-1:123456789012:key/0a-1"),
