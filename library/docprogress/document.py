@@ -244,6 +244,15 @@ def is_document_id(value: object) -> bool:
     )
 
 
+def composed(document_id: str) -> str:
+    """The name in NFC, in which names are compared: a Mac writes them decomposed, and people type them composed."""
+    if document_id.isascii():
+        return document_id
+    import unicodedata  # 1 MB that most names do not need
+
+    return unicodedata.normalize("NFC", document_id)
+
+
 def retries_left(retry_follows: bool | int, *, before: int | None) -> int:
     """How many more workers may start a run.
 

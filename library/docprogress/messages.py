@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from docprogress.document import PAGES, DocumentState, ErrorCode, Failure, Phase, Status, is_document_id
+from docprogress.document import PAGES, DocumentState, ErrorCode, Failure, Phase, Status, composed, is_document_id
 from docprogress.errors import RequestRefused
 
 Message = dict[str, Any]
@@ -99,6 +99,8 @@ def _parse_progress(request: Message) -> ProgressRequest:
 
 def _document_id(request: Message) -> str:
     document_id: Any = request.get("docId")
+    if isinstance(document_id, str):
+        document_id = composed(document_id)
     if not is_document_id(document_id):
         raise RequestRefused(
             ErrorCode.INVALID_MESSAGE,

@@ -30,6 +30,7 @@ from docprogress.document import (
     Status,
     Tally,
     Update,
+    composed,
     is_document_id,
     readable,
     result_json,
@@ -184,6 +185,8 @@ class ProgressTracker:
         remaining_seconds: Callable[[], float] = lambda: float("inf"),
         retry_follows: bool | int = False,
     ) -> None:
+        if isinstance(document_id, str):
+            document_id = composed(document_id)
         if not is_document_id(document_id):
             raise ValueError(
                 f"document_id is {document_id!r}; it is a string of 1 to {MAX_DOCUMENT_ID_LENGTH} characters without"
@@ -194,7 +197,7 @@ class ProgressTracker:
         if order is not None:
             _require_count("order", order, least=0, most=MAX_ORDER)
         _require_count("retry_follows", retry_follows, least=0)
-        self._owner = owner
+        self._owner = _require_owner(owner)
         self._run = Run(document_id, run_id or uuid.uuid4().hex, attempt)
         self._order = order
         self._store = store
@@ -229,7 +232,7 @@ class ProgressTracker:
     @owner.setter
     def owner(self, owner: str | None) -> None:
         with self._sender.changed:
-            self._owner = owner
+            self._owner = _require_owner(owner)
             self._last_written_at = time.monotonic() - HEARTBEAT_SECONDS
             self._sender.changed.notify()
 
@@ -659,6 +662,13 @@ class ProgressTracker:
 
     def _ids(self) -> dict[str, str]:
         return {"document_id": self.document_id, "run_id": self.run_id}
+
+
+def _require_owner(owner: str | None) -> str | None:
+    # A variable of a shell that was not set must not hide a document, and must not show it.
+    if owner is not None and not owner.strip():
+        raise ValueError(f"owner is {owner!r}; it is a principal's id, or None.")
+    return owner
 
 
 def _require_count(name: str, value: object, *, least: int, most: float = float("inf")) -> None:

@@ -16,6 +16,7 @@ from docprogress.document import DocumentState, ErrorCode, Failure, Phase, Statu
 from docprogress.messages import (
     MAX_REQUEST_CHARACTERS,
     PONG,
+    CancelRequest,
     Ping,
     ProgressRequest,
     RequestRefused,
@@ -49,6 +50,8 @@ def state(status: Status, **fields: Any) -> DocumentState:
         ('{"action":"progress","docId":"invoice-7","subscribe":false}', ProgressRequest("invoice-7", subscribe=False)),
         ('{"action":"progress","docId":"a/b c.ü%2B#漢字🎉"}', ProgressRequest("a/b c.ü%2B#漢字🎉")),
         ('{"action":"progress","docId":"\\ud83c\\udf89"}', ProgressRequest("🎉")),
+        ('{"action":"progress","docId":"u\\u0308ber"}', ProgressRequest("\u00fcber")),
+        ('{"action":"cancel","docId":"u\\u0308ber"}', CancelRequest("\u00fcber")),
         (' {"docId" : "x", "more": [1, {}], "action": "progress"}\n', ProgressRequest("x")),
         ('{"action":"ping"}', Ping()),
         ('{"action":"ping","docId":7,"subscribe":"never"}', Ping()),
@@ -56,7 +59,7 @@ def state(status: Status, **fields: Any) -> DocumentState:
         ('{"action":"progress","docId":"","docId":"last"}', ProgressRequest("last")),
     ],
 )
-def test_a_wellformed_request_is_read(body: str, request_: Ping | ProgressRequest) -> None:
+def test_a_wellformed_request_is_read(body: str, request_: Ping | ProgressRequest | CancelRequest) -> None:
     assert parse_request(body) == request_
 
 
@@ -184,6 +187,13 @@ def test_any_text_is_a_request_or_refused_with_a_message_that_can_be_sent(body: 
         encode(snapshot_message(request.document_id, None)).encode()
     else:
         assert request == Ping()
+
+
+def test_the_length_of_a_document_id_is_that_of_its_composed_form() -> None:
+    grows, shrinks = "\u0958" * 256, "e\u0301" * 256
+
+    assert refusal(json.dumps({"action": "progress", "docId": grows})).code == "INVALID_MESSAGE"
+    assert parse_request(json.dumps({"action": "progress", "docId": shrinks})) == ProgressRequest("\u00e9" * 256)
 
 
 @given(st.text(st.characters(), max_size=300))

@@ -247,6 +247,22 @@ def test_a_document_that_nobody_could_watch_is_refused(desk: Desk, document_id: 
         desk.tracker(document_id)
 
 
+def test_a_document_is_written_under_its_composed_name(desk: Desk) -> None:
+    assert desk.tracker("u\u0308ber").document_id == "\u00fcber", (
+        "people type names composed, and a Mac writes them not so"
+    )
+
+
+@pytest.mark.parametrize("owner", ["", " ", "\n"])
+def test_a_blank_owner_is_refused_whenever_it_is_given(desk: Desk, owner: str) -> None:
+    with pytest.raises(ValueError, match="owner is"):
+        desk.tracker(owner=owner)
+    tracker = desk.tracker()
+    with pytest.raises(ValueError, match="owner is"):
+        tracker.owner = owner
+    assert tracker.owner is None
+
+
 def test_a_tracker_starts_once(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=2)

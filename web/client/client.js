@@ -115,6 +115,7 @@ export class ProgressClient {
     if (!isDocumentId(documentId)) {
       throw new TypeError("A document id has 1 to 256 characters and no control characters");
     }
+    documentId = documentId.normalize("NFC"); // as the server compares and answers
     if (this.#state === "closed") {
       throw this.#lastError;
     }
@@ -168,6 +169,7 @@ export class ProgressClient {
         }
       },
     });
+    documentId = watch.documentId;
     watch.done.catch(ended.reject); // after `onUpdate`: the signal's reason, or why the client closed
     const refusals = this.#cancellations.get(documentId) ?? new Set();
     this.#cancellations.set(documentId, refusals.add(refuse));

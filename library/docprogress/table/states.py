@@ -17,6 +17,7 @@ from docprogress.document import (
     Status,
     Tally,
     Update,
+    composed,
     retries_left,
 )
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, DocumentExists, Superseded
@@ -106,6 +107,7 @@ class States:
         Raises:
             DocumentExists: there is such a document; nothing was written.
         """
+        document_id = composed(document_id)
         try:
             self._table.put(
                 {

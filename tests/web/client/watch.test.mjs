@@ -264,3 +264,11 @@ test("nobody gives a stalled document up while nobody could have told of its ret
   platform.socket.push(complete("a", 5));
   await watch.done;
 });
+
+test("a document is asked for, and its answers are known, by its composed name", async () => {
+  await connected();
+  const { updates } = watched("u\u0308ber");
+  assert.deepEqual(platform.socket.asked, ["\u00fcber"]);
+  platform.socket.push(pages("\u00fcber", 1, 1));
+  assert.equal(updates.length, 1);
+});
