@@ -55,7 +55,8 @@ class DocumentProgressArgs(TypedDict, total=False):
     integration_timeout_milliseconds: int
     """How long API Gateway waits for the connection handler. 50 to 29000, the default."""
     manage_account_logging: bool
-    """Set the role through which API Gateway writes logs, for the whole account and region. Off by default."""
+    """Where the account has no role through which API Gateway writes logs, make one. It serves the whole account and
+    region, and stays when the stack is destroyed. On by default; off, the account is not even looked at."""
     log_retention_days: int
     """How long the logs are kept: one of CloudWatch's values, such as 7, 90 or 365. 30 by default."""
     lambda_memory_megabytes: int

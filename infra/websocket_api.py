@@ -55,7 +55,8 @@ class WebSocketApiArgs(TypedDict, total=False):
     log_retention_days: int
     """How long the logs are kept: one of CloudWatch's values, such as 7, 90 or 365. 30 by default."""
     manage_account_logging: bool
-    """Set the role through which API Gateway writes logs, for the whole account and region. Off by default."""
+    """Where the account has no role through which API Gateway writes logs, make one. It serves the whole account and
+    region, and stays when the stack is destroyed. On by default; off, the account is not even looked at."""
     disposable: bool
     """The API may be deleted, and its URL with it. Off by default: plans refuse that."""
 
@@ -85,7 +86,7 @@ STAGE_DEFAULTS: Mapping[str, Any] = {
     "detailed_metrics_enabled": True,
     "integration_timeout_milliseconds": 29_000,
     "log_retention_days": 30,
-    "manage_account_logging": False,
+    "manage_account_logging": True,
     "disposable": False,
 }
 

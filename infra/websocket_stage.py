@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from .account_logging import AccountLogging
+from .account_logging import account_logging_role
 from .keeping import kept
 
 # The routes that cost table writes, each with its own share of the stage's throttle.
@@ -84,7 +84,11 @@ def create_stage(
         retention_in_days=args["log_retention_days"],
         opts=child,
     )
-    account = [AccountLogging(f"{name}-account-logging", opts=child)] if args["manage_account_logging"] else []
+    destination = access_log_group.arn
+    if args["manage_account_logging"]:
+        # API Gateway refuses a stage with logs while the account has no role for them.
+        role = account_logging_role(f"{name}-account-logging", api.id, parent=parent)
+        destination = pulumi.Output.all(destination, role).apply(lambda known: known[0])
     routes = set(route_keys)
     return aws.apigatewayv2.Stage(
         f"{name}-stage",
@@ -98,10 +102,10 @@ def create_stage(
             for key in _THROTTLED_ROUTES
             if key in routes
         ],
-        access_log_settings={"destination_arn": access_log_group.arn, "format": ACCESS_LOG_FORMAT},
+        access_log_settings={"destination_arn": destination, "format": ACCESS_LOG_FORMAT},
         opts=pulumi.ResourceOptions.merge(
             kept(parent=parent, disposable=args["disposable"]),
-            pulumi.ResourceOptions(depends_on=[execution_log_group, *before, *account]),
+            pulumi.ResourceOptions(depends_on=[execution_log_group, *before]),
         ),
     )
 

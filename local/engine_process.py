@@ -51,6 +51,11 @@ _INVOKES: dict[str, dict[str, object]] = {
         "reverseDnsPrefix": "com.amazonaws",
     },
 }
+# What is there before the stack; a Pulumi program looks for it with `get`.
+_READ: dict[str, dict[str, object]] = {
+    # The emulator writes no logs of API Gateway, so it needs no role for them.
+    "aws:apigateway/account:Account": {"cloudwatchRoleArn": f"arn:aws:iam::{ACCOUNT}:role/api-gateway-logs"},
+}
 
 
 class Reports:
@@ -93,6 +98,8 @@ class EmulatorProvider(mocks.Mocks):
         if args.custom is False:
             return None, inputs
         creation = Creation(args.typ, args.name, inputs, self._aws)
+        if args.resource_id and args.typ in _READ:
+            return args.resource_id, {**args.inputs, **_READ[args.typ]}
         if args.resource_id:
             _say(
                 f"{args.name} ({args.typ}) is read, and the local stack starts empty: a stand-in has its id and its arn"

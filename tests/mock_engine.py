@@ -6,6 +6,7 @@ It takes any input that the Pulumi SDK sends, so it does not prove that AWS woul
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import runpy
@@ -121,6 +122,10 @@ _ANSWERS: dict[str, tuple[str, dict[str, str]]] = {
     "aws:sns/topicSubscription:TopicSubscription": (_MADE_UP, {}),
     "aws:sqs/queue:Queue": (_MADE_UP, {"arn": arn("sqs", "{name}"), "url": "https://sqs/{name}"}),
 }
+# What AWS answers where a program reads what is there already.
+_FOUND: dict[str, dict[str, str]] = {
+    "aws:apigateway/account:Account": {"cloudwatchRoleArn": f"arn:{PARTITION}:iam::{ACCOUNT}:role/of-another-api"},
+}
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ class Resource:
         inputs: in Pulumi's camel case; secrets unwrapped, absent where None.
         parent: the URN of the parent.
         dependencies: the URNs that stand before this one, by its inputs or by `depends_on`; a component
-            among them is there by its children.
+            among them is there by its children, and what the program only reads is not among them.
     """
 
     urn: str
@@ -233,11 +238,16 @@ def run(
     return graph
 
 
-def run_main(stack: str, overrides: Mapping[str, str] | None = None) -> Graph:
+def run_main(
+    stack: str,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    answers: Mapping[str, Mapping[str, str]] | None = None,
+) -> Graph:
     """Run the real `__main__.py` with the configuration of a stack, as `pulumi up --stack` reads it."""
     project = read_project(PROJECT_ROOT, stack, overrides or {})
     main = str(project.program / "__main__.py")
-    return run(lambda: runpy.run_path(main, run_name="__main__"), stack=stack, config=project.config)
+    return run(lambda: runpy.run_path(main, run_name="__main__"), stack=stack, config=project.config, answers=answers)
 
 
 class _Provider(mocks.Mocks):
@@ -245,6 +255,8 @@ class _Provider(mocks.Mocks):
         self._answers = answers
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        if args.resource_id and args.typ in _FOUND:
+            return args.resource_id, {**args.inputs, **_FOUND[args.typ], **self._answers.get(args.name, {})}
         if not args.custom:
             return None, args.inputs
         # A user's own alarm or record must not break every test of the program.
@@ -269,19 +281,20 @@ class _Monitor(mocks.MockMonitor):
     def __init__(self, provider: _Provider, graph: Graph) -> None:
         super().__init__(provider)
         self._graph = graph
+        self._read: set[str] = set()
         self._lock = threading.Lock()
 
+    def ReadResource(self, request: Any) -> Any:
+        with _loop_of_a_thread():
+            response = super().ReadResource(request)  # type: ignore[no-untyped-call]  # pulumi's
+        self._read.add(response.urn)
+        return response
+
     def RegisterResource(self, request: Any) -> Any:
-        # Pulumi makes each of its threads an event loop, and leaves it open.
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        try:
+        with _loop_of_a_thread():
             response = super().RegisterResource(request)  # type: ignore[no-untyped-call]  # pulumi's
             inputs = plain(rpc.deserialize_properties(request.object))
             outputs = plain(rpc.deserialize_properties(response.object)) | {"id": response.id}
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
         resource = Resource(
             urn=response.urn,
             type=request.type,
@@ -289,7 +302,7 @@ class _Monitor(mocks.MockMonitor):
             inputs=inputs,
             outputs=outputs,
             parent=request.parent,
-            dependencies=frozenset(request.dependencies),
+            dependencies=frozenset(request.dependencies) - self._read,
             retain_on_delete=request.retainOnDelete,
             protect=request.protect,
             ignore_changes=tuple(request.ignoreChanges),
@@ -304,6 +317,18 @@ class _Monitor(mocks.MockMonitor):
         if "::pulumi:pulumi:Stack::" in request.urn:
             self._graph.outputs = plain(rpc.deserialize_properties(request.outputs))
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]  # pulumi's
+
+
+@contextlib.contextmanager
+def _loop_of_a_thread() -> Iterator[None]:
+    """Pulumi makes each of its threads an event loop, and leaves it open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 def _log_to(graph: Graph) -> logging.Logger:

@@ -192,7 +192,7 @@ def logging_role(patient: Patient) -> Iterator[Finding]:
         yield fault(
             "logging role",
             "the account has no role for the logs of API Gateway, so none are written",
-            "pulumi config set manageAccountLogging true",
+            "pulumi config set manageAccountLogging true && pulumi up",
         )
     else:
         yield ok("logging role", role)

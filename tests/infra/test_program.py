@@ -47,7 +47,7 @@ def stage_of(graph: Graph) -> Resource:
 
 def test_the_rules_here_see_every_component_that_there_is(everything: Graph) -> None:
     sources = "".join(file.read_text() for file in (PROJECT_ROOT / "infra").glob("*.py"))
-    # The account's is opted into where no other stack of the region has it.
+    # The account's is there only where the account had no role before.
     apart = {"docprogress:infra:AccountLogging"}
     components = set(re.findall(r'__init__\(\s*"(docprogress:\w+:\w+)"', sources)) - apart
     assert components == {each.type for each in everything if each.type.startswith("docprogress:")}
@@ -364,12 +364,13 @@ def test_both_logs_of_the_api_are_there_before_its_stage(graph: Graph) -> None:
     assert {execution, access} <= graph.before(stage)
 
 
-def test_the_account_is_left_alone_by_default(graph: Graph) -> None:
+def test_an_account_that_has_a_role_for_logs_is_left_alone(graph: Graph) -> None:
     assert graph.of("Account") == [], "there is one for all stacks of the region; this one may not be its owner"
 
 
-def test_an_account_that_is_managed_is_retained_and_there_before_the_stage() -> None:
-    graph = run_main("prod", {"manageAccountLogging": "true", "authorization": "NONE"})
+def test_a_role_for_the_accounts_logs_is_retained_and_there_before_the_stage() -> None:
+    none = {"api-account-logging-found": {"cloudwatchRoleArn": ""}}
+    graph = run_main("prod", {"authorization": "NONE"}, answers=none)
     account = graph.one("Account")
     role = next(each for each in graph.of("Role") if each.outputs["arn"] == account.inputs["cloudwatchRoleArn"])
     (attachment,) = graph.of("RolePolicyAttachment")

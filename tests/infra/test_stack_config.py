@@ -564,7 +564,7 @@ def test_the_declared_defaults_are_those_of_the_product() -> None:
         "dataTraceEnabled": False,
         "detailedMetricsEnabled": True,
         "integrationTimeoutMilliseconds": 29_000,
-        "manageAccountLogging": False,
+        "manageAccountLogging": True,
         "documentPipeline": False,
         "connectionMaxAgeSeconds": 7200,
     }

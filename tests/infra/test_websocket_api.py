@@ -231,7 +231,7 @@ def test_the_same_api_is_not_deployed_again(deployed: Graph) -> None:
         {"data_trace_enabled": True},
         {"detailed_metrics_enabled": False},
         {"log_retention_days": 365},
-        {"manage_account_logging": True},
+        {"manage_account_logging": False},
         {"stage_name": "other"},
     ],
     ids=lambda settings: next(iter(settings)),
