@@ -41,7 +41,7 @@ monitoring = Monitoring(
     config.monitoring,
     progress=progress,
     workers=[documents.processor] if documents else [],
-    others=[uploads.presigner] if uploads else [],
+    others=[each for each in (uploads and uploads.presigner, progress.document_status) if each],
     dead_letters=documents.failures.name if documents else None,
 )
 
@@ -58,6 +58,8 @@ outputs: dict[str, pulumi.Output[Any]] = {
 }
 if documents:
     outputs |= {"documentsBucket": documents.bucket_name, "documentProcessorName": documents.processor_name}
+if progress.documents_url:
+    outputs |= {"documentsUrl": progress.documents_url}
 if uploads:
     outputs |= {"uploadUrl": uploads.url}
 if site:

@@ -36,6 +36,7 @@ from docprogress.errors import DocumentExists, TooManyDocuments
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.owners import Owners
 from docprogress.table.states import States
+from documents.callers import NamelessCaller, principal_of
 from documents.names import SUFFIX, UPLOADS
 
 if TYPE_CHECKING:
@@ -240,30 +241,15 @@ def parse_upload_request(event: Event) -> UploadRequest:
     return UploadRequest(file_name, size)
 
 
-def principal_of(context: Mapping[str, Any]) -> str | None:
-    """Who asks, by the route's authorizer. None where it has none.
-
-    JWT authorizers leave the token's claims. IAM leaves the caller's ARN, which all users of a Cognito identity pool
-    share, and for those the id of the identity:
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
-
-    Raises:
-        UploadRefused: 403; an authorizer let in somebody without a name, whose document would be everybody's.
-    """
-    match context.get("authorizer"):
-        case None:
-            return None
-        case {"jwt": {"claims": {"sub": principal}}}:
-            pass
-        case {"iam": {"cognitoIdentity": {"identityId": principal}}} if principal is not None:
-            pass
-        case {"iam": {"userArn": principal}}:
-            pass
-        case _:
-            principal = None
-    if isinstance(principal, str) and principal.strip() and len(encode_owner(principal)) <= MAX_OWNER_BYTES:
-        return principal
-    raise _nameless()
+def owner_of(context: Mapping[str, Any]) -> str | None:
+    """Whose the document will be; None where the route has no authorizer. Raises UploadRefused."""
+    try:
+        owner = principal_of(context)
+    except NamelessCaller:
+        raise _nameless() from None
+    if owner is not None and len(encode_owner(owner)) > MAX_OWNER_BYTES:
+        raise _nameless()
+    return owner
 
 
 def s3_client(session: boto3.Session) -> S3Client:
@@ -295,7 +281,7 @@ def handler(event: Event, _context: object) -> Answer:
     """Errors are answered as {"errorCode": str, "message": str} with the status 400, 403, 413, 429 or 500."""
     try:
         request = parse_upload_request(event)
-        upload = presigner().presign(request, principal_of(event["requestContext"]))
+        upload = presigner().presign(request, owner_of(event["requestContext"]))
     except UploadRefused as refused:
         logger.info("Upload refused", status=refused.status, error_code=refused.code)
         return _answer(refused.status, {"errorCode": refused.code, "message": str(refused)})

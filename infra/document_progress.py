@@ -17,6 +17,8 @@ from .authorization import (
     NoAuthorization,
     TokenAuthorization,
 )
+from .document_status import DocumentStatus, DocumentStatusArgs
+from .documents_api import DocumentsApi, DocumentsApiArgs
 from .grants import Grantee
 from .lambda_function import SETTINGS_RULES, FunctionSettings, LambdaFunction, LambdaFunctionArgs
 from .lambda_package import Packaging
@@ -87,6 +89,8 @@ class DocumentProgressArgs(TypedDict, total=False):
     """How long a started document may be silent before it ends as PROCESSING_STALLED. 60 to 86400; 120 by default."""
     document_retention_hours: int
     """How long the state of a document is kept after its last change. 3 to 8760; 24 by default."""
+    status_api: bool
+    """Answer GET {documentsUrl}/{docId} with how a document stands, behind the same authorization. Off by default."""
     kms_key_arn: str
     """A customer key for the table. AWS owns the key by default."""
     disposable: bool
@@ -111,6 +115,7 @@ PROGRESS_RULES: Mapping[str, Rule] = {
     "stall_timeout_seconds": integer(60, 86_400),
     # Longer than any connection, so that a page never outlives what it watches.
     "document_retention_hours": integer(3, 8760),
+    "status_api": boolean(),
     "kms_key_arn": matching(
         "the ARN of a KMS key, not of an alias",
         r"arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+",
@@ -133,6 +138,7 @@ PROGRESS_DEFAULTS: Mapping[str, Any] = {
     "max_messages_per_second": 4,
     "stall_timeout_seconds": 120,
     "document_retention_hours": 24,
+    "status_api": False,
     "kms_key_arn": "",
 }
 
@@ -163,6 +169,8 @@ class DocumentProgress(pulumi.ComponentResource):
     """The environment variables of a worker, in Lambda or anywhere else."""
     worker_policy: pulumi.Output[str]
     """The policy document, as JSON, of a worker's role: what it takes to report progress, and nothing else."""
+    documents_url: pulumi.Output[str] | None
+    """Where documents are asked for: `https://…/documents`. With status_api."""
 
     def __init__(
         self,
@@ -214,6 +222,20 @@ class DocumentProgress(pulumi.ComponentResource):
                 StreamFanOutArgs(publishing=self.publishing, functions=self.functions),
                 self._child(),
             ).function
+        self._documents_api: DocumentsApi | None = None
+        self.documents_url: pulumi.Output[str] | None = None
+        self.document_status: LambdaFunction | None = None
+        if args["status_api"]:
+            self.document_status = DocumentStatus(
+                f"{self._prefix}document-status",
+                DocumentStatusArgs(
+                    table=self.table,
+                    api=self.serve_documents(),
+                    shared_documents=args["shared_documents"],
+                    functions=self.functions,
+                ),
+                pulumi.ResourceOptions(parent=self),
+            ).function
         self.url, self.callback_url = api.url, api.callback_url
         self.api_id, self.stage_name = api.api_id, api.stage_name
         self.table_name = self.table.table_name
@@ -225,6 +247,26 @@ class DocumentProgress(pulumi.ComponentResource):
     def grant_worker(self, worker: Grantee) -> None:
         """Let a function or a role report progress, and do nothing else."""
         self.publishing.grant_worker(worker)
+
+    def serve_documents(self) -> DocumentsApi:
+        """The HTTP API of documents, behind the same authorization; made when it is first asked for."""
+        if self._documents_api is None:
+            args = self._args
+            shared = ("allowed_origins", "api_throttle_rate", "api_throttle_burst", "detailed_metrics_enabled")
+            self._documents_api = DocumentsApi(
+                f"{self._prefix}documents-api",
+                DocumentsApiArgs(
+                    authorization=self.authorization,
+                    log_retention_days=args["log_retention_days"],
+                    physical_name=f"{pulumi.get_project()}-{pulumi.get_stack()}-{self._prefix}documents",
+                    formerly=None if self._prefix else "uploads",
+                    disposable=args["disposable"],
+                    **{key: args[key] for key in shared},
+                ),
+                pulumi.ResourceOptions(parent=self),
+            )
+            self.documents_url = pulumi.Output.concat(self._documents_api.endpoint, "/documents")
+        return self._documents_api
 
     def _create_handler(self) -> LambdaFunction:
         origins = self._args["allowed_origins"]

@@ -136,6 +136,10 @@ class ProgressTable(pulumi.ComponentResource):
     def writing_states(self) -> dict[str, Any]:
         return self._of_documents("dynamodb:UpdateItem")
 
+    def grant_read_states(self, grantee: Grantee) -> aws.iam.RolePolicy:
+        """Let a function read how a document stands."""
+        return self._grant(grantee, "read-states-in", self._of_documents("dynamodb:GetItem"))
+
     def grant_expect(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a function note whose a document will be, and how many an owner has under way."""
         reading = allow(["dynamodb:BatchGetItem", "dynamodb:GetItem"], [self.arn])

@@ -76,13 +76,6 @@ _OWN_RULES: Mapping[str, Rule] = {
     **SITE_RULES,
 }
 _RULES: Mapping[str, Rule] = {key: {**PROGRESS_RULES, **_OWN_RULES}[_snake_case(key)] for key in declared_defaults()}
-_SHARED_WITH_UPLOADS = (
-    "allowed_origins",
-    "api_throttle_rate",
-    "api_throttle_burst",
-    "detailed_metrics_enabled",
-    "disposable",
-)
 
 
 class ConfigError(pulumi.RunError):
@@ -155,8 +148,7 @@ class StackConfig:
             bucket=bucket,
             table=progress.table,
             functions=progress.functions,
-            authorization=progress.authorization,
-            **{key: self.values[key] for key in _SHARED_WITH_UPLOADS},
+            api=progress.serve_documents(),
         )
 
     @cached_property

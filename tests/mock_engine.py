@@ -135,6 +135,7 @@ class Resource:
     Attributes:
         inputs: in Pulumi's camel case; secrets unwrapped, absent where None.
         parent: the URN of the parent.
+        aliases: the URN of the parent and the name that it had before; empty where they are as they are.
         dependencies: the URNs that stand before this one, by its inputs or by `depends_on`; a component
             among them is there by its children, and what the program only reads is not among them.
     """
@@ -149,6 +150,7 @@ class Resource:
     retain_on_delete: bool
     protect: bool
     ignore_changes: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
 
     @property
     def id(self) -> str:
@@ -306,6 +308,7 @@ class _Monitor(mocks.MockMonitor):
             retain_on_delete=request.retainOnDelete,
             protect=request.protect,
             ignore_changes=tuple(request.ignoreChanges),
+            aliases=tuple((each.spec.parentUrn, each.spec.name) for each in request.aliases),
         )
         with self._lock:
             assert resource.urn not in self._graph.resources, f"{resource.urn} is declared twice"

@@ -22,6 +22,7 @@ EVERYTHING = {
     "documentPipeline": "true",
     "documentUploads": "true",
     "site": "true",
+    "statusApi": "true",
     "kmsKeyArn": KMS_KEY_ARN,
     "alarmEmail": "on-call@example.com",
     "aws:region": KMS_KEY_ARN.split(":")[3],

@@ -165,13 +165,36 @@ def test_whoever_authorizes_does_so_on_connect(graph: Graph) -> None:
 def test_whoever_may_connect_may_upload_and_nobody_else(authorization: str, connect: str, upload: str) -> None:
     graph = run_main("dev", {"documentUploads": "true", **AUTHORIZATIONS[authorization]})
     types = {route.inputs["routeKey"]: route.inputs["authorizationType"] for route in graph.of("Route")}
-    assert (types["$connect"], types["POST /uploads"]) == (connect, upload)
+    assert (types["$connect"], types["POST /uploads"], types["POST /documents"]) == (connect, upload, upload)
+
+
+@pytest.mark.parametrize("authorization", AUTHORIZATIONS)
+def test_whoever_may_connect_may_ask_by_http_over_the_api_of_uploads(authorization: str) -> None:
+    config = {"documentUploads": "true", "statusApi": "true", **AUTHORIZATIONS[authorization]}
+    graph = run_main("dev", config)
+    api = graph.one("Api", "documents-api-api")
+    of_api = {each.inputs["routeKey"]: each.inputs for each in graph.of("Route") if each.inputs["apiId"] == api.id}
+    assert of_api.keys() == {"GET /documents/{docId+}", "POST /documents", "POST /uploads"}
+    assert len({(each["authorizationType"], each.get("authorizerId")) for each in of_api.values()}) == 1
+    function = graph.one("Function", "document-status-function")
+    variables = function.inputs["environment"]["variables"]
+    assert variables["AUTHORIZATION"] == (AUTHORIZATIONS[authorization].get("authorization") or "NONE")
+
+
+def test_a_stack_without_uploads_can_be_asked_by_http() -> None:
+    graph = run_main("dev", {"statusApi": "true", "documentPipeline": "false"})
+    api = graph.one("Api", "documents-api-api")
+    assert [each.inputs["routeKey"] for each in graph.of("Route") if each.inputs["apiId"] == api.id] == [
+        "GET /documents/{docId+}"
+    ]
+    assert graph.outputs["documentsUrl"].endswith("/documents")
+    assert "uploadUrl" not in graph.outputs
 
 
 def believed(graph: Graph) -> list[tuple[str, list[str]]]:
     """The issuer and the audiences of the tokens that connections and uploads take."""
     variables = graph.one("Function", "token-authorizer-function").inputs["environment"]["variables"]
-    jwt = graph.one("Authorizer", "uploads-authorizer").inputs["jwtConfiguration"]
+    jwt = graph.one("Authorizer", "documents-api-authorizer").inputs["jwtConfiguration"]
     return [
         (variables["JWT_ISSUER"], variables["JWT_AUDIENCE"].split(",")),
         (jwt["issuer"], jwt["audiences"]),
@@ -192,7 +215,7 @@ def test_connections_and_uploads_take_the_tokens_of_the_program_s_own_pool(every
 def test_the_same_origins_may_connect_ask_for_a_form_and_upload(everything: Graph) -> None:
     handler = everything.one("Function", "connection-handler-function").inputs["environment"]["variables"]
     (rule,) = everything.one("BucketCorsConfiguration").inputs["corsRules"]
-    cors = everything.one("Api", "uploads-api").inputs["corsConfiguration"]
+    cors = everything.one("Api", "documents-api-api").inputs["corsConfiguration"]
     origins = ["https://app.example.com"]
     assert (handler["ALLOWED_ORIGINS"].split(), cors["allowOrigins"], rule["allowedOrigins"]) == (origins,) * 3
     assert "*" not in json.dumps([cors, rule])
@@ -456,7 +479,7 @@ def test_a_stack_that_is_not_disposable_keeps_its_data_and_its_urls() -> None:
     graph = run_main("dev", everything)
     assert {each.name for each in graph if each.protect} == {
         *("progress-table", "documents-bucket", "users-pool", "users-client", "users-domain"),
-        *("api-api", "api-stage", "uploads-api", "uploads-stage", "site-bucket", "site-distribution"),
+        *("api-api", "api-stage", "documents-api-api", "documents-api-stage", "site-bucket", "site-distribution"),
     }
     assert graph.one("aws:cognito/userPool:UserPool").inputs["deletionProtection"] == "ACTIVE"
     assert graph.one("Table").inputs["deletionProtectionEnabled"] is True
@@ -553,16 +576,18 @@ def test_the_outputs_with_the_pipeline(stack: str, request: pytest.FixtureReques
 
 
 def test_the_outputs_with_everything(everything: Graph) -> None:
-    more = ("documents-processor", "stream-fan-out", "token-authorizer", "uploads-presigner")
+    more = ("document-status", "documents-processor", "stream-fan-out", "token-authorizer", "uploads-presigner")
+    documents_api = f"https://documents-api-api-id.execute-api.{REGION}.amazonaws.com.cn"
     assert outputs_but_of_workers(everything) == outputs_without_pipeline("dev", *more) | {
         "documentsBucket": "documents-bucket-1a2b3c4",
         "documentProcessorName": "documents-processor-function-1a2b3c4",
         "userPoolId": "users-pool-id",
         "userPoolClientId": "users-client-id",
         "userPoolDomainUrl": f"https://acme-documents.auth.{REGION}.amazoncognito.com",
-        "uploadUrl": f"https://uploads-api-id.execute-api.{REGION}.amazonaws.com.cn/uploads",
         "siteUrl": "https://site-distribution-id.cloudfront.cn/",
         "siteTarget": "site-distribution-id.cloudfront.cn",
+        "documentsUrl": f"{documents_api}/documents",
+        "uploadUrl": f"{documents_api}/uploads",
     }
 
 
@@ -653,7 +678,7 @@ def test_before_a_stream_a_worker_can_neither_find_watchers_nor_post_to_them(aut
 
 
 def openings_of(graph: Graph, function: Resource) -> list[Resource]:
-    """What lets a function be called from then on: a stage, or whatever sends events to it."""
+    """What lets a function be called from then on: a stage, an HTTP API's route, or whatever sends events to it."""
     apis = {
         each.inputs["apiId"]
         for kind, key in (("Integration", "integrationUri"), ("Authorizer", "authorizerUri"))
@@ -661,8 +686,19 @@ def openings_of(graph: Graph, function: Resource) -> list[Resource]:
         if each.inputs.get(key) == function.outputs["invokeArn"]
     }
     senders = [*graph.of("EventTarget"), *graph.of("EventSourceMapping"), *graph.of("BucketNotification")]
+    integrations = {
+        f"integrations/{each.id}"
+        for each in graph.of("Integration")
+        if each.inputs["integrationUri"] == function.outputs["invokeArn"]
+    }
+    deploying = {stage.inputs["apiId"] for stage in graph.of("Stage") if stage.inputs.get("autoDeploy")}
     return [
-        *(stage for stage in graph.of("Stage") if stage.inputs["apiId"] in apis),
+        *(stage for stage in graph.of("Stage") if stage.inputs["apiId"] in apis - deploying),
+        *(
+            route
+            for route in graph.of("Route")
+            if route.inputs["apiId"] in deploying and route.inputs["target"] in integrations
+        ),
         *(sender for sender in senders if function.outputs["arn"] in json.dumps(sender.inputs)),
     ]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -112,6 +113,20 @@ def _uploads_are_taken(stack: DeployedStack, folder: Path, _patience: float) -> 
     return post(form["url"], form["fields"], pdf(folder)) == (204, "")
 
 
+def _documents_are_asked_for(stack: DeployedStack, _folder: Path, _patience: float) -> bool:
+    assert stack.issuer is not None
+    document_id = f"asked-{next(_numbers)}"
+    expect(stack, document_id, owner="alice")
+    url = f"{stack.outputs['documentsUrl']}/{document_id}"
+    headers = {"Authorization": f"Bearer {stack.issuer.token(sub='alice')}"}
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=PATIENCE_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code == 404 and json.load(error) == {"status": "pending", "docId": document_id}
+    return False
+
+
 def _watchers_are_served(stack: DeployedStack, patience: float, end: Callable[[str], None], ending: str) -> bool:
     """Whether a watcher hears that a document ends, and one whose token has expired is disconnected."""
     document_id = f"watched-{next(_numbers)}"
@@ -152,6 +167,7 @@ WORKS: dict[tuple[str, str], Callable[[DeployedStack, Path, float], bool]] = {
     ("jwt_stack", "documents-processor"): _documents_are_processed,
     ("jwt_stack", "stall-watchdog"): _silent_documents_are_ended,
     ("jwt_stack", "uploads-presigner"): _uploads_are_taken,
+    ("jwt_stack", "document-status"): _documents_are_asked_for,
     ("stream_stack", "stream-fan-out"): _ends_are_told_and_noted,
 }
 
