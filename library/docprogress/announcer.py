@@ -6,15 +6,16 @@ import logging
 import random
 import threading
 import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from docprogress.access import may_watch
 from docprogress.document import DocumentState, Subscription
 from docprogress.errors import StoreUnavailable
-from docprogress.messages import encode, state_message
+from docprogress.messages import Message, encode, state_message
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
 
 logger = logging.getLogger(__name__)
@@ -103,37 +104,80 @@ class Announcer:
             StoreUnavailable: the table did not say who watches, in spite of retries until the deadline.
             DeliveryRefused: everyone refused the message, and the poster is strict.
         """
+        return self._tell(
+            state.document_id,
+            state,
+            encode(state_message(state)),
+            topic=state.document_id,
+            version=state.sequence,
+            deadline_seconds=deadline_seconds,
+            settle_seconds=0.0 if state.is_active else _SETTLE_SECONDS,
+            said={"sequence": state.sequence, "status": state.status.value},
+        )
+
+    def post(
+        self, document_id: str, known: DocumentState | None, message: Message, deadline_seconds: float
+    ) -> DeliveryReport:
+        """Tell every watcher something that is no state. The parameters and errors are those of announce.
+
+        Args:
+            known: the document's state, whose owner alone may hear. None: nothing is known of it.
+        """
+        return self._tell(
+            document_id,
+            known,
+            encode(message),
+            # One of its own: a newer message takes no place from an older one, as a newer state does.
+            topic=(document_id, uuid.uuid4().hex),
+            version=0,
+            deadline_seconds=deadline_seconds,
+            settle_seconds=_SETTLE_SECONDS,
+            said={"status": message["status"]},
+        )
+
+    def _tell(
+        self,
+        document_id: str,
+        known: DocumentState | None,
+        frame: str,
+        *,
+        topic: Hashable,
+        version: int,
+        deadline_seconds: float,
+        settle_seconds: float,
+        said: Mapping[str, Any],
+    ) -> DeliveryReport:
         started_at = time.perf_counter()
         reading = _Reading(
             self._store,
-            state,
+            document_id,
+            known,
             now=self._now(),
             give_up_at=time.monotonic() + deadline_seconds,
             shared_documents=self._shared_documents,
         )
         try:
             report = self._poster.post(
-                reading.pages(self._cut_short.get(state.document_id)),
-                encode(state_message(state)).encode(),
-                topic=state.document_id,
-                version=state.sequence,
+                reading.pages(self._cut_short.get(document_id)),
+                frame.encode(),
+                topic=topic,
+                version=version,
                 deadline_seconds=deadline_seconds,
-                settle_seconds=0.0 if state.is_active else _SETTLE_SECONDS,
-                forget=lambda gone: self._store.forget(state.document_id, gone),
+                settle_seconds=settle_seconds,
+                forget=lambda gone: self._store.forget(document_id, gone),
             )
         except DeliveryRefused as refused:
             self._count(refused.report, started_at)
             raise
         milliseconds = self._count(report, started_at)
-        self._note_end(state.document_id, reading.last_sent(report.untried) if report.untried else None)
+        self._note_end(document_id, reading.last_sent(report.untried) if report.untried else None)
         if reading.expired:
-            self._forget_expired(state.document_id, reading.expired)
+            self._forget_expired(document_id, reading.expired)
         logger.info(
             "Announced",
             extra={
-                "document_id": state.document_id,
-                "sequence": state.sequence,
-                "status": state.status.value,
+                "document_id": document_id,
+                **said,
                 **{name: getattr(report, name) for name in report.__slots__},
                 "fan_out_milliseconds": round(milliseconds, 1),
             },
@@ -179,10 +223,18 @@ class _Reading:
     """
 
     def __init__(
-        self, store: Watchers, state: DocumentState, *, now: float, give_up_at: float, shared_documents: bool
+        self,
+        store: Watchers,
+        document_id: str,
+        known: DocumentState | None,
+        *,
+        now: float,
+        give_up_at: float,
+        shared_documents: bool,
     ) -> None:
         self._store = store
-        self._state = state
+        self._document_id = document_id
+        self._known = known
         self._now = now
         self._give_up_at = give_up_at
         self._shared_documents = shared_documents
@@ -214,7 +266,7 @@ class _Reading:
     def _tried_again(self, after: str | None) -> Iterator[Sequence[Subscription]]:
         while True:
             try:
-                for page in self._store.watchers(self._state.document_id, after=after):
+                for page in self._store.watchers(self._document_id, after=after):
                     yield page
                     if page:
                         after = page[-1].connection_id
@@ -232,7 +284,7 @@ class _Reading:
             over = (watcher for watcher in page if watcher.expires_at <= self._now)
             self.expired += [watcher for watcher, _ in zip(over, range(_MAX_EXPIRED - len(self.expired)), strict=False)]
         entitled = [
-            watcher for watcher in live if may_watch(watcher.principal_id, self._state, shared=self._shared_documents)
+            watcher for watcher in live if may_watch(watcher.principal_id, self._known, shared=self._shared_documents)
         ]
         self._pages.append((self._read, entitled))
         self._read += len(entitled)

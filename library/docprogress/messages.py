@@ -10,7 +10,7 @@ Client to server, text frames of JSON:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ MAX_REQUEST_CHARACTERS = 8192
 MAX_REQUEST_DEPTH = 16
 
 PONG: Message = {"status": "pong"}
+
+# A frame of API Gateway's. A longer one would be split, and charged as several.
+MAX_FRAME_BYTES = 32 * 1024
+_STATUSES_OF_OURS = {*(status.value for status in Status), "pong"}
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,30 @@ def error_message(failure: Failure, document_id: str | None = None) -> Message:
 
 def _error_fields(failure: Failure) -> Message:
     return {"errorCode": failure.code, "message": failure.message, "recoverable": failure.recoverable}
+
+
+def own_message(document_id: str, said: Mapping[str, Any]) -> Message:
+    """What watchers of a document hear that is no state of it.
+
+    Raises:
+        ValueError: the status is missing or one of this protocol's, docId is given, or it is no JSON object of 32 KB.
+    """
+    if not is_document_id(document_id):
+        raise ValueError(f"the document id is {document_id!r}; it is 1 to 256 characters without control characters.")
+    if not isinstance(said, Mapping) or not isinstance(status := said.get("status"), str) or not status:
+        raise ValueError(f"the message is {said!r}; it is an object with a status of its own, such as 'chat'.")
+    if status in _STATUSES_OF_OURS:
+        raise ValueError(f"the status {status!r} says how a document is; a message of one's own has another.")
+    if "docId" in said or "sequence" in said:
+        raise ValueError("the message has a docId or a sequence; the first is added, and only a state has the second.")
+    message = {**said, "docId": document_id}
+    try:
+        size = len(json.dumps(message, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the message is no JSON object: {error}.") from error
+    if size > MAX_FRAME_BYTES:
+        raise ValueError(f"the message has {size} bytes as JSON; a frame has {MAX_FRAME_BYTES}.")
+    return message
 
 
 def encode(message: Message) -> str:

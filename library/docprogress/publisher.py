@@ -7,19 +7,20 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docprogress import settings
 from docprogress.announcer import Announcer
 from docprogress.document import DocumentState
-from docprogress.errors import StoreUnavailable
+from docprogress.errors import SettingsError, StoreUnavailable
+from docprogress.messages import own_message
 from docprogress.posting.fan_out import FanOut
 from docprogress.posting.report import DeliveryReport
 from docprogress.process import PerProcess
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.connections import Connections
 from docprogress.table.states import States
-from docprogress.tracker import ProgressTracker
+from docprogress.tracker import PROGRESS_DELIVERY_SECONDS, ProgressTracker
 
 if TYPE_CHECKING:
     import boto3
@@ -117,6 +118,31 @@ class Publisher:
         except StoreUnavailable as error:
             # Told once more by the watchdog, and a client drops what is not newer.
             logger.info("Not noted as announced: %s", error, extra={"document_id": state.document_id})
+
+    def post(
+        self, document_id: str, message: Mapping[str, Any], *, deadline_seconds: float = PROGRESS_DELIVERY_SECONDS
+    ) -> DeliveryReport:
+        """Tell the watchers of a document something that is no state of it, such as a line of a chat.
+
+        It is not stored: a watcher that comes later, or is out of reach for long, never hears it. Only those hear it
+        who may watch the document.
+
+        Args:
+            message: a JSON object of at most 32 KB with a `status` that is none of the protocol's. `docId` is added.
+
+        Raises:
+            ValueError: it is no such message.
+            SettingsError: this process has no CALLBACK_URL, so it cannot post.
+            StoreUnavailable: who watches could not be read.
+        """
+        own = own_message(document_id, message)
+        announcer = self.announcer
+        if announcer is None:
+            raise SettingsError(
+                "CALLBACK_URL is not set: only who knows it may post, not a worker of a stack whose"
+                " stream tells the watchers."
+            )
+        return announcer.post(document_id, self.states.find(document_id), own, deadline_seconds)
 
     def track(
         self,

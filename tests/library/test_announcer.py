@@ -240,3 +240,34 @@ def test_an_announcement_is_logged_in_one_line_with_its_figures(caplog: pytest.L
     (record,) = [record for record in caplog.records if record.name == "docprogress.announcer"]
     assert (record.document_id, record.sequence, record.status) == ("d", 1, "processing_started")  # type: ignore[attr-defined]
     assert (record.delivered, record.stale, record.untried) == (1, 2, 3)  # type: ignore[attr-defined]
+
+
+# --- what is no state ---
+
+
+def test_a_message_that_is_no_state_is_told_to_those_who_may_watch() -> None:
+    hall = Hall()
+    hall.admit("a", principal_id="alice")
+    hall.admit("b", principal_id="bob")
+    hall.announcer.post("d", state(owner="alice"), {"status": "chat", "text": "é", "docId": "d"}, 5.0)
+
+    assert hall.poster.posts == [("a", '{"status":"chat","text":"é","docId":"d"}'.encode())]
+
+
+def test_of_an_unknown_document_only_those_hear_who_have_no_name() -> None:
+    hall = Hall()
+    hall.admit("a", principal_id="alice")
+    hall.admit("anybody")
+    hall.announcer.post("d", None, {"status": "chat", "docId": "d"}, 5.0)
+
+    assert hall.told == ["anybody"]
+
+
+def test_no_message_takes_the_place_of_another_or_of_a_state() -> None:
+    hall = Hall()
+    hall.admit("a")
+    for _ in range(2):
+        hall.announcer.post("d", None, {"status": "chat", "docId": "d"}, 5.0)
+    hall.announcer.announce(state(), 5.0)
+
+    assert len({topic for topic, _ in hall.poster.topics}) == 3

@@ -22,6 +22,7 @@ from docprogress.messages import (
     RequestRefused,
     encode,
     error_message,
+    own_message,
     parse_request,
     snapshot_message,
     state_message,
@@ -411,3 +412,38 @@ def test_the_largest_message_of_a_worker_stays_within_a_frame() -> None:
     assert len(encode(state_message(said)).encode()) < 32 * 1024
     failed = state(Status.ERROR, document_id="🎉" * 256, failure=Failure("🎉" * 9000), phase=Phase("🎉" * 100, 1))
     assert len(encode(state_message(failed)).encode()) < 32 * 1024
+
+
+def test_a_message_of_ones_own_names_its_document() -> None:
+    assert own_message("d", {"status": "chat", "text": "é"}) == {"status": "chat", "text": "é", "docId": "d"}
+
+
+@pytest.mark.parametrize("status", [*(each.value for each in Status), "pong"])
+def test_no_state_can_be_forged_by_a_message_of_ones_own(status: str) -> None:
+    with pytest.raises(ValueError, match=f"the status '{status}' says how a document is"):
+        own_message("d", {"status": status})
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ({}, "a status of its own"),
+        ({"status": ""}, "a status of its own"),
+        ({"status": 7}, "a status of its own"),
+        ("chat", "a status of its own"),
+        ({"status": "chat", "docId": "other"}, "has a docId or a sequence"),
+        ({"status": "chat", "sequence": 2**60}, "has a docId or a sequence"),
+        ({"status": "chat", "value": float("nan")}, "no JSON object"),
+        ({"status": "chat", "value": b""}, "no JSON object"),
+        ({"status": "chat", "text": "\ud800"}, "no JSON object"),
+        ({"status": "chat", "text": "é" * 16_384}, "the message has 32807 bytes as JSON; a frame has 32768"),
+    ],
+)
+def test_a_message_that_cannot_be_told_is_refused_with_the_reason(said: Any, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        own_message("d", said)
+
+
+def test_a_message_fills_a_frame_to_its_last_byte() -> None:
+    frame = len(encode(own_message("d", {"status": "chat", "text": ""})))
+    assert len(encode(own_message("d", {"status": "chat", "text": "a" * (32_768 - frame)}))) == 32_768

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from docprogress.document import DocumentState, Failure, Status
-from docprogress.errors import StoreUnavailable
+from docprogress.errors import SettingsError, StoreUnavailable
 from docprogress.posting.report import DeliveryReport
 from docprogress.publisher import Publisher, PublisherSettings
 
@@ -113,3 +113,8 @@ def test_an_end_that_was_told_and_cannot_be_noted_is_no_failure_of_the_worker() 
     publisher.states.unavailable = True
 
     assert publisher.announce(ENDS[0], 10.0) == DeliveryReport(delivered=1)
+
+
+def test_where_the_stream_tells_the_watchers_a_worker_cannot_post() -> None:
+    with pytest.raises(SettingsError, match="CALLBACK_URL is not set"):
+        Told(None).post("d", {"status": "chat"})

@@ -54,12 +54,32 @@ def test_the_policy_is_enough_for_a_document_from_its_start_to_its_end(
         assert eventually(lambda: forgotten not in rows(stack, "DOCUMENT#by-a-role"))
 
 
-def _report(stack: DeployedStack, session: boto3.Session, document_id: str) -> None:
+@pytest.mark.parametrize("worker", ["stack"], indirect=True)
+@pytest.mark.emulator
+def test_the_policy_is_enough_for_a_message_that_is_no_state(worker: tuple[DeployedStack, boto3.Session]) -> None:
+    stack, session = worker
+    with stack.connect() as connection:
+        ask(connection, action="progress", docId="talked-about")
+        report = _publisher(stack, session).post("talked-about", {"status": "chat", "text": "Seen?"})
+        assert report.delivered == 1
+        told = json.loads(connection.recv(timeout=60))
+        assert told == {"status": "chat", "text": "Seen?", "docId": "talked-about"}
+        # It is no state, so nobody who asks later hears of it.
+        assert ask(connection, action="progress", docId="talked-about") == {
+            "status": "pending",
+            "docId": "talked-about",
+        }
+
+
+def _publisher(stack: DeployedStack, session: boto3.Session) -> docprogress.Publisher:
     said = stack.outputs["workerEnvironment"]
-    publisher = docprogress.connect(
+    return docprogress.connect(
         table_name=said["TABLE_NAME"], callback_url=said.get("CALLBACK_URL", ""), session=session
     )
-    with publisher.track(document_id) as tracker:
+
+
+def _report(stack: DeployedStack, session: boto3.Session, document_id: str) -> None:
+    with _publisher(stack, session).track(document_id) as tracker:
         tracker.start(total=2)
         tracker.advance()
         tracker.advance()
