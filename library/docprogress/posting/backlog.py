@@ -150,9 +150,10 @@ class Backlog:
     def next(self, window: int, now: float) -> Place | None:
         """The next to post to: of each topic in turn, those never tried first, and nobody twice at a time."""
         share = self._share(window)
-        return self._next_of(self.fresh, self._take_fresh, share, now) or self._next_of(
-            self._late, self._take_late, share, now
-        )
+        place = self._next_of(self.fresh, self._take_fresh, share, now) if self.fresh else None
+        if place is None and self._late:
+            place = self._next_of(self._late, self._take_late, share, now)
+        return place
 
     def count(self) -> int:
         """How many could be sent now, about."""
@@ -238,11 +239,15 @@ class Backlog:
             place.attempts = 0
             self.again(place)  # a newer message came meanwhile
             return
+        self._done(place)
+        if verdict is Verdict.DELIVERED and not (place.is_tried or place.is_throttled):
+            topic.refused_in_a_row = 0
+            update.delivered_at_once()
+            return
         if not place.is_tried:
             update.tried()
         if place.is_throttled:
             update.throttled(-1)
-        self._done(place)
         topic.refused_in_a_row = topic.refused_in_a_row + 1 if verdict is Verdict.REFUSED else 0
         if verdict is Verdict.DELIVERED:
             update.delivered()

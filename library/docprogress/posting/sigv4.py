@@ -58,12 +58,12 @@ class Payload:
     """A request body, hashed once however many connections it is posted to."""
 
     body: bytes
-    sha256: str
-    head: str
+    sha256: bytes
+    tail: bytes  # of the request: what follows the signature
 
     @classmethod
     def of(cls, body: bytes) -> Payload:
-        return cls(body, sha256(body).hexdigest(), f"\r\nContent-Length: {len(body)}\r\n\r\n")
+        return cls(body, sha256(body).hexdigest().encode(), b"\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
 
 class RequestSigner:
@@ -86,8 +86,8 @@ class RequestSigner:
         self._clock = clock
         self._host = endpoint.host_header
         # The `@` is encoded in the URL and encoded once more in the canonical request, like any segment.
-        self._request_start = f"{method} {endpoint.path}/%40connections/"
-        self._canonical_start = f"{method}\n{quote(endpoint.path, safe='/~')}/%2540connections/"
+        self._request_start = f"{method} {endpoint.path}/%40connections/".encode()
+        self._canonical_start = f"{method}\n{quote(endpoint.path, safe='/~')}/%2540connections/".encode()
         self._second = -1
         self._day = ""
 
@@ -104,14 +104,28 @@ class RequestSigner:
             if segment in {".", ".."}:  # a path segment of dots would be resolved away (RFC 3986, 5.2.4)
                 segment = segment.replace(".", "%2E")
             canonical_segment = segment.replace("%", "%25")
-        canonical = f"{self._canonical_start}{canonical_segment}{self._canonical_headers}{payload.sha256}"
+        canonical = b"".join(
+            (
+                self._canonical_start,
+                canonical_segment.encode(),
+                self._canonical_headers,
+                payload.sha256,
+            )
+        )
         # HMAC by hand from its two half-done hashes: a third of the time of `hmac.digest`.
         inner = self._inner.copy()
-        inner.update(f"{self._string_to_sign}{sha256(canonical.encode()).hexdigest()}".encode())
+        inner.update(sha256(canonical).hexdigest().encode())
         outer = self._outer.copy()
         outer.update(inner.digest())
-        head = f"{self._request_start}{segment}{self._request_headers}{outer.hexdigest()}{payload.head}"
-        return head.encode() + payload.body
+        return b"".join(
+            (
+                self._request_start,
+                segment.encode(),
+                self._request_headers,
+                outer.hexdigest().encode(),
+                payload.tail,
+            )
+        )
 
     def _turn_to(self, second: int) -> None:
         timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
@@ -126,13 +140,15 @@ class RequestSigner:
         # The empty line after the path stands for the query string, which @connections has none of.
         self._canonical_headers = (
             f"\n\nhost:{self._host}\nx-amz-date:{timestamp}\n{canonical_token}\n{signed_headers}\n"
-        )
-        self._string_to_sign = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n"
+        ).encode()
+        # The string to sign, but for the hash of the canonical request at its end.
+        self._inner = self._key.copy()
+        self._inner.update(f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n".encode())
         self._request_headers = (
             f" HTTP/1.1\r\nHost: {self._host}\r\nX-Amz-Date: {timestamp}\r\n{request_token}"
             f"Authorization: AWS4-HMAC-SHA256 Credential={self.credentials.access_key}/{scope}, "
             f"SignedHeaders={signed_headers}, Signature="
-        )
+        ).encode()
         self._second = second
 
     def _derive_signing_key(self, day: str) -> None:
@@ -140,6 +156,6 @@ class RequestSigner:
         for part in (day, self._region, SERVICE, "aws4_request"):
             key = hmac.digest(key, part.encode(), "sha256")
         block = key.ljust(_HMAC_BLOCK_BYTES, b"\0")
-        self._inner = sha256(bytes(byte ^ 0x36 for byte in block))
+        self._key = sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = sha256(bytes(byte ^ 0x5C for byte in block))
         self._day = day
