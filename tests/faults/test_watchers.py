@@ -62,16 +62,19 @@ def test_beside_a_bad_watcher_of_any_kind_the_healthy_hear_almost_as_many_states
     with ThreadPoolExecutor(len(documents)) as pool:
         list(pool.map(work, documents))
 
-    heard: Counter[str] = Counter(dict.fromkeys(documents, 10000))
+    written: Counter[str] = Counter()
+    heard: Counter[str] = Counter(dict.fromkeys(documents, 10_000))
     for document in documents:
         for number in range(HEALTHY_WATCHERS):
-            messages = site.gateway.received[f"w{number}-{document}="]
-            assert json.loads(messages[-1])["status"] == "processing_complete", document
+            messages = [json.loads(message) for message in site.gateway.received[f"w{number}-{document}="]]
+            assert (messages[0]["status"], messages[-1]["status"]) == ("processing_started", "processing_complete")
+            written[document] = messages[-1]["sequence"] - messages[0]["sequence"] + 1
             heard[document] = min(heard[document], len(messages))
-    assert heard["none"] >= 5, "the comparison compares something"
+    assert written["none"] >= 5, "the comparison compares something"
     for document in documents:
-        # One state more or less is the turn of the rate.
-        assert heard[document] >= 0.95 * heard["none"] - 1, f"{document}: {heard[document]} of {heard['none']}"
+        assert heard[document] >= 0.95 * written[document], f"{document}: {heard[document]} of {written[document]}"
+        # A busy machine decides too how many are written. A worker that waits for a watcher writes a fifth.
+        assert written[document] >= 0.6 * written["none"], f"{document}: {written[document]} of {written['none']}"
 
 
 def test_all_healthy_hear_start_and_end_beside_5000_that_hang_and_another_document_notices_nothing() -> None:
