@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 from ministack import app as ministack
 from ministack.core import iam_evaluator, sigv4
@@ -38,7 +38,11 @@ _SIGN_IN = {
 }
 _DISCOVERY = re.compile(r"/([^/]+)/\.well-known/(jwks\.json|openid-configuration)")
 _BUCKET = re.compile(r"/[a-z0-9][a-z0-9.-]{2,62}/?")
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LOOPBACK = r"127\.0\.0\.1|\[::1\]|localhost"
+# As a browser writes them, and nothing else: what is read in two ways is read in the wrong one by somebody.
+_ADDRESS = re.compile(rf"(?:{_LOOPBACK})(?::\d+)?", re.IGNORECASE | re.ASCII)
+_LOCAL = re.compile(rf"(?:{_LOOPBACK}|(?:[a-z0-9-]+\.)+localhost)(?::\d+)?", re.IGNORECASE | re.ASCII)
+_LOCAL_ORIGIN = re.compile(rf"https?://{_LOCAL.pattern}", re.IGNORECASE | re.ASCII)
 _HELP = "Ask with the credentials that `make up` or `make emulator` printed; each run has its own."
 
 
@@ -55,7 +59,7 @@ class Guard:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _Request(scope)
-        if not request.is_of_this_machine() or not _is_local(request.headers.get("origin")):
+        if not (request.has_local_host() and request.is_same_site() and request.has_local_origin()):
             await _answer(send, 403, {"content-type": "text/plain"}, b"only pages of this machine may ask")
             return
         # Policies that refuse plain HTTP (aws:SecureTransport) take loopback, which no one else can read, for TLS.
@@ -75,9 +79,9 @@ class Guard:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _Request(scope)
         origin = request.headers.get("origin")
-        allowed = _is_local(request.headers.get("host", "")) and (
-            _is_local(origin) or origin in _origins_named_by(request)
-        )
+        # By its Origin, which a browser always sends here: a page of 127.0.0.1 is on another site than localhost.
+        of_a_known_page = request.has_local_origin() or origin in _origins_named_by(request)
+        allowed = request.has_local_host() and of_a_known_page and (origin is not None or request.is_same_site())
         # Whether an unsigned connection is taken is for its route to say; a wrong signature is nobody's.
         if not allowed or (request.is_signed() and request.signature_failure(b"")):
             await receive()
@@ -99,10 +103,17 @@ class _Request:
             key, text = name.decode("latin-1").lower(), sigv4.decode_header_value(value)
             self.headers[key] = f"{self.headers[key]},{text}" if key in self.headers else text
 
-    def is_of_this_machine(self) -> bool:
+    def has_local_host(self) -> bool:
+        """By name, since others may point here."""
+        return _LOCAL.fullmatch(self.headers.get("host", "")) is not None
+
+    def has_local_origin(self) -> bool:
+        """Also where there is none."""
+        return "origin" not in self.headers or _LOCAL_ORIGIN.fullmatch(self.headers["origin"]) is not None
+
+    def is_same_site(self) -> bool:
         # `none` is a link in a mail program or a bookmark: nobody has one to this address.
-        site = self.headers.get("sec-fetch-site", "same-origin")
-        return _is_local(self.headers.get("host", "")) and site in ("same-origin", "same-site")
+        return self.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "same-site")
 
     def is_signed(self) -> bool:
         authorization = self.headers.get("authorization", "")
@@ -199,7 +210,7 @@ class _Request:
         return is_call and service in name and operation in unsigned_operations(name[service])
 
     def _is_by_address(self) -> bool:
-        return _name_of(self.headers["host"]) in _LOOPBACK
+        return _ADDRESS.fullmatch(self.headers["host"]) is not None
 
     def _is_preflight(self) -> bool:
         """What a browser asks before a page's request, by its URL: a signature there is one of that request."""
@@ -221,18 +232,6 @@ class _Request:
         # MiniStack checks the signature of a form that has one, its root's too.
         names = {name.lower() for name, *_ in s3._parse_multipart_form(self.headers["content-type"], body)}
         return bool(names & {"x-amz-signature", "signature"})
-
-
-def _name_of(host_or_origin: str) -> str:
-    return urlsplit(host_or_origin if "//" in host_or_origin else f"//{host_or_origin}").hostname or ""
-
-
-def _is_local(host_or_origin: str | None) -> bool:
-    """Whether a Host or an Origin, if there is one, is this machine: by name, since others may point here."""
-    if host_or_origin is None:
-        return True
-    name = _name_of(host_or_origin)
-    return name in _LOOPBACK or name.endswith(".localhost")
 
 
 def _origins_named_by(request: _Request) -> list[str]:

@@ -119,6 +119,66 @@ def test_a_page_elsewhere_creates_nothing(emulator: Emulator, aws: Any, method: 
     assert aws("cloudformation").list_stacks()["StackSummaries"] == []
 
 
+def raw(emulator: Emulator, target: str, *headers: tuple[str, str]) -> int:
+    """The status of a request whose target and headers no client library would send."""
+    connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=60)
+    try:
+        connection.putrequest("GET", target, skip_host=True, skip_accept_encoding=True)
+        for name, value in headers:
+            connection.putheader(name, value)
+        connection.endheaders()
+        return connection.getresponse().status
+    except (http.client.BadStatusLine, ConnectionError):
+        return 400  # closed without a word
+    finally:
+        connection.close()
+
+
+LIST_USERS = "/?Action=ListUsers&Version=2010-05-08"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [("Host", "evil.example"), ("Host", "x.localhost")],
+        [("Host", "evil.example,x.localhost")],
+        [("Host", "evil.example@127.0.0.1")],
+        [("Host", "127.0.0.1@evil.example")],
+        [("Host", "127.0.0.1/evil.example")],
+        [("Host", "x.127.0.0.1")],
+        [("Host", "127.1")],
+        [("Host", "2130706433")],
+        [("Host", "0.0.0.0")],
+        [("Host", "[")],
+        [("Host", "")],
+        [],
+        [("Host", "127.0.0.1"), ("Origin", "")],
+        [("Host", "127.0.0.1"), ("Origin", "http://[")],
+        [("Host", "127.0.0.1"), ("Origin", "localhost")],
+        [("Host", "127.0.0.1"), ("Origin", "file://localhost")],
+        [("Host", "127.0.0.1"), ("Origin", "chrome-extension://localhost")],
+        [("Host", "127.0.0.1"), ("Origin", "https://evil.example@localhost")],
+        [("Host", "127.0.0.1"), ("Origin", "https://evil.example"), ("Origin", "http://x.localhost")],
+        [("Host", "127.0.0.1"), ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Site", "same-origin")],
+        [("Host", "127.0.0.1"), ("sec-FETCH-site", "CROSS-SITE")],
+        [("Host", "127.0.0.1"), ("Sec-Fetch-Site", "")],
+        [("Host", "127.0.0.1"), ("Sec-Fetch-Site", "same-origin, cross-site")],
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_refused(emulator: Emulator, odd: list[tuple[str, str]]) -> None:
+    host = next((value for name, value in odd if name == "Host"), "127.0.0.1")
+    request = AWSRequest("GET", f"http://127.0.0.1{LIST_USERS}", {"Host": host})
+    SigV4Auth(Credentials(KEY, SECRET), "iam", REGION).add_auth(request)
+    signature = [(name, value) for name, value in request.headers.items() if name != "Host"]
+
+    assert raw(emulator, LIST_USERS, *odd, *signature) in (400, 403)
+
+
+@pytest.mark.parametrize("target", [f"http://127.0.0.1{LIST_USERS}", f"/.{LIST_USERS}", f"/{LIST_USERS}", "*"])
+def test_an_odd_target_needs_a_signature_too(emulator: Emulator, target: str) -> None:
+    assert raw(emulator, target, ("Host", "127.0.0.1")) in (400, 403, 404)
+
+
 @pytest.mark.parametrize("action", ATTACKS)
 def test_who_has_no_key_of_this_run_creates_nothing(emulator: Emulator, aws: Any, action: str) -> None:
     path = "/?" + urllib.parse.urlencode({"Action": action, **ATTACKS[action]})
@@ -339,7 +399,8 @@ def test_sign_in_needs_no_key(emulator: Emulator, aws: Any) -> None:
 def test_an_api_is_asked_unsigned_but_nobody_posts_to_its_connections_unsigned(stack: DeployedStack) -> None:
     api, stage = stack.outputs["apiId"], stack.outputs["stageName"]
     posted = f"/_aws/execute-api/{api}/{stage}/@connections/abc"
-    for path in (posted, posted.replace("@", "%40")):
+    hidden = [posted.replace("@", each) for each in ("%40", "./@", "/@", "x/../@")]
+    for path in (posted, *hidden, posted.replace("conn", "%63onn"), posted.replace("/@", "%2F@")):
         assert exchange(stack.emulator, "POST", path, b"{}")[0] == 403
     unsigned = exchange(stack.emulator, "GET", f"/_aws/execute-api/{api}/{stage}/documents")
     assert unsigned[0] != 403, "what its routes say"
