@@ -144,7 +144,7 @@ def test_a_request_against_awss_own_model_is_told_before_it_is_sent(emulator: Em
 
 def test_what_the_local_stack_does_not_know_has_a_stand_in_and_one_line(emulator: Emulator, project: Any) -> None:
     folder = project("""
-        topic = aws.sns.Topic("news", tags={"team": "docs"})
+        topic = aws.kinesis.Stream("h", shard_count=1, tags={"team": "docs"})
         zone = aws.route53.get_zone_output(name="example.com")
         old = aws.sqs.Queue.get("old", "https://sqs.us-east-1.amazonaws.com/1/old")
         # What refers to a stand-in stands for real.
@@ -156,14 +156,14 @@ def test_what_the_local_stack_does_not_know_has_a_stand_in_and_one_line(emulator
     with Deployment(emulator.endpoint_url, project_dir=folder, on_log=lines.append) as deployment:
         outputs = deployment.wait()
     topic = outputs["tags"].pop("topic")
-    assert re.fullmatch(r"arn:aws:sns:us-east-1:000000000000:news-[0-9a-f]{7}", topic)
+    assert re.fullmatch(r"arn:aws:kinesis:us-east-1:000000000000:h-[0-9a-f]{7}", topic)
     assert outputs == {
         "team": "docs",
         "tags": {"zone": "example.com", "old": "https://sqs.us-east-1.amazonaws.com/1/old"},
     }
     assert sorted(lines) == [
         "note: aws:route53/getZone:getZone is not answered by the local stack: what was asked for stands for it",
-        "note: news (aws:sns/topic:Topic) is not on the local stack: a stand-in has its id, its arn and its inputs",
+        "note: h (aws:kinesis/stream:Stream) is not on the local stack: a stand-in has its id, its arn and its inputs",
         "note: old (aws:sqs/queue:Queue) is read, and the local stack starts empty: a stand-in has its id and its arn",
     ]
 
