@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -196,6 +197,20 @@ def test_totals_add_up_and_are_taken_once() -> None:
     assert len(totals.fan_out_milliseconds) == 3
     assert all(milliseconds >= 0 for milliseconds in totals.fan_out_milliseconds)
     assert hall.announcer.take_totals().report == DeliveryReport()
+
+
+def test_the_time_of_a_fan_out_is_how_long_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall, now = Hall(), [100.0]
+    post = hall.poster.post
+
+    def take_a_quarter_second(*arguments: Any, **options: Any) -> DeliveryReport:
+        now[0] += 0.25
+        return post(*arguments, **options)
+
+    monkeypatch.setattr("docprogress.announcer.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(hall.poster, "post", take_a_quarter_second)
+    hall.announcer.announce(state(), 2.0)
+    assert list(hall.announcer.take_totals().fan_out_milliseconds) == [250.0]
 
 
 def test_totals_that_nobody_takes_do_not_grow_for_ever() -> None:

@@ -81,6 +81,46 @@ def test_no_more_than_sixteen_handshakes_are_under_way_at_once(
     assert opener.most_at_once == 16
 
 
+def test_closing_while_connections_are_opened_leaves_none_of_them_behind(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener = Opener(monkeypatch)
+    opener.held = True
+    with ConnectionsServer() as server, ThreadPoolExecutor(1) as pool:
+        fan_out = make_fan_out(server.callback_url)
+        posting = pool.submit(fan_out.post, [watchers(9)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        assert eventually(lambda: opener.at_once == 9)
+        fan_out.close()
+        assert opener.at_once == 0
+        assert posting.result(AMPLE) == DeliveryReport(untried=9)
+
+
+def test_a_connection_answered_before_its_request_was_sent_is_not_used_again(make_fan_out: MakeFanOut) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(AMPLE)
+
+        def serve() -> None:
+            early, _ = listener.accept()
+            with early:
+                early.recv(100)
+                early.sendall(answer)
+                later, _ = listener.accept()
+                with later:
+                    received = b""
+                    while not received.endswith(MESSAGE):
+                        received += later.recv(65_536)
+                    later.sendall(answer)
+
+        served = pool.submit(serve)
+        fan_out = make_fan_out(f"http://127.0.0.1:{listener.getsockname()[1]}/prod", max_connections=1)
+        more_than_a_socket_holds = b"x" * 20_000_000
+        for message in (more_than_a_socket_holds, MESSAGE):
+            report = fan_out.post([watchers(1)], message, deadline_seconds=AMPLE, forget=never_forget)
+            assert report == DeliveryReport(delivered=1)
+        served.result(AMPLE)
+
+
 def test_while_connections_fail_one_at_a_time_is_tried_after_longer_and_longer_and_then_many_again(
     make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
