@@ -164,7 +164,7 @@ def _principal(claims: Mapping[str, Any], audiences: frozenset[str]) -> Principa
     if audiences.isdisjoint(_audiences_of(claims)):
         raise TokenRefused(Refusal.WRONG_AUDIENCE)
     subject = claims["sub"]
-    if not _SUBJECT.fullmatch(subject):
+    if not _SUBJECT.fullmatch(subject) or not subject.strip():  # a blank one is nobody
         raise TokenRefused(Refusal.INVALID_CLAIM)
     return Principal(principal_id=subject, expires_at=int(expires_at))
 

@@ -804,6 +804,7 @@ def test_no_part_of_a_token_is_ever_written_anywhere(issuer: OidcServer) -> None
     tokens = [
         issuer.token(),
         issuer.token(sub="alice\nin the log"),
+        issuer.token(sub="   "),
         issuer.token(iss="https://issuer.example"),
         issuer.token(aud="somebody else"),
         issuer.token(exp=1),
