@@ -142,10 +142,8 @@ class ProgressTable(pulumi.ComponentResource):
 
     def grant_expect(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a function note whose a document will be, and how many an owner has under way."""
-        reading = allow(["dynamodb:BatchGetItem", "dynamodb:GetItem"], [self.arn])
-        return self._grant(
-            grantee, "expect-documents-in", reading, self._of_rows(["dynamodb:PutItem"], DOCUMENT_ROWS, OWNER_ROWS)
-        )
+        actions = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"]
+        return self._grant(grantee, "expect-documents-in", self._of_rows(actions, DOCUMENT_ROWS, OWNER_ROWS))
 
     def grant_find_watchers(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a function find out who watches a document, and forget watchers that are gone."""
