@@ -12,7 +12,7 @@ OR_SAY_WHY = || { echo "set-up failed: it needs a package index (a network, or p
 RUN := $(BIN)/python
 ARGS ?=
 
-.PHONY: help demo up doctor emulator engine test check bench soak preview dist lock format clean
+.PHONY: help demo up doctor emulator engine policy test check bench soak preview dist lock format clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -39,6 +39,9 @@ emulator: $(VENV)/.local ## the emulator alone, for pulumi up --stack local; unt
 
 test: $(VENV)/.dev ## every test
 	$(RUN) -m pytest $(ARGS)
+
+policy: $(VENV)/.dev ## the policy pack's rules over every stack, without the Pulumi CLI
+	$(RUN) -m pytest tests/policy $(ARGS)
 
 engine: $(VENV)/.dev ## a stack's whole life on the real Pulumi engine, some 8 minutes; needs the Pulumi CLI
 	$(RUN) -m pytest -m engine tests/engine $(ARGS)
@@ -90,6 +93,7 @@ lock: $(VENV)/.uv ## pin every requirements file anew from pyproject.toml: make 
 	$(COMPILE) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
 	$(COMPILE) pyproject.toml -c requirements-dev.txt -o requirements.txt
 	$(COMPILE) --group release -c requirements-dev.txt -o requirements-release.txt
+	$(COMPILE) --group policy -o policy/requirements.txt
 	$(COMPILE) --group functions -c requirements-dev.txt -o functions/requirements.txt
 	$(COMPILE) --group document_processor -c requirements-dev.txt -o functions/document_processor.requirements.txt
 	$(COMPILE) --group token_authorizer -c requirements-dev.txt -o functions/token_authorizer.requirements.txt
