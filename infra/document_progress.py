@@ -5,7 +5,7 @@ languages, and a text is no type to it. For the same reason a choice is an enum.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, cast
 
 import pulumi
@@ -177,7 +177,14 @@ class DocumentProgress(pulumi.ComponentResource):
         name: str,
         args: DocumentProgressArgs = {},  # noqa: B006 - Pulumi reads the type, and nothing writes to the value
         opts: pulumi.ResourceOptions | None = None,
+        *,
+        routes: Callable[[Publishing], Mapping[str, LambdaFunction | pulumi.Input[str]]] | None = None,
     ) -> None:
+        """
+        Args:
+            routes: called once it is known what posting takes: `announcer_environment` and `grant_announcer`. Returns
+                the function behind each action of one's own: one of ours, or the name or ARN of another one.
+        """
         super().__init__("docprogress:index:DocumentProgress", name, None, opts)
         self._args = args = checked(args, PROGRESS_RULES, PROGRESS_DEFAULTS)
         self._prefix = "" if name == _FIRST_NAME else f"{name}-"
@@ -206,6 +213,9 @@ class DocumentProgress(pulumi.ComponentResource):
             max_messages_per_second=args["max_messages_per_second"],
             document_retention_hours=args["document_retention_hours"],
         )
+        for route_key, function in (routes(self.publishing) if routes else {}).items():
+            api.add_route(route_key, function)
+        api.deploy()
         self.watchdog = StallWatchdog(
             f"{self._prefix}stall-watchdog",
             StallWatchdogArgs(
@@ -299,7 +309,6 @@ class DocumentProgress(pulumi.ComponentResource):
             physical_name=None if self._prefix else f"{pulumi.get_project()}-{pulumi.get_stack()}",
         )
         api.configure_routes(handler, authorization=self.authorization)
-        api.deploy()
         return api
 
     def _authorization(self) -> AuthorizationMode:

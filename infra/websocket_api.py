@@ -101,8 +101,8 @@ class WebSocketApi(pulumi.ComponentResource):
     api.grant_manage_connections(worker)
     ```
 
-    Routes come first, then `deploy()`, then whatever needs the URLs: so a function behind a route cannot
-    need them, and there is no cycle.
+    Routes come first, then `deploy()`, then whatever needs `url`. `callback_url` and grants are there from the
+    beginning, since they need the stage's name alone: so a function behind a route may post too, and there is no cycle.
     """
 
     api_id: pulumi.Output[str]
@@ -112,7 +112,7 @@ class WebSocketApi(pulumi.ComponentResource):
     url: pulumi.Output[str]
     """Where browsers connect: `wss://…/{stage}`. Known once the API is deployed."""
     callback_url: pulumi.Output[str]
-    """Where messages to connections are posted: `https://…/{stage}`. Known once the API is deployed."""
+    """Where messages to connections are posted: `https://…/{stage}`."""
     stage_name: pulumi.Output[str]
     """The name of the stage. Known once the API is deployed."""
     access_log_group: pulumi.Output[str]
@@ -161,6 +161,10 @@ class WebSocketApi(pulumi.ComponentResource):
         self._stage: aws.apigatewayv2.Stage | None = None
         self.api_id = self._api.id
         self.execution_arn = self._api.execution_arn
+        self.callback_url = pulumi.Output.concat(
+            self._api.api_endpoint.apply(lambda endpoint: re.sub("^ws", "http", endpoint)),
+            f"/{self._args['stage_name']}",
+        )
         for route_key, function in self._args["routes"].items():
             self.add_route(route_key, function)
         if self._args["routes"]:
@@ -169,7 +173,7 @@ class WebSocketApi(pulumi.ComponentResource):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            if name in ("url", "callback_url", "stage_name"):
+            if name in ("url", "stage_name"):
                 raise RuntimeError(f"{name} needs a stage; call deploy() first, after the last route.")
             raise AttributeError(name)
 
@@ -287,7 +291,6 @@ class WebSocketApi(pulumi.ComponentResource):
             lambda settings: settings.destination_arn.partition(":log-group:")[2] if settings else ""
         )
         self.url = pulumi.Output.concat(self._api.api_endpoint, "/", self.stage_name)
-        self.callback_url = self.url.apply(lambda url: re.sub("^ws", "http", url))
         self.register_outputs(
             {
                 "url": self.url,
@@ -332,7 +335,7 @@ class WebSocketApi(pulumi.ComponentResource):
 
     def grant_connect(self, grantee: Grantee) -> aws.iam.RolePolicy:
         """Let a caller connect to a stage with IamAuthorization, and to no other."""
-        connect = pulumi.Output.concat(self.execution_arn, "/", self._deployed_stage().name, "/$connect")
+        connect = pulumi.Output.concat(self.execution_arn, f"/{self._args['stage_name']}/$connect")
         return grant(grantee, f"connect-to-{self._name}", allow(["execute-api:Invoke"], [connect]), parent=self)
 
     def grant_manage_connections(
@@ -350,7 +353,7 @@ class WebSocketApi(pulumi.ComponentResource):
 
     def managing_connections(self, verbs: Sequence[ManageConnectionsVerb] | None = None) -> dict[str, Any]:
         """The statement that grant_manage_connections adds to a role."""
-        stage = pulumi.Output.concat(self.execution_arn, "/", self._deployed_stage().name)
+        stage = pulumi.Output.concat(self.execution_arn, f"/{self._args['stage_name']}")
         if verbs is None:
             resources = [pulumi.Output.concat(stage, "/*")]
         else:
@@ -389,11 +392,6 @@ class WebSocketApi(pulumi.ComponentResource):
         arn = pulumi.Output.all(self.execution_arn, function).apply(lambda known: _function_arn(*known))
         self._function_arns[name] = arn
         return arn.apply(_invoke_arn)
-
-    def _deployed_stage(self) -> aws.apigatewayv2.Stage:
-        if self._stage is None:
-            raise RuntimeError("The grant needs a stage; call deploy() first, after the last route.")
-        return self._stage
 
 
 def _function_arn(api_arn: str, name_or_arn: str) -> str:

@@ -22,7 +22,7 @@ from infra.document_pipeline import DocumentPipeline
 from infra.document_progress import DocumentProgress
 from infra.grants import Grantee
 from infra.lambda_package import Packaging
-from infra.publishing import FanOut
+from infra.publishing import FanOut, Publishing
 from infra.websocket_api import WebSocketApi
 from tests.infra.samples import KMS_KEY_ARN, allowed, document_progress, lambda_function, of_documents, policy
 from tests.mock_engine import PARTITION, REGION, SUFFIX, Graph, arn, run
@@ -66,6 +66,28 @@ def test_without_any_argument_it_gives_all_its_outputs() -> None:
         of_documents("dynamodb:DeleteItem", "dynamodb:Query", table=TABLE),
         *allowed((["execute-api:ManageConnections"], [posting]))["Statement"],
     ]
+
+
+def test_a_route_of_ones_own_may_post_to_the_watchers() -> None:
+    def routes(publishing: Publishing) -> dict[str, Any]:
+        chat = lambda_function("chat", environment=publishing.announcer_environment)
+        publishing.grant_announcer(chat)
+        return {"say": chat, "shout": "a-function-elsewhere"}
+
+    graph = run(lambda: DocumentProgress("progress", HOST, routes=routes))  # type: ignore[arg-type]
+    environment = graph.one("Function", "chat-function").inputs["environment"]["variables"]
+    assert environment["CALLBACK_URL"].startswith("https://api-api-id.execute-api.")
+    deployed = {each.inputs["routeKey"] for each in graph.of("Route")}
+    assert deployed == {"$connect", "$disconnect", "$default", "progress", "say", "shout"}
+    assert len(graph.of("Deployment")) == 1, "a route that came after it would not be served"
+    posting = [
+        statement
+        for name in graph.names("RolePolicy")
+        if name.startswith("chat-")
+        for statement in policy(graph, name)["Statement"]
+        if "execute-api:ManageConnections" in statement["Action"]
+    ]
+    assert len(posting) == 1
 
 
 @pytest.mark.parametrize("fan_out", FanOut)

@@ -384,15 +384,10 @@ def test_a_grant_of_no_verb_or_an_unknown_one_is_refused(verbs: list[str]) -> No
     ("use", "sentence"),
     [
         (lambda api: api.url, "needs a stage; call deploy() first"),
-        (lambda api: api.callback_url, "needs a stage; call deploy() first"),
         (lambda api: api.stage_name, "needs a stage; call deploy() first"),
-        (
-            lambda api: api.grant_manage_connections(lambda_function("worker")),
-            "The grant needs a stage; call deploy() first, after the last route",
-        ),
         (lambda api: api.deploy(), "deploy() needs at least one route; call configure_routes() or add_route() first"),
     ],
-    ids=["url", "callback_url", "stage_name", "grant_manage_connections", "deploy"],
+    ids=["url", "stage_name", "deploy"],
 )
 def test_what_needs_routes_or_a_stage_is_refused_before(use: Callable[[WebSocketApi], object], sentence: str) -> None:
     with pytest.raises(RuntimeError, match=re.escape(sentence)):
