@@ -254,6 +254,8 @@ class ProgressTracker:
     def start(self, total: int | None = None, *, unit: str = PAGES) -> None:
         """Begin, with nothing processed. Does not wait for watchers.
 
+        A Lambda handler that returns right after it is frozen before they hear; they hear the next worker's update.
+
         Args:
             total: how many of the unit there are. None: not known, or not yet; see `total`.
             unit: what is counted, such as `bytes` or `rows`.
