@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,22 @@ class EngineProject:
 
     def up(self) -> Outcome:
         return self.run("up", "--yes", "--skip-preview")
+
+    def up_until_killed(self, resource_type: str, made: Callable[[], bool]) -> None:
+        """Kills an `up` outright as soon as `made` says so, once the CLI has said that it creates such a resource."""
+        command = ["pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, "--non-interactive"]
+        with subprocess.Popen(
+            [*command, "--color", "never"], cwd=self.program, env=self._environment, stdout=subprocess.PIPE, text=True
+        ) as started:
+            assert started.stdout is not None
+            said = []
+            for line in started.stdout:
+                said.append(line)
+                if resource_type in line and "creating" in line:
+                    while started.poll() is None and not made():
+                        time.sleep(0.02)
+                    started.kill()
+        assert started.returncode == -signal.SIGKILL, "".join(said)
 
     def refresh(self) -> Outcome:
         return self.run("refresh", "--yes", "--skip-preview")
