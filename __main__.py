@@ -41,7 +41,7 @@ monitoring = Monitoring(
     config.monitoring,
     progress=progress,
     workers=[documents.processor] if documents else [],
-    others=[each for each in (uploads and uploads.presigner, progress.document_status) if each],
+    others=[each for each in (uploads and uploads.presigner, progress.document_status, progress.end_events) if each],
     dead_letters=documents.failures.name if documents else None,
 )
 

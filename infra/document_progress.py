@@ -19,6 +19,7 @@ from .authorization import (
 )
 from .document_status import DocumentStatus, DocumentStatusArgs
 from .documents_api import DocumentsApi, DocumentsApiArgs
+from .end_events import EndEvents, EndEventsArgs
 from .grants import Grantee
 from .lambda_function import SETTINGS_RULES, FunctionSettings, LambdaFunction, LambdaFunctionArgs
 from .lambda_package import Packaging
@@ -91,6 +92,8 @@ class DocumentProgressArgs(TypedDict, total=False):
     """How long the state of a document is kept after its last change. 3 to 8760; 24 by default."""
     status_api: bool
     """Answer GET {documentsUrl}/{docId} with how a document stands, behind the same authorization. Off by default."""
+    events: bool
+    """Put an event on EventBridge for every end of every run. Off by default; the table's stream is on with it."""
     kms_key_arn: str
     """A customer key for the table. AWS owns the key by default."""
     disposable: bool
@@ -116,6 +119,7 @@ PROGRESS_RULES: Mapping[str, Rule] = {
     # Longer than any connection, so that a page never outlives what it watches.
     "document_retention_hours": integer(3, 8760),
     "status_api": boolean(),
+    "events": boolean(),
     "kms_key_arn": matching(
         "the ARN of a KMS key, not of an alias",
         r"arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+",
@@ -139,6 +143,7 @@ PROGRESS_DEFAULTS: Mapping[str, Any] = {
     "stall_timeout_seconds": 120,
     "document_retention_hours": 24,
     "status_api": False,
+    "events": False,
     "kms_key_arn": "",
 }
 
@@ -192,7 +197,7 @@ class DocumentProgress(pulumi.ComponentResource):
         self.table = ProgressTable(
             f"{self._prefix}progress",
             ProgressTableArgs(
-                with_stream=args["fan_out"] == FanOut.STREAM,
+                with_stream=args["fan_out"] == FanOut.STREAM or args["events"],
                 kms_key_arn=args["kms_key_arn"] or None,
                 disposable=args["disposable"],
             ),
@@ -231,6 +236,13 @@ class DocumentProgress(pulumi.ComponentResource):
                 f"{self._prefix}stream-fan-out",
                 StreamFanOutArgs(publishing=self.publishing, functions=self.functions),
                 self._child(),
+            ).function
+        self.end_events: LambdaFunction | None = None
+        if args["events"]:
+            self.end_events = EndEvents(
+                f"{self._prefix}end-events",
+                EndEventsArgs(table=self.table, functions=self.functions),
+                pulumi.ResourceOptions(parent=self),
             ).function
         self._documents_api: DocumentsApi | None = None
         self.documents_url: pulumi.Output[str] | None = None

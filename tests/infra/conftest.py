@@ -23,6 +23,7 @@ EVERYTHING = {
     "documentUploads": "true",
     "site": "true",
     "statusApi": "true",
+    "events": "true",
     "kmsKeyArn": KMS_KEY_ARN,
     "alarmEmail": "on-call@example.com",
     "aws:region": KMS_KEY_ARN.split(":")[3],

@@ -576,7 +576,14 @@ def test_the_outputs_with_the_pipeline(stack: str, request: pytest.FixtureReques
 
 
 def test_the_outputs_with_everything(everything: Graph) -> None:
-    more = ("document-status", "documents-processor", "stream-fan-out", "token-authorizer", "uploads-presigner")
+    more = (
+        "document-status",
+        "documents-processor",
+        "end-events",
+        "stream-fan-out",
+        "token-authorizer",
+        "uploads-presigner",
+    )
     documents_api = f"https://documents-api-api-id.execute-api.{REGION}.amazonaws.com.cn"
     assert outputs_but_of_workers(everything) == outputs_without_pipeline("dev", *more) | {
         "documentsBucket": "documents-bucket-1a2b3c4",

@@ -150,6 +150,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
         "the ARN of a certificate in ACM in us-east-1",
         ["certificate", CERTIFICATE_ARN.replace("us-east-1", "eu-west-1"), CERTIFICATE_ARN.replace("acm", "iam")],
     ),
+    "events": ("true or false", ["yes", ""]),
     "statusApi": ("true or false", ["yes", ""]),
     "kmsKeyArn": (
         "the ARN of a KMS key, not of an alias",
@@ -218,6 +219,7 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "site": [("true", True), ("false", False)],
     "siteDomainName": [(name, name) for name in ("", "a.example.com", "xn--a-1.b-2.museum")],
     "siteCertificateArn": [("", ""), (CERTIFICATE_ARN, CERTIFICATE_ARN)],
+    "events": [("true", True)],
     "statusApi": [("true", True)],
     "kmsKeyArn": [
         ("", ""),

@@ -100,7 +100,7 @@ def watched_stack() -> Iterator[DeployedStack]:
 
 @pytest.fixture(scope="session")
 def stream_stack() -> Iterator[DeployedStack]:
-    with deployed({"fanOut": "stream"}) as stack:
+    with deployed({"fanOut": "stream", "events": "true"}) as stack:
         yield stack
 
 
