@@ -13,10 +13,11 @@ import os
 import secrets
 import uuid
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from ministack import app as ministack
-from ministack.core import lambda_runtime
+from ministack.core import iam_evaluator, lambda_runtime, router
 from ministack.core.responses import json_response
 from ministack.services import apigateway, cloudwatch_logs, lambda_svc, sts
 
@@ -43,6 +44,7 @@ def mend() -> None:
     _user_pool_clients_that_keep_their_rotation()
     _saved_queries()
     _role_sessions_that_nobody_can_guess()
+    _callers_of_signed_connections()
 
 
 def _wrap(module: Any, name: str, around: Callable[..., Any]) -> None:
@@ -195,3 +197,31 @@ def _role_sessions_that_nobody_can_guess() -> None:
 
     _wrap(lambda_runtime, "execution_credentials", issue)
     lambda_svc.execution_credentials = lambda_runtime.execution_credentials
+
+
+def _callers_of_signed_connections() -> None:
+    """`identity` in a $connect event says who signed; MiniStack checks the signature and forgets the caller."""
+    # A connection is served by one task from its handshake to its end, so it has a context of its own.
+    caller: ContextVar[dict[str, Any] | None] = ContextVar("caller", default=None)
+
+    def authorize(
+        original: Callable[..., Any], scope: Any, arn: str, headers: dict[str, str], query: dict[str, Any], region: str
+    ) -> Any:
+        refusal = original(scope, arn, headers, query, region)
+        if refusal is None:
+            caller.set(iam_evaluator.resolve_caller_identity(router.extract_access_key_id(headers, query)))
+        return refusal
+
+    def describe(original: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        context = original(*arguments)
+        if (known := caller.get()) and context["eventType"] == "CONNECT":
+            session = known["session"] or {}
+            context["identity"] |= {
+                "accountId": known["accountId"],
+                "userArn": known["userArn"],
+                "cognitoIdentityId": session.get("_identity_id"),
+            }
+        return context
+
+    _wrap(apigateway, "_authorize_ws_iam", authorize)
+    _wrap(apigateway, "_ws_request_context", describe)

@@ -111,6 +111,11 @@ def rows_of_watchers(stack: Any, document_id: str) -> list[Mapping[str, Any]]:
     return [*subscriptions, *(row for found in connections for row in found)]
 
 
+def rows_of_connections(stack: Any) -> list[Mapping[str, Any]]:
+    scan = stack.client("dynamodb").scan(TableName=stack.outputs["tableName"], ConsistentRead=True)
+    return [row for row in scan["Items"] if row["sk"]["S"] == "CONNECTION"]
+
+
 def expire(stack: Any, expiring: list[Mapping[str, Any]]) -> None:
     """As if their time had passed: a wait for it would also be one for everything that must come before."""
     for row in expiring:
@@ -139,6 +144,7 @@ def put_silent_document(stack: Any, document_id: str, *, updated_at: int = 1) ->
             "total_pages": {"N": "10"},
             "pages_processed": {"N": "5"},
             "run_id": {"S": "run"},
+            "attempt": {"N": "1"},
             "active_shard": {"S": "ACTIVE#3"},
             "updated_at": {"N": str(updated_at)},
             "expires_at": {"N": "99999999999"},

@@ -1,8 +1,7 @@
 """Who may connect and watch, with tokens of a real issuer and signed URLs, on stacks of their own on the emulator.
 
 Does not prove API Gateway's own part: the 401 for a token that is refused (the emulator answers 500), the echo
-of a subprotocol, the invoke role that calls the authorizer. Nor who a signed connection belongs to: the emulator's
-$connect event carries no `identity.userArn`, so for AWS_IAM the principal is proven by handler tests only.
+of a subprotocol, the invoke role that calls the authorizer.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from tests.local.scenarios import (
     receive,
     receive_to_the_end,
     rows,
+    rows_of_connections,
     rows_of_watchers,
     signed,
     status,
@@ -128,6 +128,8 @@ def test_a_signed_url_connects_and_an_unsigned_one_does_not(iam_stack: DeployedS
     credentials = Credentials(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
     with connect(signed(url, credentials), open_timeout=PATIENCE_SECONDS, ping_interval=None) as connection:
         assert ask(connection, action="ping") == {"status": "pong"}
+        principals = {row["principal_id"]["S"] for row in rows_of_connections(iam_stack)}
+        assert principals == {"arn:aws:iam::000000000000:root"}, "a connection belongs to the caller who signed it"
     with pytest.raises(InvalidStatus) as refused:
         connect(url)
     assert refused.value.response.status_code == 403
