@@ -733,6 +733,8 @@ def is_of(graph: Graph, arn: str) -> bool:
     known = [each.outputs["arn"] for each in graph if "arn" in each.outputs]
     # Of an API nothing is known before its stage is.
     known += [each.outputs["executionArn"] for each in graph.of("Stage")]
+    # The account's own, which nobody makes.
+    known.append(f"arn:{PARTITION}:events:{REGION}:{ACCOUNT}:event-bus/default")
     return any(arn == each or arn.startswith((f"{each}/", f"{each}:")) for each in known)
 
 
