@@ -23,12 +23,17 @@ def test_the_connection_handlers_settings_are_read() -> None:
         {
             "CONNECTION_MAX_AGE_SECONDS": "600",
             "ALLOWED_ORIGINS": "https://a.example https://b.example:8443",
+            "AUTHORIZATION": "NONE",
+            "CANCELLATION": "false",
         }
     )
 
     assert settings == ConnectionSettings(
         connection_max_age_seconds=600,
         allowed_origins=frozenset({"https://a.example", "https://b.example:8443"}),
+        callers_are_known=False,
+        shared_documents=False,
+        cancellation=False,
     )
 
 
@@ -37,6 +42,7 @@ def test_a_connection_lasts_as_long_as_the_gateway_lets_it_and_any_page_may_conn
 
     assert settings.connection_max_age_seconds == 7200
     assert settings.allowed_origins == frozenset()
+    assert settings.callers_are_known, "what forgets to say who may connect must not be open"
 
 
 def test_a_publishers_settings_are_read() -> None:
