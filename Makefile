@@ -62,8 +62,10 @@ bench: $(VENV)/.dev ## delivery against its peers, side by side
 soak: $(VENV)/.dev ## delivery beside faulty watchers, SEEDS times (default 10), each another mixture
 	$(RUN) -m tests.faults.soak --seeds $(or $(SEEDS),10)
 
+# An environment of an older requirements.txt would plan with other versions.
 preview: ## pulumi preview of STACK (default dev); needs the Pulumi CLI and AWS credentials
 	@command -v pulumi >/dev/null 2>&1 || { echo "make preview needs the Pulumi CLI: see 'Deploy to AWS' in README.md" >&2; exit 1; }
+	@pulumi install >&2
 	pulumi preview $(or $(ARGS),--diff) --stack $(or $(STACK),dev)
 
 # Built from a copy, to which the licence is added.
