@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 import uuid
@@ -17,6 +16,7 @@ from docprogress.document import DocumentState, Subscription
 from docprogress.errors import StoreUnavailable
 from docprogress.messages import Message, encode, state_message
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
+from docprogress.process import jitter
 
 logger = logging.getLogger(__name__)
 
@@ -276,7 +276,7 @@ class _Reading:
                 if seconds_left <= 0:
                     raise
                 logger.warning("The watchers are read again: %s", error)
-                time.sleep(min(seconds_left, random.uniform(0.02, 0.5)))  # noqa: S311  spreads load
+                time.sleep(min(seconds_left, jitter(0.02, 0.5)))
 
     def _entitled(self, page: Sequence[Subscription]) -> Sequence[Subscription]:
         live = [watcher for watcher in page if watcher.expires_at > self._now]

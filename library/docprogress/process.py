@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 _Made = TypeVar("_Made")
+
+# Spreads load and protects no secret. The system's generator has no state, so forked children differ, and background
+# threads leave the program's own random numbers alone.
+jitter = random.SystemRandom().uniform
 
 _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
 

@@ -8,7 +8,6 @@ delivery to the adapters it is given.
 from __future__ import annotations
 
 import logging
-import random
 import secrets
 import time
 import uuid
@@ -36,7 +35,7 @@ from docprogress.document import (
     result_json,
 )
 from docprogress.errors import Cancelled, StartRefused, StoreUnavailable, Superseded, TimeLimitExceeded
-from docprogress.process import after_fork
+from docprogress.process import after_fork, jitter
 from docprogress.sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -619,7 +618,7 @@ class ProgressTracker:
             except StoreUnavailable:
                 if time.monotonic() >= give_up_at:
                     raise
-                time.sleep(random.uniform(0.02, 0.5))  # noqa: S311
+                time.sleep(jitter(0.02, 0.5))
 
     def _put_back(self, unwritten: _Unwritten) -> None:
         with self._sender.changed:
@@ -628,7 +627,7 @@ class ProgressTracker:
 
     def _retry_seconds(self) -> float:
         # Parallel workers of one document take turns by chance rather than in lockstep.
-        return self._interval_seconds * random.uniform(0.5, 1.5)  # noqa: S311
+        return self._interval_seconds * jitter(0.5, 1.5)
 
     def _send(self, state: DocumentState, seconds: float) -> None:
         try:

@@ -7,7 +7,6 @@ an older message after a newer one, and a watcher that cannot be reached costs o
 from __future__ import annotations
 
 import heapq
-import random
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from itertools import count, islice
@@ -17,6 +16,7 @@ from docprogress.posting.report import Recipient
 from docprogress.posting.sigv4 import Payload, RequestSigner
 from docprogress.posting.update import Update
 from docprogress.posting.verdict import Verdict
+from docprogress.process import jitter
 
 _FIRST_RETRY_SECONDS = 0.1
 _FIRST_RETRY_AFTER_HANG_SECONDS = 1.0
@@ -370,7 +370,7 @@ class Backlog:
             # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
             first = _FIRST_RETRY_AFTER_HANG_SECONDS if hung else _FIRST_RETRY_SECONDS
             longest = min(_LONGEST_RETRY_SECONDS, first * 2 ** min(place.attempts, 10))
-            delay = random.uniform(0, longest)  # noqa: S311  spreads load, protects no secret
+            delay = jitter(0, longest)
             place.attempts += 1
             place.is_waiting = True
             heapq.heappush(self._waiting, (now + delay, next(self._number), place))

@@ -6,7 +6,6 @@ The loop runs in a thread of its own, does nothing but post, and outlives update
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import ssl
 import threading
@@ -24,6 +23,7 @@ from docprogress.posting.trust import likely_context, trust_all_of_system
 from docprogress.posting.update import Update
 from docprogress.posting.verdict import Verdict, classify
 from docprogress.posting.window import Window
+from docprogress.process import jitter
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -265,7 +265,7 @@ class Engine:
             self._opening_failures += 1
             self._addresses_valid_until = 0.0
             longest = min(_LONGEST_REOPEN_SECONDS, 0.05 * 2 ** min(self._opening_failures, 10))
-            delay = random.uniform(0, longest)  # noqa: S311  spreads load, protects no secret
+            delay = jitter(0, longest)
             self._opening_paused_until = self._loop.time() + delay
             self._loop.call_later(delay, self._send_or_open)
         self._send_or_open()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 
 from docprogress.document import Connection, Subscription
 from docprogress.errors import StoreUnavailable
+from docprogress.process import jitter
 from docprogress.table.client import ConditionFailed, Table, failures
 from docprogress.table.items import (
     BY_CONNECTION,
@@ -85,7 +85,7 @@ class Connections:
             if not requests:
                 return
             # What DynamoDB leaves undone is throttled, and boto3 does not try it again.
-            time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311
+            time.sleep(jitter(0, 0.05 * 2**attempt))
         logger.warning("%d rows of a closed connection are left to their TTL", len(requests))
 
     def subscribe(self, document_id: str, connection: Connection) -> None:

@@ -5,7 +5,6 @@ Not proved here: the sending (test_fan_out), and how many may be in flight (test
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -85,7 +84,7 @@ class Desk:
 
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
-    monkeypatch.setattr(random, "uniform", lambda _least, most: most)
+    monkeypatch.setattr("docprogress.posting.backlog.jitter", lambda _least, most: most)
     return Desk()
 
 

@@ -6,7 +6,6 @@ Not proved here: who is posted to next (test_backlog), nor what TLS costs (make 
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import time
 from collections.abc import Sequence
@@ -130,7 +129,7 @@ def test_while_connections_fail_one_at_a_time_is_tried_after_longer_and_longer_a
         delays.append(most)
         return 1_000.0  # until the test moves the clock
 
-    monkeypatch.setattr(random, "uniform", longest)
+    monkeypatch.setattr("docprogress.posting.engine.jitter", longest)
     opener = Opener(monkeypatch)
     opener.failing = True
     with ConnectionsServer() as server, ThreadPoolExecutor(1) as pool:
