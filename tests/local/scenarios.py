@@ -132,7 +132,7 @@ def eventually(is_so: Any, *, within: float = PATIENCE_SECONDS) -> bool:
     return True
 
 
-def put_silent_document(stack: Any, document_id: str, *, updated_at: int = 1) -> None:
+def put_silent_document(stack: Any, document_id: str, *, owner: str | None = None, updated_at: int = 1) -> None:
     """Five of ten pages are done, and its worker was last heard of in 1970, or at an epoch millisecond."""
     stack.client("dynamodb").put_item(
         TableName=stack.outputs["tableName"],
@@ -148,5 +148,6 @@ def put_silent_document(stack: Any, document_id: str, *, updated_at: int = 1) ->
             "active_shard": {"S": "ACTIVE#3"},
             "updated_at": {"N": str(updated_at)},
             "expires_at": {"N": "99999999999"},
+            **({"owner": {"S": owner}} if owner else {}),
         },
     )

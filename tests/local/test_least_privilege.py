@@ -97,7 +97,7 @@ def _ends_are_told_and_noted(stack: DeployedStack, folder: Path, patience: float
 
 def _silent_documents_are_ended(stack: DeployedStack, _folder: Path, patience: float) -> bool:
     def stall(document_id: str) -> None:
-        put_silent_document(stack, document_id)
+        put_silent_document(stack, document_id, owner="alice" if stack.issuer else None)
         stack.client("lambda").invoke(FunctionName=stack.outputs["functionNames"]["stall-watchdog"], Payload=b"{}")
 
     return _watchers_are_served(stack, patience, stall, "PROCESSING_STALLED")
