@@ -37,8 +37,9 @@ doctor: $(VENV)/.local ## what is wrong with a stack: make doctor ARGS="--stack 
 emulator: $(VENV)/.local ## the emulator alone, for pulumi up --stack local; until Ctrl-C
 	@exec $(RUN) -m local emulator $(ARGS)
 
+# A file's tests stay together, since they share stacks. More processes than four would mostly start stacks of their own.
 test: $(VENV)/.dev ## every test
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 policy: $(VENV)/.dev ## the policy pack's rules over every stack, without the Pulumi CLI
 	$(RUN) -m pytest tests/policy $(ARGS)
