@@ -6,6 +6,7 @@ import pulumi
 
 from infra.document_pipeline import DocumentPipeline
 from infra.document_progress import DocumentProgress
+from infra.document_results import DocumentResults
 from infra.document_uploads import DocumentUploads
 from infra.monitoring import Monitoring
 from infra.site import Site
@@ -30,10 +31,15 @@ uploads = None
 if documents and config.has_uploads:
     uploads = DocumentUploads("uploads", config.document_uploads(documents.bucket, progress))
 
+# Where an owner gets a link to what a document came to.
+results = None
+if documents and config.has_results:
+    results = DocumentResults("document-results", config.document_results(documents.bucket, progress))
+
 # The page itself, hosted.
 site = None
 if config.site:
-    site = Site("site", config.site, progress=progress, uploads=uploads)
+    site = Site("site", config.site, progress=progress, uploads=uploads, results=results)
 
 # Its alarms, its dashboard and the queries of its logs.
 monitoring = Monitoring(
@@ -41,7 +47,16 @@ monitoring = Monitoring(
     config.monitoring,
     progress=progress,
     workers=[documents.processor] if documents else [],
-    others=[each for each in (uploads and uploads.presigner, progress.document_status, progress.end_events) if each],
+    others=[
+        each
+        for each in (
+            uploads and uploads.presigner,
+            results and results.function,
+            progress.document_status,
+            progress.end_events,
+        )
+        if each
+    ],
     dead_letters=documents.failures.name if documents else None,
 )
 
@@ -62,6 +77,8 @@ if progress.documents_url:
     outputs |= {"documentsUrl": progress.documents_url}
 if uploads:
     outputs |= {"uploadUrl": uploads.url}
+if results:
+    outputs |= {"resultsUrl": results.url}
 if site:
     outputs |= {"siteUrl": site.url, "siteTarget": site.target}
 if monitoring.dashboard_name:

@@ -30,7 +30,7 @@ from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded, Tim
 from docprogress.publisher import Publisher, publisher
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import ProgressTracker
-from documents.names import UPLOADS, document_id_of, is_pdf
+from documents.names import RESULTS, UPLOADS, document_id_of, is_pdf
 from documents.owners import NOBODY, BlankOwner, owner_of
 from documents.reading import Limits, Reading
 from documents.result import Result
@@ -96,7 +96,7 @@ class Upload:
 
     @property
     def result_key(self) -> str:
-        return f"results/{self.document_id}.json"
+        return f"{RESULTS}{self.document_id}.json"
 
     @property
     def order(self) -> int | None:

@@ -28,7 +28,6 @@ from urllib.parse import quote
 
 import boto3
 from aws_lambda_powertools import Logger
-from botocore.config import Config
 
 from docprogress import settings
 from docprogress.document import ErrorCode
@@ -38,6 +37,7 @@ from docprogress.table.owners import Owners
 from docprogress.table.states import States
 from documents.callers import NamelessCaller, principal_of
 from documents.names import SUFFIX, UPLOADS
+from documents.signing import s3_client
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -250,15 +250,6 @@ def owner_of(context: Mapping[str, Any]) -> str | None:
     if owner is not None and len(encode_owner(owner)) > MAX_OWNER_BYTES:
         raise _nameless()
     return owner
-
-
-def s3_client(session: boto3.Session) -> S3Client:
-    """A client whose forms go to the bucket's host in its own region.
-
-    The global host redirects for hours after a bucket was made, and a redirect says nothing of CORS.
-    """
-    config = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
-    return session.client("s3", config=config)
 
 
 @cache

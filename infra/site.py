@@ -13,6 +13,7 @@ import pulumi
 import pulumi_aws as aws
 
 from .document_progress import DocumentProgress
+from .document_results import DocumentResults
 from .document_uploads import DocumentUploads
 from .keeping import kept
 from .lambda_package import PROJECT
@@ -83,10 +84,12 @@ class Site(pulumi.ComponentResource):
         *,
         progress: DocumentProgress,
         uploads: DocumentUploads | None = None,
+        results: DocumentResults | None = None,
     ) -> None:
         """
         Args:
             uploads: None for a page that only watches.
+            results: None for a page that links to none.
         """
         super().__init__("docprogress:infra:Site", name, None, opts)
         self._name = name
@@ -100,6 +103,9 @@ class Site(pulumi.ComponentResource):
             # A form goes to the bucket, by whichever of its names the function's SDK has signed for.
             names = (uploads.bucket.bucket_regional_domain_name, uploads.bucket.bucket_domain_name)
             self._hosts += [uploads.url, *(pulumi.Output.concat("https://", each) for each in names)]
+        if results:
+            self._settings["resultsUrl"] = results.url
+            self._hosts.append(results.url)
         # Every object is made anew from web/, so nothing is lost with the bucket but the URL that leads there.
         self._bucket = aws.s3.Bucket(f"{name}-bucket", opts=self._kept)
         distribution = self._distribute()

@@ -23,6 +23,7 @@ from pulumi.runtime.config import CONFIG, get_config_env
 from .authorization import Authorization
 from .document_pipeline import PIPELINE_RULES, DocumentPipelineArgs
 from .document_progress import PROGRESS_RULES, DocumentProgress, DocumentProgressArgs
+from .document_results import DocumentResultsArgs
 from .document_uploads import DocumentUploadsArgs
 from .lambda_package import Packaging
 from .monitoring import MONITORING_RULES, MonitoringArgs
@@ -63,6 +64,7 @@ def _is_choice(value: object) -> bool:
 _OWN_RULES: Mapping[str, Rule] = {
     "document_pipeline": boolean(),
     "document_uploads": boolean(),
+    "document_results": boolean(),
     "create_user_pool": boolean(),
     "user_pool_callback_urls": CALLBACK_URLS,
     "user_pool_domain_prefix": DOMAIN_PREFIX,
@@ -151,6 +153,19 @@ class StackConfig:
             api=progress.serve_documents(),
         )
 
+    @property
+    def has_results(self) -> bool:
+        return bool(self.values["document_results"])
+
+    def document_results(self, bucket: aws.s3.Bucket, progress: DocumentProgress) -> DocumentResultsArgs:
+        return DocumentResultsArgs(
+            bucket=bucket,
+            table=progress.table,
+            functions=progress.functions,
+            shared_documents=self.values["shared_documents"],
+            api=progress.serve_documents(),
+        )
+
     @cached_property
     def site(self) -> SiteArgs | None:
         if not self.values["site"]:
@@ -193,8 +208,16 @@ class StackConfig:
         for key, other in (("siteDomainName", "siteCertificateArn"), ("siteCertificateArn", "siteDomainName")):
             if values["site"] and values[_snake_case(key)] and not values[_snake_case(other)]:
                 yield f"{key} needs {other}: a name is served with its certificate.", other, _example(other)
-        if values["document_uploads"] and not values["document_pipeline"]:
-            yield "documentUploads needs the bucket of the document pipeline.", "documentPipeline", "true"
+        for key in ("documentUploads", "documentResults"):
+            if values[_snake_case(key)] and not values["document_pipeline"]:
+                yield f"{key} needs the bucket of the document pipeline.", "documentPipeline", "true"
+        if values["document_results"] and mode == Authorization.NONE and not values["disposable"]:
+            yield (
+                "documentResults without authorization gives the text of a document to everyone who knows its id; only"
+                " a disposable stack takes that.",
+                "authorization",
+                "JWT",
+            )
         if not values["disposable"] and "*" in values["allowed_origins"]:
             yield (
                 "allowedOrigins is *, which lets every page on the web connect in the name of whoever visits it.",

@@ -7,6 +7,8 @@ import unicodedata
 SUFFIX = ".pdf"
 # Where the uploads of pages go, each under a key that no other form has. Part of the id, as any other folder is.
 UPLOADS = "uploads/"
+# Where the document processor puts what it has read.
+RESULTS = "results/"
 
 
 def is_pdf(key: str) -> bool:

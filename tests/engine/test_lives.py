@@ -37,6 +37,7 @@ KEPT = {
     "allowedOrigins": ["https://app.example.com"],
     "documentPipeline": True,
     "documentUploads": True,
+    "documentResults": True,
 }
 
 ONE_AT_A_TIME = threading.Lock()  # Pulumi keeps a program's configuration in globals

@@ -14,7 +14,8 @@ import document_status
 from docprogress.document import DocumentState, ErrorCode, Failure, Ownership, Status
 from docprogress.errors import SettingsError
 from docprogress.messages import snapshot_message
-from document_status import StatusSettings, handler
+from document_status import handler
+from documents.asking import AskingSettings
 
 RUNNING = DocumentState("report", Status.PROGRESS, sequence=7, total=10, processed=5, run_id="run", attempt=1)
 COMPLETE = RUNNING._replace(status=Status.COMPLETE, sequence=12)
@@ -30,7 +31,7 @@ class Documents:
         self.authorize(known=False)
 
     def authorize(self, *, known: bool, shared: bool = False) -> None:
-        settings = StatusSettings(table_name="table", callers_are_known=known, shared_documents=shared)
+        settings = AskingSettings(table_name="table", callers_are_known=known, shared_documents=shared)
         self._patch.setattr(document_status, "wired", lambda: (self, settings))
 
     def read(self, document_id: str) -> DocumentState | None:
@@ -171,7 +172,7 @@ def test_a_fault_of_the_table_is_told_without_its_words(documents: Documents, mo
 
 def test_the_settings_come_from_the_environment() -> None:
     given = {"TABLE_NAME": "t", "AUTHORIZATION": "JWT", "SHARED_DOCUMENTS": "true"}
-    assert StatusSettings.from_environment(given) == StatusSettings("t", True, True)
-    assert StatusSettings.from_environment(given | {"AUTHORIZATION": "NONE"}).callers_are_known is False
+    assert AskingSettings.from_environment(given) == AskingSettings("t", True, True)
+    assert AskingSettings.from_environment(given | {"AUTHORIZATION": "NONE"}).callers_are_known is False
     with pytest.raises(SettingsError):
-        StatusSettings.from_environment({})
+        AskingSettings.from_environment({})

@@ -30,6 +30,7 @@ from docprogress.document import Status, is_document_id
 from docprogress.errors import DocumentExists, SettingsError, TooManyDocuments
 from docprogress.table.client import Table
 from docprogress.table.states import States
+from documents.signing import s3_client
 from local.emulator import CREDENTIALS, REGION, Emulator
 from upload_presigner import (
     EXPIRY_SECONDS,
@@ -40,7 +41,6 @@ from upload_presigner import (
     UploadSettings,
     encode_owner,
     handler,
-    s3_client,
     stem_of,
 )
 

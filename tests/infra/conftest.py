@@ -21,6 +21,7 @@ EVERYTHING = {
     "fanOut": "stream",
     "documentPipeline": "true",
     "documentUploads": "true",
+    "documentResults": "true",
     "site": "true",
     "statusApi": "true",
     "events": "true",

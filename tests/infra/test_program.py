@@ -577,6 +577,7 @@ def test_the_outputs_with_the_pipeline(stack: str, request: pytest.FixtureReques
 
 def test_the_outputs_with_everything(everything: Graph) -> None:
     more = (
+        "document-results",
         "document-status",
         "documents-processor",
         "end-events",
@@ -595,6 +596,7 @@ def test_the_outputs_with_everything(everything: Graph) -> None:
         "siteTarget": "site-distribution-id.cloudfront.cn",
         "documentsUrl": f"{documents_api}/documents",
         "uploadUrl": f"{documents_api}/uploads",
+        "resultsUrl": f"{documents_api}/results",
     }
 
 

@@ -166,7 +166,7 @@ def test_the_page_finds_its_own_stack(everything: Graph, graph: Graph) -> None:
         return read
 
     assert settings(graph) == {"websocketUrl": f"wss://{WEBSOCKET}/live"}
-    assert settings(everything) == {key: everything.outputs[key] for key in ("websocketUrl", "uploadUrl")}
+    assert settings(everything) == {key: everything.outputs[key] for key in ("websocketUrl", "uploadUrl", "resultsUrl")}
 
 
 def test_what_can_change_is_asked_for_again_and_the_rest_is_kept_for_ever(graph: Graph) -> None:

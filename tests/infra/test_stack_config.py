@@ -141,6 +141,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     ),
     "disposable": ("true or false", ["yes", ""]),
     "documentUploads": ("true or false", ["yes", ""]),
+    "documentResults": ("true or false", ["yes", ""]),
     "site": ("true or false", ["yes", ""]),
     "siteDomainName": (
         "a domain name in small letters",
@@ -216,6 +217,7 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     ],
     "disposable": [("true", True)],
     "documentUploads": [("false", False)],
+    "documentResults": [("false", False)],
     "site": [("true", True), ("false", False)],
     "siteDomainName": [(name, name) for name in ("", "a.example.com", "xn--a-1.b-2.museum")],
     "siteCertificateArn": [("", ""), (CERTIFICATE_ARN, CERTIFICATE_ARN)],
@@ -391,6 +393,7 @@ CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
         ],
     ),
     ({"documentUploads": "true"}, [("needs the bucket", "set docprogress:documentPipeline true")]),
+    ({"documentResults": "true"}, [("needs the bucket", "set docprogress:documentPipeline true")]),
     (
         {"disposable": "false"},
         [("authorization is not chosen", "set docprogress:authorization AWS_IAM")],

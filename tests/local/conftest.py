@@ -125,6 +125,7 @@ def jwt_stack(issuer: OidcServer) -> Iterator[DeployedStack]:
         "jwtTokenSource": "querystring",
         "allowedOrigins": f'["{ORIGIN}"]',
         "documentUploads": "true",
+        "documentResults": "true",
         "statusApi": "true",
     }
     with deployed(config, issuer) as stack:

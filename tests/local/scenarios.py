@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
@@ -86,6 +87,13 @@ def upload_form(stack: Any, *, token: str | None, url: str | None = None) -> dic
     with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
         form: dict[str, Any] = json.load(response)
     return form
+
+
+def result_link(stack: Any, document_id: str, *, token: str | None) -> str:
+    url = f"{stack.outputs['resultsUrl']}/{quote(document_id, safe='')}"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=PATIENCE_SECONDS) as response:
+        return str(json.load(response)["url"])
 
 
 def rows(stack: Any, partition: str) -> list[Mapping[str, Any]]:

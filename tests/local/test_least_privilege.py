@@ -36,9 +36,11 @@ from tests.local.scenarios import (
     pdf,
     put_silent_document,
     receive_to_the_end,
+    result_link,
     rows,
     rows_of_watchers,
     signed,
+    status,
     upload,
     upload_form,
 )
@@ -127,6 +129,20 @@ def _documents_are_asked_for(stack: DeployedStack, _folder: Path, _patience: flo
     return False
 
 
+def _results_are_linked(stack: DeployedStack, folder: Path, _patience: float) -> bool:
+    assert stack.issuer is not None
+    document_id = f"linked-{next(_numbers)}"
+    expect(stack, document_id, owner="alice")
+    upload(stack, document_id, pdf(folder))
+    assert eventually(lambda: status(stack, document_id) == "processing_complete")
+    try:
+        with urllib.request.urlopen(result_link(stack, document_id, token=stack.issuer.token()), timeout=60) as result:
+            return b'"pages"' in result.read()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+
+
 def _watchers_are_served(stack: DeployedStack, patience: float, end: Callable[[str], None], ending: str) -> bool:
     """Whether a watcher hears that a document ends, and one whose token has expired is disconnected."""
     document_id = f"watched-{next(_numbers)}"
@@ -168,6 +184,7 @@ WORKS: dict[tuple[str, str], Callable[[DeployedStack, Path, float], bool]] = {
     ("jwt_stack", "stall-watchdog"): _silent_documents_are_ended,
     ("jwt_stack", "uploads-presigner"): _uploads_are_taken,
     ("jwt_stack", "document-status"): _documents_are_asked_for,
+    ("jwt_stack", "document-results"): _results_are_linked,
     ("stream_stack", "stream-fan-out"): _ends_are_told_and_noted,
 }
 

@@ -114,6 +114,7 @@ def test_what_the_local_stack_declares_is_asked_for_on_the_emulator() -> None:
         "authorization": "AWS_IAM",
         "fanOut": "stream",
         "documentUploads": "true",
+        "documentResults": "true",
         "alarmEmail": "a@example.com",
     }
     used: set[str] = set()
