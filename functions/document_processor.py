@@ -1,10 +1,14 @@
-"""Reads PDFs put in the documents bucket and reports each page: a worker as one would write it.
+"""Reads documents put in the documents bucket and reports each page: a worker as one would write it. Its own are PDFs.
 
 `{docId}.pdf` becomes `results/{docId}.json` (`documents.names` says what the id of any other key is):
     {"docId", "source": {"key", "eTag"}, "pages": [{"number", "text"}], "pagesUnreadable": [3], "pagesWithoutText": [5]}
 A page that cannot be read has "text": null, and one without text, such as a scanned one, has "". A document that can
 never be read ends in an `error` message with a code of its own and in a log line. Any other failure is tried again by
 Lambda, and watchers are told that it will be.
+
+Another kind of document is another reader, and a handler of two lines; examples/docx has one:
+
+    handler = DocumentProcessor("docx_reader", unit="paragraphs")
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded, Tim
 from docprogress.publisher import Publisher, publisher
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import ProgressTracker
-from documents.names import RESULTS, UPLOADS, document_id_of, is_pdf
+from documents.names import RESULTS, UPLOADS, document_id_of, is_document, suffixes_of
 from documents.owners import NOBODY, BlankOwner, owner_of
 from documents.reading import Limits, Reading
 from documents.result import Result
@@ -92,7 +96,7 @@ class Upload:
 
     @property
     def document_id(self) -> str:
-        return document_id_of(self.key)
+        return document_id_of(self.key, suffixes_of(os.environ))
 
     @property
     def result_key(self) -> str:
@@ -115,78 +119,110 @@ def _s3() -> S3Client:
     return publisher().session.client("s3")
 
 
-def handler(event: Mapping[str, Any], context: Any) -> None:
-    # Before anything else: a call without records makes a sandbox warm.
-    reporter, s3 = publisher(), _s3()
-    # S3 tests a new notification with an event that has none.
-    for record in event.get("Records") or []:
-        upload = Upload.from_record(record)
-        logger.append_keys(document_id=upload.document_id)
-        if not (is_pdf(upload.key) and is_document_id(upload.document_id)):
-            logger.error("Not processed: the key names no document", key=upload.key)
-            continue
-        try:
-            _process(upload, context, reporter, s3)
-        except (AlreadyProcessed, Superseded) as refused:
-            logger.info("Not processed: %s", refused)
-        except TimeLimitExceeded as exceeded:
-            # Told by the tracker, and final: another quarter of an hour would end in the same way.
-            logger.warning("Not processed to its end: %s", exceeded)
-            metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
-        except BeingProcessed as refused:
-            # A repeated event, or a retry after a crash: by the next retry the difference shows.
-            logger.info("Not processed yet: %s", refused)
-            raise
-        except Exception:
-            metrics.add_metric("DocumentsFailed", MetricUnit.Count, 1)
-            raise
-        finally:
-            if reporter.announcer is not None:
-                add_announcements(metrics, reporter.announcer)
-            flush(metrics)
+class DocumentProcessor:
+    """The handler of one kind of document.
 
+    Args:
+        reader: the module that reads it, in a process of its own; see `documents.isolated`.
+        unit: what it is read by. The result has the texts under this name.
+    """
 
-def _process(upload: Upload, context: Any, reporter: Publisher, s3: S3Client) -> None:
-    def remaining_seconds() -> float:
-        return float(context.get_remaining_time_in_millis()) / 1000
+    def __init__(self, reader: str, *, unit: str = "pages") -> None:
+        self._reader = reader
+        self._unit = unit
 
-    with (
-        tempfile.NamedTemporaryFile(suffix=".pdf") as source,
-        tempfile.TemporaryFile() as target,
-        reporter.track(
-            upload.document_id,
-            run_id=upload.run_id,
-            order=upload.order,
-            remaining_seconds=remaining_seconds,
-            # Lambda tries an asynchronous event twice more.
-            retry_follows=2,
-        ) as tracker,
-    ):
-        try:
-            found = _find(upload, s3)
-            # Before anything can be wrong with the file: the owner alone is told of it.
-            tracker.owner = owner_of(found["Metadata"], os.environ, noted=tracker.owner)
-            _download(upload, found, source)
-            with Reading(source.name, seconds=_reading_seconds(remaining_seconds()), limits=_limits()) as reading:
-                # Opening a large or damaged file takes seconds, in which a better one may have come and been read.
+    def __call__(self, event: Mapping[str, Any], context: Any) -> None:
+        # Before anything else: a call without records makes a sandbox warm.
+        reporter, s3 = publisher(), _s3()
+        # S3 tests a new notification with an event that has none.
+        for record in event.get("Records") or []:
+            upload = Upload.from_record(record)
+            logger.append_keys(document_id=upload.document_id)
+            if not (is_document(upload.key, suffixes_of(os.environ)) and is_document_id(upload.document_id)):
+                logger.error("Not processed: the key names no document", key=upload.key)
+                continue
+            try:
+                self._process(upload, context, reporter, s3)
+            except (AlreadyProcessed, Superseded) as refused:
+                logger.info("Not processed: %s", refused)
+            except TimeLimitExceeded as exceeded:
+                # Told by the tracker, and final: another quarter of an hour would end in the same way.
+                logger.warning("Not processed to its end: %s", exceeded)
+                metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
+            except BeingProcessed as refused:
+                # A repeated event, or a retry after a crash: by the next retry the difference shows.
+                logger.info("Not processed yet: %s", refused)
+                raise
+            except Exception:
+                metrics.add_metric("DocumentsFailed", MetricUnit.Count, 1)
+                raise
+            finally:
+                if reporter.announcer is not None:
+                    add_announcements(metrics, reporter.announcer)
+                flush(metrics)
+
+    def _process(self, upload: Upload, context: Any, reporter: Publisher, s3: S3Client) -> None:
+        def remaining_seconds() -> float:
+            return float(context.get_remaining_time_in_millis()) / 1000
+
+        with (
+            tempfile.NamedTemporaryFile() as source,
+            tempfile.TemporaryFile() as target,
+            reporter.track(
+                upload.document_id,
+                run_id=upload.run_id,
+                order=upload.order,
+                remaining_seconds=remaining_seconds,
+                # Lambda tries an asynchronous event twice more.
+                retry_follows=2,
+            ) as tracker,
+        ):
+            try:
+                found = _find(upload, s3)
+                # Before anything can be wrong with the file: the owner alone is told of it.
+                tracker.owner = owner_of(found["Metadata"], os.environ, noted=tracker.owner)
+                _download(upload, found, source)
+                with Reading(
+                    source.name,
+                    seconds=_reading_seconds(remaining_seconds()),
+                    limits=_limits(),
+                    reader=self._reader,
+                    unit=self._unit,
+                ) as reading:
+                    # Opening a large or damaged file takes seconds, in which a better one may have come and been read.
+                    _require_newest(upload, s3)
+                    result = self._read(upload, reading, target, tracker)
+            except BlankOwner:
+                logger.error("Not processed: its metadata names a blank owner")
+                tracker.owner = NOBODY
+                tracker.fail(Failure("The document has no owner."))
+                return
+            except UnreadableDocument as unreadable:
                 _require_newest(upload, s3)
-                result = _read(upload, reading, target, tracker)
-        except BlankOwner:
-            logger.error("Not processed: its metadata names a blank owner")
-            tracker.owner = NOBODY
-            tracker.fail(Failure("The document has no owner."))
-            return
-        except UnreadableDocument as unreadable:
-            _require_newest(upload, s3)
-            logger.warning("Not a readable document: %s", unreadable)
-            metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
-            tracker.fail(Failure(str(unreadable), ErrorCode(unreadable.reason)))
-            return
-        # A newer upload, and whoever took this one over, writes its own.
-        tracker.require_current()
-        _store(upload, target, s3)
-        tracker.complete({"key": upload.result_key}, pages_unreadable=len(result.unreadable))
-        metrics.add_metric("DocumentsCompleted", MetricUnit.Count, 1)
+                logger.warning("Not a readable document: %s", unreadable)
+                metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
+                tracker.fail(Failure(str(unreadable), ErrorCode(unreadable.reason)))
+                return
+            # A newer upload, and whoever took this one over, writes its own.
+            tracker.require_current()
+            _store(upload, target, s3)
+            tracker.complete({"key": upload.result_key}, pages_unreadable=len(result.unreadable))
+            metrics.add_metric("DocumentsCompleted", MetricUnit.Count, 1)
+
+    def _read(self, upload: Upload, reading: Reading, target: IO[bytes], tracker: ProgressTracker) -> Result:
+        """Write the text of every page to target, as JSON, and report each page."""
+        tracker.start(total=reading.page_count, unit=self._unit)
+        head = {"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}}
+        result = Result(target, head, unit=self._unit)
+        for text in reading:
+            result.add(text)
+            tracker.advance()
+        result.end()
+        metrics.add_metric(f"{self._unit.capitalize()}Processed", MetricUnit.Count, result.page_count)
+        return result
+
+
+handler = DocumentProcessor("documents.reader")
 
 
 def _reading_seconds(remaining_seconds: float) -> float:
@@ -236,18 +272,6 @@ def _download(upload: Upload, found: GetObjectOutputTypeDef, target: IO[bytes]) 
         for chunk in body.iter_chunks(_CHUNK_BYTES):
             target.write(chunk)
     target.flush()
-
-
-def _read(upload: Upload, reading: Reading, target: IO[bytes], tracker: ProgressTracker) -> Result:
-    """Write the text of every page to target, as JSON, and report each page."""
-    tracker.start(total=reading.page_count)
-    result = Result(target, {"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}})
-    for text in reading:
-        result.add(text)
-        tracker.advance()
-    result.end()
-    metrics.add_metric("PagesProcessed", MetricUnit.Count, result.page_count)
-    return result
 
 
 def _store(upload: Upload, result: IO[bytes], s3: S3Client) -> None:

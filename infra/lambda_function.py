@@ -50,7 +50,7 @@ SETTINGS_RULES: Mapping[str, Rule] = {
 class LambdaFunctionArgs:
     """
     Attributes:
-        handler_module: the module in `functions/` whose `handler` is called.
+        handler_module: the module in `functions/`, or the path of one elsewhere, whose `handler` is called.
         timeout_seconds: 1 to 900.
         concurrency: how many may run at once; None for as many as the account has left.
     """
@@ -105,7 +105,7 @@ class LambdaFunction(pulumi.ComponentResource):
             role=self._role.arn,
             runtime=f"python{LAMBDA_PYTHON}",
             architectures=[LAMBDA_ARCHITECTURE],
-            handler=f"{args.handler_module}.handler",
+            handler=f"{Path(args.handler_module).stem}.handler",
             code=pulumi.FileArchive(_path_for_state(archive)),
             timeout=args.timeout_seconds,
             memory_size=args.settings.lambda_memory_megabytes,

@@ -57,39 +57,57 @@ class PackagingError(Exception):
 
 
 def lambda_package(handler_module: str, *, target: Packaging = Packaging.LAMBDA) -> Path:
-    """Build `functions/{handler_module}.py` with all it imports, and return the archive's path.
+    """Build a handler with all it imports, and return the archive's path.
 
-    Of this project it holds the packages in `functions/` and `library/` that the handler imports, directly or not; its
-    wheels, each pinned by hash, are those of `functions/{handler_module}.requirements.txt` or, for a handler
-    that has no such file, of `functions/requirements.txt`.
+    It holds the packages and modules beside the handler, in `functions/` and in `library/` that the handler imports,
+    directly or not; its wheels, each pinned by hash, are those of the `{handler}.requirements.txt` beside it or, where
+    there is none, of `functions/requirements.txt`.
 
     Args:
+        handler_module: see `handler_path`.
         target: lambda for Lambda's own Python and processor; host for this machine, without the wheels: the Python that
             runs the program has the same ones installed, compiled, and each sandbox would unpack and compile them anew.
 
     Raises:
         PackagingError: there is no such handler, or its wheels could not be had.
     """
-    handler = _FUNCTIONS / f"{handler_module}.py"
+    handler = handler_path(handler_module)
+    entries = dict(_files_below(_wheels(handler))) if target == Packaging.LAMBDA else {}
+    for path in sources_of(handler):
+        if path.is_dir():
+            entries |= {f"{path.name}/{name}": file for name, file in _files_below(path)}
+        else:
+            entries[path.name] = path
+    return _archive(handler.stem, entries)
+
+
+def handler_path(handler_module: str) -> Path:
+    """The file of a handler: `functions/{handler_module}.py`, or the one whose path ends in `.py`.
+
+    Raises:
+        PackagingError: there is no such file.
+    """
+    is_path = handler_module.endswith(".py")
+    handler = Path(handler_module).resolve() if is_path else _FUNCTIONS / f"{handler_module}.py"
     if not handler.is_file():
-        raise PackagingError(f"There is no functions/{handler.name}.")
-    entries = dict(_files_below(_wheels(handler_module))) if target == Packaging.LAMBDA else {}
-    entries[handler.name] = handler
-    for package in _imported_packages(handler):
-        entries |= {f"{package.name}/{name}": path for name, path in _files_below(package)}
-    return _archive(handler_module, entries)
+        raise PackagingError(f"There is no {handler if is_path else f'functions/{handler.name}'}.")
+    return handler
 
 
-def _imported_packages(handler: Path) -> set[Path]:
-    """This project's packages that a handler needs; a change to another one does not redeploy it."""
-    found: set[Path] = set()
+def sources_of(handler: Path) -> set[Path]:
+    """The handler, and the packages and modules it needs; a change to any other does not redeploy it."""
+    found = {handler}
     unread = [handler]
     while unread:
         for name in _imported_names(unread.pop()):
-            for package in (source / name for source in _SOURCES):
+            for folder in (handler.parent, *_SOURCES):
+                package, module = folder / name, folder / f"{name}.py"
                 if package.is_dir() and package not in found:
                     found.add(package)
                     unread += package.rglob("*.py")
+                elif module.is_file() and module not in found:
+                    found.add(module)
+                    unread.append(module)
     return found
 
 
@@ -119,9 +137,9 @@ def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
             yield name.as_posix(), path
 
 
-def _wheels(handler_module: str) -> Path:
+def _wheels(handler: Path) -> Path:
     """A folder with the handler's requirements installed for Lambda, kept for the next build."""
-    requirements = _FUNCTIONS / f"{handler_module}.requirements.txt"
+    requirements = handler.with_name(f"{handler.stem}.requirements.txt")
     if not requirements.is_file():
         requirements = _FUNCTIONS / "requirements.txt"
     key = hashlib.sha256(requirements.read_bytes() + f"{_LAMBDA_PLATFORM} {LAMBDA_PYTHON}".encode()).hexdigest()[:16]

@@ -1,29 +1,19 @@
-"""Reads one PDF in a process of its own: `python -m documents.reader PATH FIRST MEMORY_BYTES PAGE_SECONDS SECONDS`.
+"""Reads one PDF, in a process of its own (`isolated`), since PDFium is C++.
 
-Prints one JSON value a line: the number of pages, then for each page from FIRST (0 is the first) its text, or null
-where it cannot be read. A document that cannot be read ends the lines with {"reason": str, "finding": str}.
-
-A hostile file may take any time and any memory, and PDFium is C++. So this process has neither credentials nor
-anything else to lose, limits itself, and dies of what it cannot handle; `reading` makes sense of how it died.
 PDFium reads first, since it reads most and fastest (docs/pdf-readers.md). pypdf reads what PDFium refuses, and looks at
 pages on which PDFium finds nothing, since it takes contents that it cannot decode for an empty page.
 """
 
 from __future__ import annotations
 
-import json
-import resource
-import signal
-import sys
-import time
 from contextlib import closing
 from functools import cache
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from documents.isolated import run
 from documents.mending import lift_encryption, mend_end
 from documents.unreadable import Reason, UnreadableDocument
 
@@ -110,8 +100,6 @@ class Document:
 
     def __init__(self, path: str) -> None:
         """Raises UnreadableDocument."""
-        if Path(path).stat().st_size == 0:
-            raise UnreadableDocument(Reason.EMPTY, "The file is empty.")
         self._second = cache(lambda: Pypdf(path))
         try:
             self._first: Pdfium | None = _open_with_pdfium(path)
@@ -158,38 +146,5 @@ def _open_with_pdfium(path: str) -> Pdfium:
     return Pdfium(path)
 
 
-def read(path: str, first: int, page_seconds: float, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-
-    def limit_time() -> None:
-        # The alarm's default action ends the process, whatever C++ is in the middle of.
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, min(page_seconds, deadline - time.monotonic())))
-
-    limit_time()
-    document = Document(path)
-    put(document.page_count)
-    for number in range(first, document.page_count):
-        limit_time()
-        put(document.text(number))
-
-
-def put(value: Any) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
-
-
-def main(path: str, first: str, memory_bytes: str, page_seconds: str, seconds: str) -> None:
-    if sys.platform == "linux":  # elsewhere the limit is refused or does nothing
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        read(path, int(first), float(page_seconds), float(seconds))
-    except UnreadableDocument as unreadable:
-        put({"reason": unreadable.reason, "finding": unreadable.finding})
-    except MemoryError:
-        # As PDFium ends when it gets no more memory.
-        signal.raise_signal(signal.SIGABRT)
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run(Document)

@@ -1,4 +1,4 @@
-"""Has a PDF read by a process of its own (`reader`), and tells what came of it, however that process ended."""
+"""Has a document read by a process of its own (`isolated`), and tells what came of it, however that process ended."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ class Reading:
     """The texts of a document's pages, in order; None for a page that cannot be read. Use it in a `with`.
 
     Args:
-        path: a copy of the PDF that may be written to: a lost end is mended in place.
+        path: a copy of the document that may be written to: a PDF's lost end is mended in place.
         seconds: for all of it.
+        reader: the module that reads it, which calls `documents.isolated.run`.
+        unit: what it is read by.
 
     Raises:
         UnreadableDocument: at entering for a document that cannot be opened, else while its pages are read.
@@ -53,17 +55,27 @@ class Reading:
 
     page_count: int
 
-    def __init__(self, path: str, *, seconds: float, limits: Limits = Limits()) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        seconds: float,
+        limits: Limits = Limits(),
+        reader: str = "documents.reader",
+        unit: str = "pages",
+    ) -> None:
         self._path = path
         self._deadline = time.monotonic() + seconds
         self._limits = limits
+        self._reader = reader
+        self._unit = unit
         self._deaths = 0
 
     def __enter__(self) -> Self:
         self._open(0)
         if self.page_count == 0:
             self._stop()
-            raise UnreadableDocument(Reason.EMPTY, "The PDF has no pages.")
+            raise UnreadableDocument(Reason.EMPTY, f"The document has no {self._unit}.")
         return self
 
     def __exit__(
@@ -88,7 +100,7 @@ class Reading:
         arguments = (self._path, first, self._limits.memory_bytes, self._limits.page_seconds, max(0.001, seconds))
         self._process = subprocess.Popen(  # noqa: S603  our own module, and a path of our own making
             # Of this process it has the modules to import and nothing more, least of all credentials.
-            [sys.executable, "-P", "-S", "-m", "documents.reader", *map(str, arguments)],
+            [sys.executable, "-P", "-S", "-m", self._reader, *map(str, arguments)],
             env={
                 "PYTHONPATH": os.pathsep.join(sys.path),
                 **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
@@ -99,7 +111,7 @@ class Reading:
         try:
             line = self._line()
             if not line:
-                raise self._verdict(self._process.wait(), "The PDF", "opened")
+                raise self._verdict(self._process.wait(), "The document", "opened")
             self.page_count = _value(line)
         except BaseException:
             self._stop()
@@ -116,14 +128,15 @@ class Reading:
         status = self._process.wait()
         self._stop()
         self._deaths += 1
-        verdict = self._verdict(status, f"Page {number + 1}", "read")
+        subject = f"Page {number + 1}" if self._unit == "pages" else f"Number {number + 1} of its {self._unit}"
+        verdict = self._verdict(status, subject, "read")
         if (
             verdict.reason is Reason.TOO_LARGE
             or self._deaths > _MAX_DEATHS
             or self._deadline - time.monotonic() < self._limits.page_seconds / 60
         ):
             raise verdict
-        logger.warning("Page %d cannot be read: its process ended with %d", number + 1, status)
+        logger.warning("%s cannot be read: its process ended with %d", subject, status)
 
     def _verdict(self, status: int, subject: str, verb: str) -> UnreadableDocument:
         """Raises RuntimeError where the reader itself is at fault, not the document."""

@@ -19,8 +19,8 @@ class Reason(StrEnum):
 ADVICE = {
     Reason.TOO_LARGE: "Split it, or leave out its largest pages, and upload it again.",
     Reason.ENCRYPTED: "Remove its protection, and upload it again.",
-    Reason.DAMAGED: "Open it in a PDF viewer, print or save it as a new PDF, and upload that.",
-    Reason.EMPTY: "Upload a PDF with pages.",
+    Reason.DAMAGED: "Open it, print or save it as a new file, and upload that.",
+    Reason.EMPTY: "Upload one that has something to read.",
     Reason.MISSING: "Upload it again.",
     Reason.OUT_OF_TIME: "Split it, and upload the parts.",
 }

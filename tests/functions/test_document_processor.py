@@ -415,8 +415,8 @@ def test_the_owner_of_a_file_that_cannot_be_read_alone_hears_of_it(sandbox: Sand
 # --- what cannot be read ---
 
 
-NO_PDF = "The file is not a readable PDF. Open it in a PDF viewer, print or save it as a new PDF, and upload that."
-EMPTY = "Upload a PDF with pages."
+NO_PDF = "The file is not a readable PDF. Open it, print or save it as a new file, and upload that."
+EMPTY = "Upload one that has something to read."
 PASSWORD = "The PDF needs a password. Remove its protection, and upload it again."
 
 
@@ -428,7 +428,7 @@ PASSWORD = "The PDF needs a password. Remove its protection, and upload it again
         (b"%PDF-1.7\n", ErrorCode.DOCUMENT_DAMAGED, NO_PDF),
         (b"\x89PNG\r\n\x1a\n" + bytes(1000), ErrorCode.DOCUMENT_DAMAGED, NO_PDF),
         (bytes(range(256)) * 64, ErrorCode.DOCUMENT_DAMAGED, NO_PDF),
-        (written(PdfWriter()), ErrorCode.DOCUMENT_EMPTY, f"The PDF has no pages. {EMPTY}"),
+        (written(PdfWriter()), ErrorCode.DOCUMENT_EMPTY, f"The document has no pages. {EMPTY}"),
         (encrypted("secret"), ErrorCode.DOCUMENT_ENCRYPTED, PASSWORD),
         (with_unknown_encryption(), ErrorCode.DOCUMENT_ENCRYPTED, None),
     ],
@@ -721,7 +721,7 @@ def test_no_readable_page_is_an_error(sandbox: Sandbox) -> None:
 
     assert state.failure is not None
     assert (state.failure.code, state.failure.recoverable) == (ErrorCode.DOCUMENT_DAMAGED, False)
-    assert "None of the PDF's pages" in state.failure.message
+    assert "None of the document's pages" in state.failure.message
     assert sandbox.results == []
 
 

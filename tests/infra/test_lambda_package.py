@@ -24,8 +24,11 @@ from infra.lambda_package import LAMBDA_ARCHITECTURE, LAMBDA_PYTHON, PackagingEr
 from tests.mock_engine import PROJECT_ROOT
 
 FUNCTIONS = PROJECT_ROOT / "functions"
+# By what a function is given: those in functions/, and those that an example has beside it.
 HANDLERS = sorted(
-    file.stem for file in FUNCTIONS.glob("*.py") if re.search(r"^def handler\(", file.read_text(), re.MULTILINE)
+    file.stem if file.parent == FUNCTIONS else str(file)
+    for file in (*FUNCTIONS.glob("*.py"), *PROJECT_ROOT.glob("examples/*/*.py"))
+    if re.search(r"^(def handler\(|handler = )", file.read_text(), re.MULTILINE)
 )
 
 # What Lambda's Python has beside the standard library.
@@ -166,6 +169,20 @@ def test_there_are_handlers_to_look_at() -> None:
     assert {"connection_handler", "document_processor"} <= set(HANDLERS)
 
 
+def test_a_handler_may_stand_anywhere_with_its_modules_beside_it(functions: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "delta.py").write_text("import beside\nimport alpha\n")
+    (own / "beside.py").write_text("")
+    expected = ["alpha.py", "beside.py", "delta.py", "lower/__init__.py", "lower/words.py"]
+    assert names(lambda_package(str(own / "delta.py"))) == expected
+    with pytest.raises(PackagingError, match=r"There is no .*/own/epsilon\.py"):
+        lambda_package(str(own / "epsilon.py"))
+    (own / "delta.requirements.txt").write_text("six==1.17.0\n")
+    with pytest.raises(PackagingError, match=r"The wheels of delta\.requirements\.txt could not be installed"):
+        lambda_package(str(own / "delta.py"))
+
+
 def test_two_machines_build_the_same_archives(
     archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +279,7 @@ def test_a_handler_imports_from_its_archive_alone_and_without_an_environment(
     program = (
         "import importlib, sys\n"
         f"sys.path[:0] = [{str(code)!r}, {str(runtime)!r}]\n"
-        f"module = importlib.import_module({handler!r})\n"
+        f"module = importlib.import_module({Path(handler).stem!r})\n"
         "assert callable(module.handler)\n"
         "print(module.__file__)\n"
     )
@@ -278,7 +295,7 @@ def test_a_handler_imports_from_its_archive_alone_and_without_an_environment(
     )
     assert done.returncode == 0, done.stderr
     # Before it stands the line about the cold start.
-    assert done.stdout.splitlines()[-1] == str(code / f"{handler}.py")
+    assert done.stdout.splitlines()[-1] == str(code / f"{Path(handler).stem}.py")
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
@@ -286,8 +303,9 @@ def test_for_this_machine_an_archive_holds_our_own_code_and_the_wheels_are_insta
     handler: str, archives: dict[str, Path]
 ) -> None:
     ours = set(names(lambda_package(handler, target="host")))
-    assert f"{handler}.py" in ours
-    assert all(any((folder / name).is_file() for folder in (FUNCTIONS, PROJECT_ROOT / "library")) for name in ours)
+    assert f"{Path(handler).stem}.py" in ours
+    folders = (FUNCTIONS, PROJECT_ROOT / "library", Path(handler).parent)
+    assert all(any((folder / name).is_file() for folder in folders) for name in ours)
     wheels = {name.split("/")[0] for name in set(names(archives[handler])) - ours if name.endswith("/__init__.py")}
     assert wheels
     assert [package for package in wheels if find_spec(package) is None] == []

@@ -41,7 +41,7 @@ def test_a_document_without_any_text_is_no_error() -> None:
 
 
 def test_a_document_without_a_readable_page_is_one() -> None:
-    with pytest.raises(UnreadableDocument, match="None of the PDF's pages") as refused:
+    with pytest.raises(UnreadableDocument, match="None of the document's pages") as refused:
         written(None, None)
     assert refused.value.reason is Reason.DAMAGED
 
