@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from local.server import PageServer
+from tests.browser.progress_page import wait_until
 from tests.browser.scripted_backend import ScriptedBackend
 from tests.npm_packages import SVELTE, VUE, bundled
 
@@ -30,7 +31,7 @@ def test_the_code_for_vue_and_svelte_watches_and_lets_go(
     context.route("**/app.js", lambda route: route.fulfill(body=application, content_type="text/javascript"))
     page = context.new_page()
     page.goto(site.url)
-    page.wait_for_function("window.start !== undefined")
+    wait_until(page, "window.start !== undefined")
     page.evaluate("url => start(url)", backend.url)
     expect(page.locator("#vue")).to_have_text("a pending")
     expect(page.locator("#svelte")).to_have_text("b pending")

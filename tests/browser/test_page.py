@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Request, Route, WebSocket, expect
 
 from local.server import PageServer
-from tests.browser.progress_page import PDF, OpenPage, card, choose, expect_ready_for_files
+from tests.browser.progress_page import PDF, OpenPage, card, choose, expect_ready_for_files, wait_until
 from tests.browser.scripted_backend import MemoryBucket, ScriptedBackend
 
 pytestmark = pytest.mark.browser
@@ -773,7 +773,7 @@ def test_no_script_but_the_pages_own_runs_wherever_it_is_hosted(site: PageServer
             document.body.insertAdjacentHTML("beforeend", `<img src="data:," onerror="ran.push('handler')">`);
         }"""
     )
-    page.wait_for_function("document.querySelector('img').complete")
+    wait_until(page, "document.querySelector('img').complete")
     assert page.evaluate("window.ran") == []
 
 

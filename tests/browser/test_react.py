@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from local.server import PageServer
+from tests.browser.progress_page import wait_until
 from tests.browser.scripted_backend import ScriptedBackend
 from tests.npm_packages import REACT, bundled
 
@@ -46,7 +47,7 @@ def opened(context: BrowserContext, site: PageServer, application: str) -> Itera
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if _is_fault(message) else None)
         page.goto(site.url)
-        page.wait_for_function("window.show !== undefined")
+        wait_until(page, "window.show !== undefined")
         return page
 
     yield opened
@@ -111,7 +112,7 @@ def test_unmounting_while_connecting_leaves_no_connection(opened: Open, backend:
         }""",
         backend.url,
     )
-    page.wait_for_function("sockets.every((socket) => socket.readyState === WebSocket.CLOSED)")
+    wait_until(page, "sockets.every((socket) => socket.readyState === WebSocket.CLOSED)")
     assert page.evaluate("sockets.length") == 1
     page.evaluate("url => show(['a'], { url })", backend.url)
     expect_shown(page, "a", status="pending", connection="open")
@@ -171,10 +172,10 @@ def test_another_address_or_text_makes_another_connection_and_another_function_n
     expect_shown(page, "a", done=1)
     assert backend.offers[1:] == ["docprogress, token2"], "the newest function is asked"
     page.evaluate("url => show(['a'], { url, token: 'text' })", backend.url)
-    page.wait_for_function("sockets.length === 3")
+    wait_until(page, "sockets.length === 3")
     expect_shown(page, "a", done=1, connection="open")
     page.evaluate("url => show(['a'], { url: url + '?again', token: 'text' })", backend.url)
-    page.wait_for_function("sockets.length === 4")
+    wait_until(page, "sockets.length === 4")
     expect_shown(page, "a", done=1, connection="open")
     assert page.evaluate("sockets.filter((socket) => socket.readyState === WebSocket.OPEN).length") == 1
 
@@ -207,6 +208,6 @@ def test_a_missing_provider_or_address_is_named(
     context.route("**/app.js", lambda route: route.fulfill(body=application, content_type="text/javascript"))
     page = context.new_page()
     page.goto(site.url)
-    page.wait_for_function("window.show !== undefined")
+    wait_until(page, "window.show !== undefined")
     page.evaluate("provided => show(['a'], provided)", provided)
     expect(page.locator("#caught")).to_contain_text(reason)
