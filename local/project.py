@@ -7,6 +7,7 @@ https://www.pulumi.com/docs/iac/concepts/config/ and https://www.pulumi.com/docs
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def read_project(directory: Path, stack: str, overrides: Mapping[str, str]) -> P
             values[key] = declaration  # the short form, `key: value`
         elif "value" in declaration or "default" in declaration:
             values[key] = declaration.get("value", declaration.get("default"))
-    values |= {full(key): value for key, value in stack_config.items()}
+    values |= {full(key): _as_declared(value, declarations.get(full(key))) for key, value in stack_config.items()}
     values |= {full(key): _typed(value, declarations.get(full(key))) for key, value in overrides.items()}
 
     for key, declaration in declarations.items():
@@ -114,6 +115,16 @@ def _typed(text: str, declaration: Any) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _as_declared(value: Any, declaration: Any) -> Any:
+    """A value of the stack's file: `pulumi config set` keeps numbers and booleans as text, and the engine reads it."""
+    declared_type = declaration.get("type") if isinstance(declaration, dict) else None
+    if declared_type == "boolean" and value in ("true", "false"):
+        return value == "true"
+    if declared_type == "integer" and isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value):
+        return int(value)
+    return value
 
 
 def _check_type(key: str, value: Any, declaration: Mapping[str, Any], stack: str) -> None:

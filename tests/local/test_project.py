@@ -60,6 +60,19 @@ def test_a_string_that_looks_like_a_number_stays_a_string(folder: Path) -> None:
     assert read_project(folder, "local", {"color": "007"}).config["shop:color"] == "007"
 
 
+def test_what_pulumi_config_set_has_written_as_text_is_taken_as_declared(folder: Path) -> None:
+    (folder / "Pulumi.local.yaml").write_text("config: {shop:rate: '9', shop:open: 'true'}")
+    assert {"shop:rate": "9", "shop:open": "true"}.items() <= read_project(folder, "local", {}).config.items()
+
+
+@pytest.mark.parametrize("text", ["nine", "1.5", "", "True"])
+def test_a_text_that_the_engine_does_not_read_either_is_refused(folder: Path, text: str) -> None:
+    for key in ("rate", "open"):
+        (folder / "Pulumi.local.yaml").write_text(f"config: {{shop:{key}: '{text}'}}")
+        with pytest.raises(ProjectError, match="must be of type"):
+            read_project(folder, "local", {})
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
