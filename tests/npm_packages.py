@@ -20,6 +20,7 @@ ESBUILD = "esbuild@0.28.2"
 PUPPETEER = "puppeteer-core@25.16.0"
 VUE = "vue@3.5.45"
 SVELTE = "svelte@5.57.3"
+WSCAT = "wscat@6.1.0"
 AXE = "axe-core@4.14.1"
 REACT = ("react@19.3.1", "react-dom@19.3.1", "@types/react@19.3.3")
 

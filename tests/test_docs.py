@@ -1,4 +1,7 @@
-"""What the documentation says of the repository is so: files, verbs, keys, figures. Does not prove its prose."""
+"""What the documentation says of the repository is so: files, verbs, keys, figures. Does not prove its prose.
+
+tests/docs runs its code and its commands.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +49,3 @@ def test_a_page_names_only_verbs_that_make_has(page: Path) -> None:
 def test_a_page_sets_only_keys_that_the_configuration_has(page: Path) -> None:
     keys = set(re.findall(r"docprogress:([a-z][A-Za-z]+)\b(?!:)", page.read_text())) - {"index"}
     assert {key for key in keys if f"| `{key}` |" not in configuration()} == set()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_python_of_a_page_can_be_compiled(page: Path) -> None:
-    for number, block in enumerate(re.findall(r"```py(?:thon)?\n(.*?)```", page.read_text(), re.DOTALL)):
-        compile(block, f"{page.name} block {number}", "exec")

@@ -1,4 +1,4 @@
-"""What the client's README shows for Vue and Svelte works as it stands there, in Chromium against a scripted server."""
+"""What the client's README shows for React, Vue and Svelte works as it stands, in Chromium on a scripted server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, expect
 from local.server import PageServer
 from tests.browser.progress_page import wait_until
 from tests.browser.scripted_backend import ScriptedBackend
-from tests.npm_packages import SVELTE, VUE, bundled
+from tests.npm_packages import REACT, SVELTE, VUE, bundled
 
 pytestmark = pytest.mark.browser
 
@@ -44,3 +44,29 @@ def test_the_code_for_vue_and_svelte_watches_and_lets_go(
     page.evaluate("app.unmount(); stop()")
     backend.wait_until_unwatched("b")
     backend.wait_until_unwatched("c")
+
+
+def test_the_code_for_react_shows_a_document_to_its_end(
+    site: PageServer, backend: ScriptedBackend, context: BrowserContext, tmp_path: Path
+) -> None:
+    (code,) = re.findall(r"```jsx\n(.*?)```", README.read_text(), re.DOTALL)
+    shown = code.replace("<ProgressProvider ", "window.shown = <ProgressProvider ").replace("wss://…", backend.url)
+    (tmp_path / "shown.jsx").write_text(shown)
+    entry = tmp_path / "entry.jsx"
+    entry.write_text(
+        """import { createRoot } from "react-dom/client";
+        window.fetchToken = async () => "token";
+        await import("./shown.jsx");
+        createRoot(document.body).render(window.shown);"""
+    )
+    options = ["--jsx=automatic", '--define:process.env.NODE_ENV="development"']
+    application = bundled(entry, *REACT, options=options)
+    context.route("**/app.js", lambda route: route.fulfill(body=application, content_type="text/javascript"))
+    page = context.new_page()
+    page.goto(site.url)
+    expect(page.get_by_role("paragraph")).to_have_text("0 of ? pages")
+    backend.reach("report", 3, 4)
+    expect(page.get_by_role("paragraph")).to_have_text("3 of 4 pages")
+    backend.complete("report")
+    expect(page.get_by_role("paragraph")).to_have_text("Complete")
+    assert backend.offers == ["docprogress, token"]
