@@ -79,6 +79,10 @@ if uploads:
     outputs |= {"uploadUrl": uploads.url}
 if results:
     outputs |= {"resultsUrl": results.url}
+if progress.domain_target:
+    outputs |= {"domainTarget": progress.domain_target}
+if progress.documents_domain_target:
+    outputs |= {"documentsDomainTarget": progress.documents_domain_target}
 if site:
     outputs |= {"siteUrl": site.url, "siteTarget": site.target}
 if monitoring.dashboard_name:

@@ -17,6 +17,7 @@ from .authorization import (
     NoAuthorization,
     TokenAuthorization,
 )
+from .custom_domain import CustomDomainArgs
 from .document_status import DocumentStatus, DocumentStatusArgs
 from .documents_api import DocumentsApi, DocumentsApiArgs
 from .end_events import EndEvents, EndEventsArgs
@@ -29,7 +30,7 @@ from .rules import Rule, boolean, checked, integer, list_of, matching, one_of
 from .stall_watchdog import StallWatchdog, StallWatchdogArgs
 from .stream_fan_out import StreamFanOut, StreamFanOutArgs
 from .token_authorizer import TokenSource
-from .urls import ISSUER, ORIGIN, is_every_origin
+from .urls import ISSUER, ORIGIN, domain_name, is_every_origin
 from .websocket_api import STAGE_DEFAULTS, STAGE_RULES, WebSocketApi, WebSocketApiArgs
 from .websocket_stage import LoggingLevel
 
@@ -90,6 +91,23 @@ class DocumentProgressArgs(TypedDict, total=False):
     """How long a started document may be silent before it ends as PROCESSING_STALLED. 60 to 86400; 120 by default."""
     document_retention_hours: int
     """How long the state of a document is kept after its last change. 3 to 8760; 24 by default."""
+    domain_name: str
+    """A domain name of one's own for the WebSocket API, such as live.example.com. It takes hosted_zone_id or
+    certificate_arn."""
+    domain_path: str
+    """What follows domain_name in the URL. Nothing by default."""
+    documents_domain_name: str
+    """Another one for the HTTP API of documents, which cannot share that of a WebSocket API."""
+    hosted_zone_id: pulumi.Input[str]
+    """The hosted zone in Route 53 in which records lead to the domain names. Without it, CNAME records of your own must
+    lead to domain_target and documents_domain_target."""
+    certificate_arn: pulumi.Input[str]
+    """The ACM certificate of the domain names, in their region. By default, one for each is made and validated in the
+    zone."""
+    dual_stack: bool
+    """Answer over IPv6 too. Off by default."""
+    disable_execute_api_endpoint: bool
+    """Answer under the domain names alone. Off by default. Workers then post through domain_name too."""
     status_api: bool
     """Answer GET {documentsUrl}/{docId} with how a document stands, behind the same authorization. Off by default."""
     events: bool
@@ -103,6 +121,7 @@ class DocumentProgressArgs(TypedDict, total=False):
 PROGRESS_RULES: Mapping[str, Rule] = {
     **STAGE_RULES,
     **SETTINGS_RULES,
+    "documents_domain_name": domain_name("documents.example.com"),
     "authorization": one_of(Authorization),
     "jwt_issuer": ISSUER,
     "jwt_audience": matching("audiences separated by commas, without spaces", r"[^\s,]+(,[^\s,]+)*", "my-client-id"),
@@ -128,6 +147,7 @@ PROGRESS_RULES: Mapping[str, Rule] = {
 }
 PROGRESS_DEFAULTS: Mapping[str, Any] = {
     **STAGE_DEFAULTS,
+    "documents_domain_name": "",
     "lambda_memory_megabytes": 512,
     "lambda_packaging": Packaging.LAMBDA,
     "tracing": False,
@@ -159,9 +179,9 @@ class DocumentProgress(pulumi.ComponentResource):
     """
 
     url: pulumi.Output[str]
-    """Where browsers connect: `wss://…/{stage}`."""
+    """Where browsers connect: `wss://…/{stage}`, or the domain name."""
     callback_url: pulumi.Output[str]
-    """Where messages to connections are posted: `https://…/{stage}`."""
+    """Where messages to connections are posted: `https://…/{stage}`; the domain name where there is no other way."""
     api_id: pulumi.Output[str]
     """The id of the WebSocket API."""
     stage_name: pulumi.Output[str]
@@ -176,6 +196,10 @@ class DocumentProgress(pulumi.ComponentResource):
     """The policy document, as JSON, of a worker's role: what it takes to report progress, and nothing else."""
     documents_url: pulumi.Output[str] | None
     """Where documents are asked for: `https://…/documents`. With status_api."""
+    domain_target: pulumi.Output[str] | None
+    """API Gateway's name for domain_name, to which your DNS points where it is not in Route 53."""
+    documents_domain_target: pulumi.Output[str] | None
+    """The same for documents_domain_name."""
 
     def __init__(
         self,
@@ -192,6 +216,10 @@ class DocumentProgress(pulumi.ComponentResource):
         """
         super().__init__("docprogress:index:DocumentProgress", name, None, opts)
         self._args = args = checked(args, PROGRESS_RULES, PROGRESS_DEFAULTS)
+        if args["domain_name"] and args["domain_name"] == args["documents_domain_name"]:
+            raise ValueError(
+                "domain_name and documents_domain_name are one; a WebSocket API shares its name with none."
+            )
         self._prefix = "" if name == _FIRST_NAME else f"{name}-"
         self.functions = FunctionSettings.of(args)
         self.table = ProgressTable(
@@ -246,6 +274,7 @@ class DocumentProgress(pulumi.ComponentResource):
             ).function
         self._documents_api: DocumentsApi | None = None
         self.documents_url: pulumi.Output[str] | None = None
+        self.documents_domain_target: pulumi.Output[str] | None = None
         self.document_status: LambdaFunction | None = None
         if args["status_api"]:
             self.document_status = DocumentStatus(
@@ -258,7 +287,7 @@ class DocumentProgress(pulumi.ComponentResource):
                 ),
                 pulumi.ResourceOptions(parent=self),
             ).function
-        self.url, self.callback_url = api.url, api.callback_url
+        self.url, self.callback_url, self.domain_target = api.url, api.callback_url, api.domain_target
         self.api_id, self.stage_name = api.api_id, api.stage_name
         self.table_name = self.table.table_name
         self.connection_handler_name = handler.function_name
@@ -274,13 +303,18 @@ class DocumentProgress(pulumi.ComponentResource):
         """The HTTP API of documents, behind the same authorization; made when it is first asked for."""
         if self._documents_api is None:
             args = self._args
-            shared = ("allowed_origins", "api_throttle_rate", "api_throttle_burst", "detailed_metrics_enabled")
+            shared = (
+                *("allowed_origins", "api_throttle_rate", "api_throttle_burst", "detailed_metrics_enabled"),
+                *("dual_stack", "disable_execute_api_endpoint"),
+            )
+            own_name = {**args, "domain_name": args["documents_domain_name"], "domain_path": ""}
             self._documents_api = DocumentsApi(
                 f"{self._prefix}documents-api",
                 DocumentsApiArgs(
                     authorization=self.authorization,
                     log_retention_days=args["log_retention_days"],
                     physical_name=f"{pulumi.get_project()}-{pulumi.get_stack()}-{self._prefix}documents",
+                    domain=CustomDomainArgs.of(own_name),
                     formerly=None if self._prefix else "uploads",
                     disposable=args["disposable"],
                     **{key: args[key] for key in shared},
@@ -288,6 +322,7 @@ class DocumentProgress(pulumi.ComponentResource):
                 pulumi.ResourceOptions(parent=self),
             )
             self.documents_url = pulumi.Output.concat(self._documents_api.endpoint, "/documents")
+            self.documents_domain_target = self._documents_api.domain_target
         return self._documents_api
 
     def _create_handler(self) -> LambdaFunction:

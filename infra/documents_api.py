@@ -12,6 +12,7 @@ import pulumi
 import pulumi_aws as aws
 
 from .authorization import AuthorizationMode, NoAuthorization
+from .custom_domain import CustomDomain, CustomDomainArgs, ip_address_type
 from .keeping import kept
 from .lambda_function import LambdaFunction
 from .rules import THROTTLE_BURST, THROTTLE_RATE, list_of
@@ -50,6 +51,9 @@ class DocumentsApiArgs:
         allowed_origins: whose pages may ask, such as `https://app.example.com`. Any by default, and with a `*`.
         api_throttle_rate: steady requests per second; api_throttle_burst: requests at once.
         physical_name: what the API is called in AWS; its access logs too.
+        domain: the name under which it is asked, other than the WebSocket API's. API Gateway's own by default.
+        dual_stack: answer over IPv6 too.
+        disable_execute_api_endpoint: answer under the domain's name alone.
         formerly: the name of the component of uploads that had this API before there was this component.
         disposable: the API may be deleted, and its URL with it.
     """
@@ -61,6 +65,9 @@ class DocumentsApiArgs:
     detailed_metrics_enabled: bool
     log_retention_days: int
     physical_name: str
+    domain: CustomDomainArgs | None = None
+    dual_stack: bool = False
+    disable_execute_api_endpoint: bool = False
     formerly: str | None = None
     disposable: bool = False
 
@@ -68,6 +75,11 @@ class DocumentsApiArgs:
         list_of(ORIGIN).check("allowed_origins", self.allowed_origins)
         THROTTLE_RATE.check("api_throttle_rate", self.api_throttle_rate)
         THROTTLE_BURST.check("api_throttle_burst", self.api_throttle_burst)
+        if self.disable_execute_api_endpoint and self.domain is None:
+            raise ValueError(
+                "disable_execute_api_endpoint needs documents_domain_name too: the HTTP API of documents would have no"
+                " address."
+            )
 
 
 class DocumentsApi(pulumi.ComponentResource):
@@ -79,10 +91,12 @@ class DocumentsApi(pulumi.ComponentResource):
 
     Attributes:
         endpoint: what the paths of its routes are added to.
+        domain_target: API Gateway's name for its domain name, to which DNS points. None without a domain.
         authorization: whom its routes let in.
     """
 
     endpoint: pulumi.Output[str]
+    domain_target: pulumi.Output[str] | None
     authorization: AuthorizationMode
 
     def __init__(self, name: str, args: DocumentsApiArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -109,10 +123,22 @@ class DocumentsApi(pulumi.ComponentResource):
                 "expose_headers": ["etag", "retry-after"],
                 "max_age": 3600,
             },
+            ip_address_type=ip_address_type(dual_stack=args.dual_stack),
+            disable_execute_api_endpoint=args.disable_execute_api_endpoint or None,
             opts=self._child("api", kept(parent=self, disposable=args.disposable)),
         )
-        self.endpoint = self._api.api_endpoint
-        self._create_stage()
+        stage = self._create_stage()
+        self.endpoint, self.domain_target = self._api.api_endpoint, None
+        if args.domain:
+            domain = CustomDomain(
+                f"{name}-domain",
+                args.domain,
+                pulumi.ResourceOptions(parent=self),
+                api_id=self._api.id,
+                stage_name=stage.name,
+            )
+            self.endpoint = pulumi.Output.concat("https://", domain.address)
+            self.domain_target = domain.target
         self.register_outputs({"endpoint": self.endpoint})
 
     def add_route(
@@ -177,7 +203,7 @@ class DocumentsApi(pulumi.ComponentResource):
             self._name, self._api.id, self._child("authorizer", pulumi.ResourceOptions(parent=self))
         )
 
-    def _create_stage(self) -> None:
+    def _create_stage(self) -> aws.apigatewayv2.Stage:
         args = self._args
         access_log_group = aws.cloudwatch.LogGroup(
             f"{self._name}-access-logs",
@@ -187,7 +213,7 @@ class DocumentsApi(pulumi.ComponentResource):
             # That of an earlier version keeps its name: a new one would replace it.
             opts=self._child("access-logs", pulumi.ResourceOptions(parent=self, ignore_changes=["name"])),
         )
-        aws.apigatewayv2.Stage(
+        return aws.apigatewayv2.Stage(
             f"{self._name}-stage",
             api_id=self._api.id,
             name=_STAGE,

@@ -20,6 +20,7 @@ from .lambda_package import PROJECT
 from .policy import allow
 from .private_bucket import keep_private
 from .rules import Rule, matching
+from .urls import domain_name
 
 _PAGE = PROJECT / "web"
 _CONTENT_TYPES = {
@@ -47,11 +48,7 @@ class SiteArgs(TypedDict):
 
 
 SITE_RULES: Mapping[str, Rule] = {
-    "site_domain_name": matching(
-        "a domain name in small letters",
-        r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]",
-        "progress.example.com",
-    ),
+    "site_domain_name": domain_name("progress.example.com"),
     # https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/cnames-and-https-requirements.html
     "site_certificate_arn": matching(
         "the ARN of a certificate in ACM in us-east-1",

@@ -205,6 +205,7 @@ class StackConfig:
                     yield f"createUserPool needs {key}, or nobody could sign in.", f"{key}{entry}", _example(key)
         if values["alarm_email"] and values["alarm_topic_arn"]:
             yield "alarmEmail and alarmTopicArn both say who is told.", "alarmEmail", ""
+        yield from self._contradictions_of_names()
         for key, other in (("siteDomainName", "siteCertificateArn"), ("siteCertificateArn", "siteDomainName")):
             if values["site"] and values[_snake_case(key)] and not values[_snake_case(other)]:
                 yield f"{key} needs {other}: a name is served with its certificate.", other, _example(other)
@@ -262,11 +263,52 @@ class StackConfig:
                 "lambda",
             )
         region = pulumi.Config("aws").get("region")
-        if region and values["kms_key_arn"] and values["kms_key_arn"].split(":")[3] != region:
+        for key, what in (("kmsKeyArn", "key"), ("certificateArn", "certificate")):
+            arn = values[_snake_case(key)]
+            if region and arn and arn.split(":")[3] != region:
+                yield (
+                    f"{key} is a {what} of another region than {region}, where it cannot be used.",
+                    key,
+                    _example(key).replace("us-east-1", region),
+                )
+
+    def _contradictions_of_names(self) -> Iterator[tuple[str, str, str]]:
+        values = self.values
+        names = {
+            key: values[_snake_case(key)]
+            for key in ("domainName", "documentsDomainName", *(["siteDomainName"] if values["site"] else []))
+            if values[_snake_case(key)]
+        }
+        for index, (key, name) in enumerate(names.items()):
+            if name in list(names.values())[:index]:
+                yield f"{key} is {name}, which another key has; each of them leads elsewhere.", key, _example(key)
+        of_apis = names.keys() - {"siteDomainName"}
+        if of_apis and not (values["hosted_zone_id"] or values["certificate_arn"]):
             yield (
-                f"kmsKeyArn is a key of another region than {region}, where it cannot be used.",
-                "kmsKeyArn",
-                _example("kmsKeyArn").replace("us-east-1", region),
+                f"{' and '.join(sorted(of_apis))} needs a certificate: hostedZoneId says where one is validated, and"
+                " certificateArn names one that you have.",
+                "hostedZoneId",
+                _example("hostedZoneId"),
+            )
+        for key in ("hostedZoneId", "certificateArn"):
+            if values[_snake_case(key)] and not of_apis:
+                yield f"{key} is for a domainName, and there is none.", "domainName", _example("domainName")
+        has_documents_api = any(values[key] for key in ("status_api", "document_uploads", "document_results"))
+        if "documentsDomainName" in names and not has_documents_api:
+            yield (
+                "documentsDomainName is for the HTTP API of statusApi, documentUploads and documentResults, and all are"
+                " off.",
+                "statusApi",
+                "true",
+            )
+        for key in ("domainPath", "disableExecuteApiEndpoint"):
+            if values[_snake_case(key)] and "domainName" not in names:
+                yield f"{key} needs domainName.", "domainName", _example("domainName")
+        if values["disable_execute_api_endpoint"] and has_documents_api and "documentsDomainName" not in names:
+            yield (
+                "disableExecuteApiEndpoint would leave the HTTP API of documents without an address.",
+                "documentsDomainName",
+                _example("documentsDomainName"),
             )
 
     def _warn(self) -> None:

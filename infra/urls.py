@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .rules import matching
+from .rules import Rule, matching
 
 EXAMPLE_ORIGIN = "https://app.example.com"
 
@@ -30,6 +30,15 @@ ISSUER = matching(
     rf"(https://(?i:{_HOST})|{_LOOPBACK})(/[^\s?#]*)?",
     "https://issuer.example.com",
 )
+
+
+def domain_name(example: str) -> Rule:
+    """Of one host, at least two labels, without a `*`."""
+    return matching(
+        "a domain name in small letters",
+        r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]",
+        example,
+    )
 
 
 def is_every_origin(origins: Sequence[str]) -> bool:

@@ -13,6 +13,7 @@ import pulumi
 import pulumi_aws as aws
 
 from .authorization import AuthorizationMode, NoAuthorization
+from .custom_domain import DOMAIN_DEFAULTS, DOMAIN_RULES, CustomDomain, CustomDomainArgs, ip_address_type
 from .grants import Grantee, grant
 from .keeping import kept
 from .lambda_function import LambdaFunction
@@ -57,6 +58,19 @@ class WebSocketApiArgs(TypedDict, total=False):
     manage_account_logging: bool
     """Where the account has no role through which API Gateway writes logs, make one. It serves the whole account and
     region, and stays when the stack is destroyed. On by default; off, the account is not even looked at."""
+    domain_name: str
+    """A domain name of one's own, such as live.example.com. It takes hosted_zone_id or certificate_arn."""
+    domain_path: str
+    """What follows domain_name in the URL. Nothing by default."""
+    hosted_zone_id: pulumi.Input[str]
+    """The hosted zone in Route 53 in which records lead to domain_name. Without it, a CNAME record of your own must
+    lead to domain_target."""
+    certificate_arn: pulumi.Input[str]
+    """The ACM certificate of domain_name, in the API's region. By default one is made and validated in the zone."""
+    dual_stack: bool
+    """Answer over IPv6 too. Off by default."""
+    disable_execute_api_endpoint: bool
+    """Answer under domain_name alone. Off by default. What is posted then goes through domain_name too."""
     disposable: bool
     """The API may be deleted, and its URL with it. Off by default: plans refuse that."""
 
@@ -75,6 +89,7 @@ STAGE_RULES: Mapping[str, Rule] = {
     "integration_timeout_milliseconds": integer(50, 29_000, why=" (API Gateway's limits)"),
     "log_retention_days": retention(),
     "manage_account_logging": boolean(),
+    **DOMAIN_RULES,
     "disposable": boolean(),
 }
 STAGE_DEFAULTS: Mapping[str, Any] = {
@@ -87,6 +102,7 @@ STAGE_DEFAULTS: Mapping[str, Any] = {
     "integration_timeout_milliseconds": 29_000,
     "log_retention_days": 30,
     "manage_account_logging": True,
+    **DOMAIN_DEFAULTS,
     "disposable": False,
 }
 
@@ -110,13 +126,15 @@ class WebSocketApi(pulumi.ComponentResource):
     execution_arn: pulumi.Output[str]
     """The ARN that policies name, without the stage."""
     url: pulumi.Output[str]
-    """Where browsers connect: `wss://…/{stage}`. Known once the API is deployed."""
+    """Where browsers connect: `wss://…/{stage}`, or the domain name. Known once the API is deployed."""
     callback_url: pulumi.Output[str]
-    """Where messages to connections are posted: `https://…/{stage}`."""
+    """Where messages to connections are posted: `https://…/{stage}`; the domain name where there is no other way."""
     stage_name: pulumi.Output[str]
     """The name of the stage. Known once the API is deployed."""
     access_log_group: pulumi.Output[str]
     """The log group of its access log. Known once the API is deployed."""
+    domain_target: pulumi.Output[str] | None
+    """API Gateway's name for domain_name, to which your DNS points where it is not in Route 53."""
 
     def __init__(
         self,
@@ -135,6 +153,10 @@ class WebSocketApi(pulumi.ComponentResource):
         self._args = checked(args, STAGE_RULES, {**STAGE_DEFAULTS, "routes": {}})
         # A stack may be named with dots, a stage may not.
         self._args["stage_name"] = self._args["stage_name"] or pulumi.get_stack().replace(".", "-")
+        self._domain = CustomDomainArgs.of(self._args)
+        only_domain = self._args["disable_execute_api_endpoint"]
+        if only_domain and not self._domain:
+            raise ValueError("disable_execute_api_endpoint needs domain_name, or the API would have no address.")
         self._child = pulumi.ResourceOptions(parent=self)
         self._api = aws.apigatewayv2.Api(
             f"{name}-api",
@@ -142,6 +164,8 @@ class WebSocketApi(pulumi.ComponentResource):
             description="Live progress of documents",
             protocol_type="WEBSOCKET",
             route_selection_expression=ROUTE_SELECTION_EXPRESSION,
+            ip_address_type=ip_address_type(dual_stack=self._args["dual_stack"]),
+            disable_execute_api_endpoint=only_domain or None,
             opts=kept(parent=self, disposable=self._args["disposable"]),
         )
         self._invoke_role = aws.iam.Role(
@@ -158,12 +182,22 @@ class WebSocketApi(pulumi.ComponentResource):
         self._route_responses: list[aws.apigatewayv2.RouteResponse] = []
         # Everything a deployment takes a picture of, as it was given to the resources.
         self._deployed: list[dict[str, Any]] = [{"routeSelectionExpression": self._api.route_selection_expression}]
+        if only_domain:
+            # Of a WebSocket API, this takes effect when it is deployed.
+            # https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-disable-default-endpoint.html
+            self._deployed.append({"disableExecuteApiEndpoint": True})
         self._stage: aws.apigatewayv2.Stage | None = None
+        self.domain_target = None
         self.api_id = self._api.id
         self.execution_arn = self._api.execution_arn
-        self.callback_url = pulumi.Output.concat(
-            self._api.api_endpoint.apply(lambda endpoint: re.sub("^ws", "http", endpoint)),
-            f"/{self._args['stage_name']}",
+        # API Gateway's own name needs no DNS of anybody's, so it is the way for as long as it is one.
+        self.callback_url = (
+            pulumi.Output.from_input(f"https://{self._domain.address}")
+            if self._domain and only_domain
+            else pulumi.Output.concat(
+                self._api.api_endpoint.apply(lambda endpoint: re.sub("^ws", "http", endpoint)),
+                f"/{self._args['stage_name']}",
+            )
         )
         for route_key, function in self._args["routes"].items():
             self.add_route(route_key, function)
@@ -291,6 +325,12 @@ class WebSocketApi(pulumi.ComponentResource):
             lambda settings: settings.destination_arn.partition(":log-group:")[2] if settings else ""
         )
         self.url = pulumi.Output.concat(self._api.api_endpoint, "/", self.stage_name)
+        if self._domain:
+            domain = CustomDomain(
+                f"{self._name}-domain", self._domain, self._child, api_id=self._api.id, stage_name=self.stage_name
+            )
+            self.url = pulumi.Output.concat("wss://", domain.address)
+            self.domain_target = domain.target
         self.register_outputs(
             {
                 "url": self.url,
@@ -298,6 +338,7 @@ class WebSocketApi(pulumi.ComponentResource):
                 "api_id": self.api_id,
                 "stage_name": self.stage_name,
                 "execution_arn": self.execution_arn,
+                "domain_target": self.domain_target,
             }
         )
 

@@ -37,6 +37,7 @@ _AUTHORIZER_DEFAULTS = (
 def mend() -> None:
     """Mends all of them; to be called once, before the first request."""
     _urls_that_resolve()
+    _apis_that_keep_their_ip_address_type()
     _route_settings_deleted_alone()
     _integrations_that_keep_their_role()
     _authorizers_without_defaults()
@@ -71,6 +72,21 @@ def _urls_that_resolve() -> None:
         return answer
 
     _wrap(apigateway, "_create_api", create)
+
+
+def _apis_that_keep_their_ip_address_type() -> None:
+    def keep(original: Callable[..., Response], *arguments: Any) -> Response:
+        response, data = original(*arguments), arguments[-1]
+        made = _answered(response)
+        if not made:
+            return response
+        api = apigateway._apis[made["apiId"]]
+        api["ipAddressType"] = data.get("ipAddressType", api.get("ipAddressType", "ipv4"))
+        answer: Response = apigateway._apigw_response(api, response[0])
+        return answer
+
+    _wrap(apigateway, "_create_api", keep)
+    _wrap(apigateway, "_update_api", keep)
 
 
 def _route_settings_deleted_alone() -> None:

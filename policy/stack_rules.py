@@ -174,6 +174,7 @@ _GUARDS = (_OWNERSHIP, _ACCESS_BLOCK, _ENCRYPTION, _POLICY)
 # What holds data, or a URL that is known outside.
 _KEPT = {
     *(_TABLE, _BUCKET, "aws:apigatewayv2/api:Api", "aws:apigatewayv2/stage:Stage"),
+    *("aws:apigatewayv2/domainName:DomainName", "aws:apigatewayv2/apiMapping:ApiMapping"),
     *("aws:cognito/userPool:UserPool", "aws:cloudfront/distribution:Distribution"),
 }
 

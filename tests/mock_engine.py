@@ -42,13 +42,38 @@ def arn(service: str, resource: str) -> str:
 # {logical}, the physical name {name}, the id {id} and the {scheme} of an API's kind. An id that AWS makes up
 # never looks like a name.
 _NAMED, _MADE_UP = "{name}", "{logical}-id"
-_ANSWERS: dict[str, tuple[str, dict[str, str]]] = {
+_ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
     "aws:apigateway/account:Account": (_MADE_UP, {}),
     "aws:apigatewayv2/api:Api": (
         _MADE_UP,
         {
             "apiEndpoint": f"{{scheme}}://{{id}}.execute-api.{REGION}.amazonaws.com.cn",
             "executionArn": arn("execute-api", "{id}"),
+        },
+    ),
+    "aws:acm/certificate:Certificate": (
+        _MADE_UP,
+        {
+            "arn": arn("acm", "certificate/{id}"),
+            "domainValidationOptions": [
+                {
+                    "domainName": "{domainName}",
+                    "resourceRecordName": "_token.{domainName}.",
+                    "resourceRecordType": "CNAME",
+                    "resourceRecordValue": "_answer.acm-validations.aws.",
+                }
+            ],
+        },
+    ),
+    "aws:acm/certificateValidation:CertificateValidation": (_MADE_UP, {}),
+    "aws:apigatewayv2/apiMapping:ApiMapping": (_MADE_UP, {}),
+    "aws:apigatewayv2/domainName:DomainName": (
+        "{domainName}",
+        {
+            "domainNameConfiguration": {
+                "targetDomainName": f"d-{{logical}}.execute-api.{REGION}.amazonaws.com.cn",
+                "hostedZoneId": "Z0OFAPIGATEWAY",
+            }
         },
     ),
     "aws:apigatewayv2/authorizer:Authorizer": (_MADE_UP, {}),
@@ -101,6 +126,7 @@ _ANSWERS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig": (_MADE_UP, {}),
     "aws:lambda/permission:Permission": (_MADE_UP, {}),
+    "aws:route53/record:Record": (_MADE_UP, {"fqdn": "{name}"}),
     "aws:s3/bucket:Bucket": (
         _NAMED,
         {
@@ -270,11 +296,19 @@ class _Provider(mocks.Mocks):
         words["scheme"] = "wss" if words.get("protocolType") == "WEBSOCKET" else "https"
         given = self._answers.get(args.name, {})
         words["id"] = given.get("id") or id_template.format(**words)
-        outputs = {key: template.format(**words) for key, template in templates.items()}
+        outputs = _filled_in(templates, words)
         return words["id"], {**args.inputs, "name": words["name"], **outputs, **given}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         raise NotImplementedError(f"The program calls {args.token}, to which tests/mock_engine.py has no answer.")
+
+
+def _filled_in(template: Any, words: Mapping[str, str]) -> Any:
+    if isinstance(template, dict):
+        return {key: _filled_in(each, words) for key, each in template.items()}
+    if isinstance(template, list):
+        return [_filled_in(each, words) for each in template]
+    return template.format(**words)
 
 
 class _Monitor(mocks.MockMonitor):

@@ -1,4 +1,7 @@
-"""API Gateway: WebSocket and HTTP APIs. Their URLs are by path, as `*.localhost` resolves in browsers only."""
+"""API Gateway: WebSocket and HTTP APIs, and domain names with their certificates.
+
+URLs are by path, as `*.localhost` resolves in browsers only.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,25 @@ def _stage(creation: Creation, name: str, _answer: Mapping[str, Any]) -> Mapping
     api_id = creation.inputs["apiId"]
     protocol = creation.aws["apigatewayv2"].get_api(ApiId=api_id)["ProtocolType"]
     return {"invokeUrl": f"{_url(creation, api_id, protocol)}/{name}"}
+
+
+def _domain_name(creation: Creation, _name: str, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    (made,) = answer["DomainNameConfigurations"]
+    where = {"targetDomainName": made["ApiGatewayDomainName"], "hostedZoneId": made["HostedZoneId"]}
+    return {"domainNameConfiguration": {**creation.inputs["domainNameConfiguration"], **where}}
+
+
+def _certificate(creation: Creation, _name: str, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    certificate = creation.aws["acm"].describe_certificate(CertificateArn=answer["CertificateArn"])["Certificate"]
+    return {
+        "domainValidationOptions": [
+            {
+                "domainName": each["DomainName"],
+                **{f"resourceRecord{key}": value for key, value in each["ResourceRecord"].items()},
+            }
+            for each in certificate["DomainValidationOptions"]
+        ]
+    }
 
 
 def _by_route(settings: list[dict[str, Any]]) -> dict[str, Any]:
@@ -64,6 +86,15 @@ KINDS = {
         then=_stage,
     ),
     "aws:apigatewayv2/authorizer:Authorizer": Kind("apigatewayv2.CreateAuthorizer", "{AuthorizerId}", name="Name"),
+    "aws:apigatewayv2/domainName:DomainName": Kind("apigatewayv2.CreateDomainName", "{DomainName}", then=_domain_name),
+    "aws:apigatewayv2/apiMapping:ApiMapping": Kind("apigatewayv2.CreateApiMapping", "{ApiMappingId}"),
+    "aws:acm/certificate:Certificate": Kind(
+        "acm.RequestCertificate", "{CertificateArn}", outputs={"arn": "{CertificateArn}"}, then=_certificate
+    ),
+    # The emulator issues at once; AWS would be asked until it has.
+    "aws:acm/certificateValidation:CertificateValidation": Kind(
+        "acm.DescribeCertificate", "{CertificateArn}", handled="validationRecordFqdns"
+    ),
     "aws:apigateway/account:Account": Kind(
         "apigateway.UpdateAccount",
         "api-gateway-account",

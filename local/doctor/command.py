@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -81,8 +82,11 @@ def patient_of(outputs: Mapping[str, Any], *, token: str = "") -> Patient:
         host = urlsplit(outputs["callbackUrl"]).hostname or ""
     except ValueError as error:
         raise NoOutputs(f"callbackUrl is {outputs['callbackUrl']!r}: {error}") from None
-    named = host.split(".")[2] if ".execute-api." in host else ""
-    region = named or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    # A domain name of one's own tells no region; what a worker may use is in the same one.
+    named = re.search(r"\.execute-api\.([a-z0-9-]+)\.", host) or re.search(
+        r"arn:[a-z-]+:dynamodb:([a-z0-9-]+):", str(outputs.get("workerPolicy"))
+    )
+    region = named[1] if named else os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     session: Any = _Session(
         endpoint_url,
         # The local stack's are those of one run, and in its outputs; AWS's are wherever boto3 looks.

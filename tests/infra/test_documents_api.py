@@ -206,6 +206,7 @@ def test_pages_of_the_allowed_origins_may_ask(given: list[str], set_: list[str])
         "name": "docprogress-test-documents",
         "description": "Documents: uploads, and how they stand",
         "protocolType": "HTTP",
+        "ipAddressType": "ipv4",
         "corsConfiguration": {
             "allowOrigins": set_,
             "allowMethods": ["GET", "POST"],

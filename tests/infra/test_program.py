@@ -480,6 +480,11 @@ def test_a_stack_that_is_not_disposable_keeps_its_data_and_its_urls() -> None:
     assert {each.name for each in graph if each.protect} == {
         *("progress-table", "documents-bucket", "users-pool", "users-client", "users-domain"),
         *("api-api", "api-stage", "documents-api-api", "documents-api-stage", "site-bucket", "site-distribution"),
+        *(
+            f"{api}-domain-{part}"
+            for api in ("api", "documents-api")
+            for part in ("name", "mapping", "a-record", "aaaa-record")
+        ),
     }
     assert graph.one("aws:cognito/userPool:UserPool").inputs["deletionProtection"] == "ACTIVE"
     assert graph.one("Table").inputs["deletionProtectionEnabled"] is True
@@ -585,7 +590,6 @@ def test_the_outputs_with_everything(everything: Graph) -> None:
         "token-authorizer",
         "uploads-presigner",
     )
-    documents_api = f"https://documents-api-api-id.execute-api.{REGION}.amazonaws.com.cn"
     assert outputs_but_of_workers(everything) == outputs_without_pipeline("dev", *more) | {
         "documentsBucket": "documents-bucket-1a2b3c4",
         "documentProcessorName": "documents-processor-function-1a2b3c4",
@@ -594,9 +598,12 @@ def test_the_outputs_with_everything(everything: Graph) -> None:
         "userPoolDomainUrl": f"https://acme-documents.auth.{REGION}.amazoncognito.com",
         "siteUrl": "https://site-distribution-id.cloudfront.cn/",
         "siteTarget": "site-distribution-id.cloudfront.cn",
-        "documentsUrl": f"{documents_api}/documents",
-        "uploadUrl": f"{documents_api}/uploads",
-        "resultsUrl": f"{documents_api}/results",
+        "websocketUrl": "wss://live.example.com",
+        "domainTarget": f"d-api-domain-name.execute-api.{REGION}.amazonaws.com.cn",
+        "documentsUrl": "https://documents.example.com/documents",
+        "uploadUrl": "https://documents.example.com/uploads",
+        "resultsUrl": "https://documents.example.com/results",
+        "documentsDomainTarget": f"d-documents-api-domain-name.execute-api.{REGION}.amazonaws.com.cn",
     }
 
 

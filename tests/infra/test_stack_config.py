@@ -44,6 +44,10 @@ def load(config: dict[str, str], stack: str = "test") -> StackConfig:
     return loaded[0]
 
 
+def given(**config: str) -> dict[str, str]:
+    return {f"docprogress:{key}": text for key, text in config.items()}
+
+
 def refusal(config: dict[str, str], stack: str = "test") -> str:
     with pytest.raises(ConfigError) as refused:
         load(config, stack)
@@ -151,6 +155,26 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
         "the ARN of a certificate in ACM in us-east-1",
         ["certificate", CERTIFICATE_ARN.replace("us-east-1", "eu-west-1"), CERTIFICATE_ARN.replace("acm", "iam")],
     ),
+    "domainName": (
+        "a domain name in small letters",
+        [
+            "Live.example.com",
+            "wss://live.example.com",
+            "live",
+            "*.example.com",
+            "live.example.com/",
+            "live.example.com.",
+        ],
+    ),
+    "domainPath": ("one part of a path", ["/live", "a/b", "a.b", "$default", "a" * 129]),
+    "documentsDomainName": ("a domain name in small letters", ["https://a.example.com", "a", "a_b.example.com"]),
+    "hostedZoneId": ("the id of a hosted zone in Route 53", ["example.com", "/hostedzone/Z1", "z123", "Z" * 33]),
+    "certificateArn": (
+        "the ARN of a certificate in ACM",
+        ["certificate", CERTIFICATE_ARN.replace("acm", "iam"), CERTIFICATE_ARN.replace("certificate/", "")],
+    ),
+    "dualStack": ("true or false", ["yes", ""]),
+    "disableExecuteApiEndpoint": ("true or false", ["yes", ""]),
     "events": ("true or false", ["yes", ""]),
     "statusApi": ("true or false", ["yes", ""]),
     "kmsKeyArn": (
@@ -178,9 +202,23 @@ EXAMPLES = {
     "userPoolDomainPrefix": "my-team-docprogress",
     "siteDomainName": "progress.example.com",
     "siteCertificateArn": CERTIFICATE_ARN,
+    "domainName": "live.example.com",
+    "domainPath": "live",
+    "documentsDomainName": "documents.example.com",
+    "hostedZoneId": "Z0123456789ABCDEFGHIJ",
+    "certificateArn": CERTIFICATE_ARN,
     "kmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555",
     "alarmEmail": "on-call@example.com",
     "alarmTopicArn": "arn:aws:sns:us-east-1:123456789012:on-call",
+}
+# What some keys are refused without.
+BESIDE = {
+    "domainName": {"hostedZoneId": "Z1"},
+    "domainPath": {"domainName": "a.example.com", "hostedZoneId": "Z1"},
+    "documentsDomainName": {"hostedZoneId": "Z1", "statusApi": "true"},
+    "hostedZoneId": {"domainName": "a.example.com", "certificateArn": CERTIFICATE_ARN},
+    "certificateArn": {"domainName": "a.example.com", "hostedZoneId": "Z1"},
+    "disableExecuteApiEndpoint": {"domainName": "a.example.com", "hostedZoneId": "Z1"},
 }
 GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "apiThrottleRate": [("1", 1), ("10000", 10_000)],
@@ -221,6 +259,16 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "site": [("true", True), ("false", False)],
     "siteDomainName": [(name, name) for name in ("", "a.example.com", "xn--a-1.b-2.museum")],
     "siteCertificateArn": [("", ""), (CERTIFICATE_ARN, CERTIFICATE_ARN)],
+    "domainName": [(name, name) for name in ("live.example.com", "xn--a-1.b-2.museum")],
+    "domainPath": [("", ""), ("live", "live"), ("a_1-B", "a_1-B")],
+    "documentsDomainName": [(name, name) for name in ("documents.example.com", "d.b-2.museum")],
+    "hostedZoneId": [("", ""), ("Z0123456789ABCDEFGHIJ", "Z0123456789ABCDEFGHIJ")],
+    "certificateArn": [
+        (arn, arn)
+        for arn in ("", CERTIFICATE_ARN, CERTIFICATE_ARN.replace("aws:acm:us-east-1", "aws-us-gov:acm:us-gov-west-1"))
+    ],
+    "dualStack": [("true", True), ("false", False)],
+    "disableExecuteApiEndpoint": [("true", True), ("false", False)],
     "events": [("true", True)],
     "statusApi": [("true", True)],
     "kmsKeyArn": [
@@ -260,7 +308,9 @@ def test_a_bad_value_is_told_what_it_is_and_what_is_allowed_and_the_cure(key: st
         # What has no default to go back to gets an example.
         value = EXAMPLES.get(key) or as_text(default)
         assert cure == [f"  pulumi config set docprogress:{key} {value} --stack acme"]
-        assert load({"docprogress:authorization": "NONE", f"docprogress:{key}": value}), "a cure must be taken"
+        assert load(
+            {"docprogress:authorization": "NONE", **given(**BESIDE.get(key, {})), f"docprogress:{key}": value}
+        ), "a cure must be taken"
 
 
 @pytest.mark.parametrize(
@@ -291,7 +341,7 @@ def test_a_bad_entry_of_a_list_is_cured_in_its_place_and_leaves_the_list(key: st
     [(key, text, value) for key, pairs in GOOD_VALUES.items() for text, value in pairs],
 )
 def test_a_good_value_is_taken(key: str, text: str, value: object) -> None:
-    loaded = load({f"docprogress:{key}": text}).values[snake_case(key)]
+    loaded = load({**given(**BESIDE.get(key, {})), f"docprogress:{key}": text}).values[snake_case(key)]
     assert loaded == value
     assert isinstance(loaded, type(value))
 
@@ -347,6 +397,8 @@ USER_POOL = {
     "userPoolDomainPrefix": "my-docs",
 }
 
+NAMED = {"domainName": "a.example.com", "hostedZoneId": "Z1"}
+
 CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
     (
         {"alarmEmail": "a@b.example", "alarmTopicArn": "arn:aws:sns:eu-west-1:123456789012:on-call"},
@@ -391,6 +443,39 @@ CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
                 "set docprogress:userPoolDomainPrefix my-team-docprogress",
             ),
         ],
+    ),
+    (
+        {"domainName": "a.example.com"},
+        [("domainName needs a certificate", "set docprogress:hostedZoneId Z0123456789ABCDEFGHIJ")],
+    ),
+    (
+        {"documentsDomainName": "a.example.com", "statusApi": "true"},
+        [("documentsDomainName needs a certificate", "set docprogress:hostedZoneId Z0123456789ABCDEFGHIJ")],
+    ),
+    (
+        {"certificateArn": CERTIFICATE_ARN},
+        [("certificateArn is for a domainName", "set docprogress:domainName live.example.com")],
+    ),
+    (
+        {"disableExecuteApiEndpoint": "true"},
+        [("disableExecuteApiEndpoint needs domainName", "set docprogress:domainName live.example.com")],
+    ),
+    ({"domainPath": "live"}, [("domainPath needs domainName", "set docprogress:domainName live.example.com")]),
+    (
+        {**NAMED, "disableExecuteApiEndpoint": "true", "statusApi": "true"},
+        [("of documents without an address", "set docprogress:documentsDomainName documents.example.com")],
+    ),
+    (
+        {**NAMED, "documentsDomainName": "b.example.com"},
+        [("documentUploads and documentResults, and all are off", "set docprogress:statusApi true")],
+    ),
+    (
+        {**NAMED, "documentsDomainName": "a.example.com", "statusApi": "true"},
+        [("a.example.com, which another key has", "set docprogress:documentsDomainName documents.example.com")],
+    ),
+    (
+        {**NAMED, "site": "true", "siteDomainName": "a.example.com", "siteCertificateArn": CERTIFICATE_ARN},
+        [("siteDomainName is a.example.com", "set docprogress:siteDomainName progress.example.com")],
     ),
     ({"documentUploads": "true"}, [("needs the bucket", "set docprogress:documentPipeline true")]),
     ({"documentResults": "true"}, [("needs the bucket", "set docprogress:documentPipeline true")]),
@@ -465,13 +550,19 @@ def test_values_that_do_not_go_together_are_told_with_a_cure(
         assert command == f"  pulumi config {cure} --stack acme"
 
 
-def test_a_key_of_another_region_is_refused() -> None:
-    key = "arn:aws:kms:eu-west-1:123456789012:key/0a-1"
-    config = {"aws:region": "us-east-1", "docprogress:kmsKeyArn": key}
+@pytest.mark.parametrize(
+    ("key", "arn"),
+    [
+        ("kmsKeyArn", "arn:aws:kms:eu-west-1:123456789012:key/0a-1"),
+        ("certificateArn", CERTIFICATE_ARN.replace("us-east-1", "eu-west-1")),
+    ],
+)
+def test_what_another_region_has_is_refused(key: str, arn: str) -> None:
+    config = {"aws:region": "us-east-1", **given(**BESIDE.get(key, {})), f"docprogress:{key}": arn}
     told = refusal(config, stack="acme")
     assert "another region than us-east-1" in told
     assert " rm " not in told, "a stack that has a key would lose it"
-    assert load({**config, "aws:region": "eu-west-1"}).values["kms_key_arn"] == key
+    assert load({**config, "aws:region": "eu-west-1"}).values[snake_case(key)] == arn
 
 
 def test_an_issuer_on_this_machine_is_taken_by_the_local_stack() -> None:
@@ -528,8 +619,7 @@ def test_data_trace_is_for_stacks_without_secrets_in_their_messages() -> None:
 
 def test_a_production_stack_that_everyone_may_enter_is_warned_of() -> None:
     def warnings(stack: str, **config: str) -> list[str]:
-        given = {f"docprogress:{key}": text for key, text in config.items()}
-        return run(StackConfig.load, stack=stack, config=given).warnings
+        return run(StackConfig.load, stack=stack, config=given(**config)).warnings
 
     assert warnings("dev", disposable="true") == []
     assert warnings("prod", authorization="AWS_IAM") == []

@@ -59,6 +59,7 @@ def test_the_api_selects_routes_by_the_action_of_a_message(deployed: Graph) -> N
         "description": "Live progress of documents",
         "protocolType": "WEBSOCKET",
         "routeSelectionExpression": "$request.body.action",
+        "ipAddressType": "ipv4",
     }
 
 
@@ -288,7 +289,7 @@ def test_every_input_of_what_is_deployed_is_in_the_trigger(monkeypatch: pytest.M
     graph = run(deployed_api)
     digested = _texts(json.loads(graph.one("Deployment").inputs["triggers"]["deployed"]))
     # Who they are and what they are called is no part of how messages go.
-    about = {"apiId", "routeId", "name", "description", "protocolType", "tags"}
+    about = {"apiId", "routeId", "name", "description", "protocolType", "ipAddressType", "tags"}
     deployed: Counter[str] = Counter()
     for kind in ("Api", "Authorizer", "Integration", "IntegrationResponse", "Model", "Route", "RouteResponse"):
         for resource in graph.of(kind):

@@ -171,6 +171,39 @@ def test_a_websocket_api_is_reached_by_path_on_this_machine(created: Create, emu
     assert http.outputs["apiEndpoint"].startswith("http://127.0.0.1:")
 
 
+def test_a_domain_name_is_mapped_with_a_certificate(created: Create, aws: Any) -> None:
+    certificate = created(
+        "aws:acm/certificate:Certificate", domainName="live.example.com", validationMethod="DNS"
+    ).outputs
+    (validation,) = certificate["domainValidationOptions"]
+    assert set(validation) == {"domainName", *(f"resourceRecord{key}" for key in ("Name", "Type", "Value"))}
+    created(
+        "aws:acm/certificateValidation:CertificateValidation",
+        certificateArn=certificate["arn"],
+        validationRecordFqdns=[validation["resourceRecordName"]],
+    )
+    domain = created(
+        "aws:apigatewayv2/domainName:DomainName",
+        domainName="live.example.com",
+        domainNameConfiguration={
+            "certificateArn": certificate["arn"],
+            "endpointType": "REGIONAL",
+            "securityPolicy": "TLS_1_2",
+            "ipAddressType": "dualstack",
+        },
+    )
+    assert domain.id == "live.example.com"
+    configuration = domain.outputs["domainNameConfiguration"]
+    assert (configuration["targetDomainName"][:2], configuration["ipAddressType"]) == ("d-", "dualstack")
+    api = created("aws:apigatewayv2/api:Api", protocolType="WEBSOCKET")
+    stage = created("aws:apigatewayv2/stage:Stage", apiId=api.id, name="dev")
+    mapping = created(
+        "aws:apigatewayv2/apiMapping:ApiMapping", apiId=api.id, domainName=domain.id, stage=stage.id, apiMappingKey="v1"
+    )
+    real = aws("apigatewayv2").get_api_mapping(DomainName=domain.id, ApiMappingId=mapping.id)
+    assert (real["ApiMappingKey"], real["Stage"]) == ("v1", "dev")
+
+
 def test_routes_with_their_integration_and_response_stand(created: Create, aws: Any, function: Created) -> None:
     api = created("aws:apigatewayv2/api:Api", protocolType="WEBSOCKET")
     integration = created(

@@ -501,6 +501,8 @@ def test_the_region_is_that_of_the_url() -> None:
     outputs = {"websocketUrl": host, "callbackUrl": host, "apiId": "a1", "stageName": "live", "tableName": "t"}
     assert patient_of(outputs).region == "eu-central-1"
     assert patient_of({**outputs, "callbackUrl": "http://127.0.0.1:1/live"}).region == REGION
+    own_name = {"callbackUrl": "https://live.example.com", "workerPolicy": '["arn:aws:dynamodb:eu-west-3:1:table/t"]'}
+    assert patient_of({**outputs, **own_name}).region == "eu-west-3"
     with pytest.raises(NoOutputs, match="tableName is missing"):
         patient_of({**outputs, "tableName": ""})
 

@@ -65,6 +65,14 @@ def test_deleting_the_settings_of_a_route_leaves_the_stage(aws: Any, api: str, r
         gateway.get_stage(ApiId=api, StageName="dev")
 
 
+def test_an_api_keeps_the_type_of_its_addresses(aws: Any, api: str) -> None:
+    gateway = aws("apigatewayv2")
+    assert gateway.get_api(ApiId=api)["IpAddressType"] == "ipv4"
+    assert gateway.update_api(ApiId=api, IpAddressType="dualstack")["IpAddressType"] == "dualstack"
+    gateway.update_api(ApiId=api, Description="another")
+    assert gateway.get_api(ApiId=api)["IpAddressType"] == "dualstack"
+
+
 def test_an_integration_keeps_the_role_that_it_is_invoked_through(aws: Any, api: str) -> None:
     gateway, first, second = aws("apigatewayv2"), "arn:aws:iam::000000000000:role/a", "arn:aws:iam::000000000000:role/b"
     made = gateway.create_integration(ApiId=api, IntegrationType="AWS_PROXY", CredentialsArn=first)

@@ -116,6 +116,7 @@ WRONG: list[tuple[str, str, Callable[[Any], Any]]] = [
         "site-distribution",
         with_(viewerCertificate={"acmCertificateArn": "arn", "minimumProtocolVersion": "TLSv1.1_2016"}),
     ),
+    ("tls-only", "api-domain-name", in_settings("domainNameConfiguration", securityPolicy="TLS_1_0")),
     ("no-public-bucket", "documents-no-public-access", with_(blockPublicPolicy=False)),
     ("no-public-bucket", "documents-no-public-access", without("restrictPublicBuckets")),
     ("no-public-bucket", "site-ownership", with_(rule={"objectOwnership": "ObjectWriter"})),
@@ -136,7 +137,9 @@ def test_what_breaks_a_rule_is_refused_by_that_rule_alone(rule: str, name: str, 
     assert {(by, of) for by, of, _ in found} == {(rule, name)}
 
 
-@pytest.mark.parametrize("name", ["progress-table", "api-api", "documents-bucket", "users-pool", "site-distribution"])
+@pytest.mark.parametrize(
+    "name", ["progress-table", "api-api", "documents-bucket", "users-pool", "site-distribution", "api-domain-name"]
+)
 def test_what_holds_data_or_a_url_is_protected(name: str) -> None:
     stack = tuple(
         dataclasses.replace(each, protect=False) if each.name == name else each for each in declared("everything")
