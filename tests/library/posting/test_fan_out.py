@@ -488,7 +488,7 @@ def test_closing_ends_a_delivery_of_another_thread_and_the_next_is_refused(make_
             )
         )
         thread.start()
-        assert eventually(lambda: bool(server.requests))
+        assert eventually(lambda: len(server.requests) == 5)
         fan_out.close()
         thread.join(AMPLE)
         assert reports == [DeliveryReport(failed=5)]
