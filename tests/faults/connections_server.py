@@ -41,6 +41,9 @@ class Behaviour(Enum):
     EXPIRED_TOKEN = auto()
     TOO_LARGE = auto()
     BAD_REQUEST = auto()
+    NOT_FOUND = auto()
+    MOVED = auto()
+    ELSEWHERE = auto()
     RESET = auto()
     HANG = auto()
     GARBAGE = auto()
@@ -58,6 +61,9 @@ ERRORS = {
     ),
     Behaviour.TOO_LARGE: (413, "PayloadTooLargeException", "Message too long"),
     Behaviour.BAD_REQUEST: (400, "BadRequestException", "Invalid connectionId"),
+    Behaviour.NOT_FOUND: (404, "NotFoundException", "Not Found"),
+    Behaviour.MOVED: (301, "Moved", ""),
+    Behaviour.ELSEWHERE: (307, "Elsewhere", ""),
 }
 
 
@@ -204,6 +210,8 @@ class ConnectionsServer:
             status, name, message = ERRORS[behaviour]
             body = json.dumps({"message": message, "connectionId": connection_id}).encode()
             header = f"x-amzn-ErrorType: {name}\r\n" if self._name_errors(connection_id) else ""
+            if 300 <= status < 400:
+                header = f"Location: {self.callback_url}/%40connections/elsewhere\r\n"
             writer.write(_answer_head(f"{status} {name}", len(body), header) + body)
         elif behaviour is Behaviour.DELIVER_CHUNKED:
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\n{}\r\n0\r\n\r\n")

@@ -256,8 +256,6 @@ class Backlog:
                 topic.stale[connection_id] = place.recipient
                 update.wake.set()
             update.gone()
-        elif verdict is Verdict.FAILED:
-            update.failed()
         else:
             detail = response.body.decode("utf-8", "replace")[:300] or response.error_type
             update.refused(response.status, connection_id, detail)

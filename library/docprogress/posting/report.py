@@ -21,9 +21,9 @@ class DeliveryReport:
         delivered: API Gateway took the message (2xx).
         stale: the connection is gone (410); its row was handed to `forget`, or will be at a later update.
         throttled: tried and answered 429. It is tried again in the background, with the newest message.
-        failed: tried without success otherwise. What may pass (5xx, no answer, a reset) is tried again too.
+        failed: no answer, a reset or 5xx. It is tried again in the background too.
         untried: not sent to before the deadline. What was read is still sent to, in the background.
-        refused: answered 403 or 413, which no retry cures.
+        refused: answered 403, 413 or anything else that no retry cures. Redirects are not followed.
     """
 
     delivered: int = 0
@@ -42,11 +42,19 @@ class DeliveryReport:
         return self.refused > 0 and not (self.delivered or self.stale)
 
 
+_CAUSES = {
+    403: "the caller may not post here: give its role execute-api:ManageConnections on this API and stage "
+    "(grant_manage_connections), and check that CALLBACK_URL is the stack output callbackUrl",
+    413: "the message is larger than the 128 KB that API Gateway takes: send less, or a reference to it",
+}
+
+
 class DeliveryRefused(Exception):
     """API Gateway refused a message to everyone, and a retry cannot cure it.
 
     Attributes:
-        status: 403 (permission, credentials or endpoint) or 413 (message over 128 KB).
+        status: 403 (permission, credentials or endpoint), 413 (message over 128 KB), or another of a server that is
+            not the stage's @connections API.
         report: what became of the whole delivery.
         connection_id: the first connection that was refused.
     """
@@ -55,10 +63,7 @@ class DeliveryRefused(Exception):
         self.status = status
         self.report = report
         self.connection_id = connection_id
-        cause = (
-            "the message is larger than the 128 KB that API Gateway takes: send less, or a reference to it"
-            if status == 413
-            else "the caller may not post here: give its role execute-api:ManageConnections on this API and "
-            "stage (grant_manage_connections), and check that CALLBACK_URL is the stack output callbackUrl"
+        cause = _CAUSES.get(
+            status, "this is not the stage's @connections API: check that CALLBACK_URL is the stack output callbackUrl"
         )
         super().__init__(f"@connections answered {status} for {connection_id}: {cause}. It said: {detail or '-'}")

@@ -129,11 +129,6 @@ class Update:
             self.refusal = self.refusal or (status, connection_id, detail)
             self.check()
 
-    def failed(self) -> None:
-        if not self.over:
-            self._open -= 1
-            self.check()
-
     def throttled(self, change: int) -> None:
         if not self.over:
             self._throttled += change

@@ -16,11 +16,10 @@ class Verdict(Enum):
     THROTTLED = auto()
     UNAVAILABLE = auto()
     EXPIRED_CREDENTIALS = auto()
-    REFUSED = auto()
-    FAILED = auto()
+    REFUSED = auto()  # and no retry cures it
 
 
-_BY_STATUS = {408: Verdict.UNAVAILABLE, 410: Verdict.STALE, 413: Verdict.REFUSED, 429: Verdict.THROTTLED}
+_BY_STATUS = {408: Verdict.UNAVAILABLE, 410: Verdict.STALE, 429: Verdict.THROTTLED}
 _BY_ERROR_TYPE = {"GoneException": Verdict.STALE, "ThrottlingException": Verdict.THROTTLED}
 
 
@@ -38,4 +37,4 @@ def classify(response: Response) -> Verdict:
         return _BY_STATUS[status]
     if status >= 500:
         return Verdict.UNAVAILABLE
-    return _BY_ERROR_TYPE.get(response.error_type, Verdict.FAILED)
+    return _BY_ERROR_TYPE.get(response.error_type, Verdict.REFUSED)

@@ -156,15 +156,6 @@ def test_however_the_answer_is_framed_nobody_hears_twice(make_fan_out: MakeFanOu
     assert heard == [1] * 40
 
 
-def test_a_bad_request_fails_at_once_and_alone(make_fan_out: MakeFanOut) -> None:
-    with ConnectionsServer(by_id({"w3=": [Behaviour.BAD_REQUEST] * 9})) as server:
-        report = make_fan_out(server.callback_url).post(
-            [watchers(6)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
-        )
-    assert report == DeliveryReport(delivered=5, failed=1)
-    assert len(server.requests) == 6
-
-
 def test_connections_closed_after_a_few_requests_are_replaced(make_fan_out: MakeFanOut) -> None:
     with ConnectionsServer(close_after=3) as server:
         report = make_fan_out(server.callback_url, max_connections=4).post(
@@ -209,7 +200,10 @@ def test_expired_credentials_are_fetched_anew_once_and_nobody_is_lost(make_fan_o
     assert asked == 2
 
 
-@pytest.mark.parametrize(("behaviour", "status"), [(Behaviour.FORBIDDEN, "403"), (Behaviour.TOO_LARGE, "413")])
+@pytest.mark.parametrize(
+    ("behaviour", "status"),
+    [(Behaviour.FORBIDDEN, "403"), (Behaviour.TOO_LARGE, "413"), (Behaviour.BAD_REQUEST, "400")],
+)
 @pytest.mark.parametrize("named", [True, False])
 def test_a_refusal_of_some_is_counted_and_logged_and_the_others_are_served(
     make_fan_out: MakeFanOut, behaviour: Behaviour, status: str, named: bool, caplog: pytest.LogCaptureFixture
@@ -232,6 +226,9 @@ def test_a_refusal_of_some_is_counted_and_logged_and_the_others_are_served(
     [
         (Behaviour.FORBIDDEN, 403, "execute-api:ManageConnections"),
         (Behaviour.TOO_LARGE, 413, "larger than the 128 KB"),
+        (Behaviour.NOT_FOUND, 404, "CALLBACK_URL is the stack output callbackUrl"),
+        (Behaviour.MOVED, 301, "CALLBACK_URL is the stack output callbackUrl"),
+        (Behaviour.ELSEWHERE, 307, "CALLBACK_URL is the stack output callbackUrl"),
     ],
 )
 def test_a_refusal_by_all_is_one_loud_error_with_its_cure_and_raised_where_that_is_asked_for(
@@ -249,6 +246,7 @@ def test_a_refusal_by_all_is_one_loud_error_with_its_cure_and_raised_where_that_
             strict.post([watchers(9)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget)
     assert refused.value.status == status
     assert refused.value.report == DeliveryReport(refused=9)
+    assert "elsewhere" not in server.attempts, "a redirect would take the signed message to another server"
 
 
 def test_credentials_that_stay_expired_are_a_refusal(make_fan_out: MakeFanOut) -> None:

@@ -30,8 +30,9 @@ from docprogress.posting.verdict import Verdict, classify
             Response(403, "", b'{"message":"The security token included in the request is expired"}'),
             Verdict.EXPIRED_CREDENTIALS,
         ),
-        (Response(400, "BadRequestException"), Verdict.FAILED),
-        (Response(302), Verdict.FAILED),
+        (Response(400, "BadRequestException"), Verdict.REFUSED),
+        (Response(404), Verdict.REFUSED),
+        (Response(307), Verdict.REFUSED),
     ],
 )
 def test_an_answer_is_classified_by_its_status_and_where_that_is_open_by_its_name(
