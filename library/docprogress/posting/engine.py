@@ -38,6 +38,8 @@ _MAX_IDLE_SECONDS = 50.0
 _ADDRESSES_VALID_SECONDS = 30.0  # half of the TTL of AWS's records
 _LONGEST_REOPEN_SECONDS = 1.0
 _WATCH_SECONDS = 0.05
+# So long a slow post may keep a connection that others need, while it seems that the gateway is slow for everyone.
+_PATIENCE_SECONDS = 2.0
 # A post may meet several kept connections that end at the moment.
 _MAX_RESENT = 3
 # Credentials that are refused as expired so soon after they were fetched will not get better.
@@ -75,6 +77,8 @@ class Engine:
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []  # the last used is used first, so that the others can be let go
         self._slow: deque[Connection] = deque()  # those that wait for long, the longest first
+        self._delivered_sent_at = 0.0  # when the latest of the posts that were delivered was sent
+        self._patience_seconds = _PATIENCE_SECONDS
         self._opening: set[asyncio.Task[None]] = set()
         self._opening_failures = 0
         self._opening_paused_until = 0.0
@@ -142,6 +146,11 @@ class Engine:
         now = self._loop.time()
         verdict = classify(response)
         self._backlog.ended(place)
+        if verdict is Verdict.DELIVERED and connection.sent_at > self._delivered_sent_at:
+            self._delivered_sent_at = connection.sent_at
+        if place.is_slow and not self._is_overtaken(connection):
+            place.is_slow = False  # that is the gateway's pace, not the watcher's
+            self._patience_seconds = _PATIENCE_SECONDS
         if not place.is_late:
             self._window.answered(now - connection.sent_at, throttled=verdict is Verdict.THROTTLED)
         if verdict is Verdict.EXPIRED_CREDENTIALS and self._may_renew(place):
@@ -223,14 +232,23 @@ class Engine:
     def _give_way(self) -> bool:
         """Close the connection that has waited longest, for those who were not tried yet; whether there is one."""
         while self._slow and self._backlog.fresh:
-            connection = self._slow.popleft()
+            connection = self._slow[0]
             place = connection.request
             if connection in self._connections and place is not None and place.is_slow:
+                if not self._is_overtaken(connection):
+                    if self._loop.time() - connection.sent_at < self._patience_seconds:
+                        return False
+                    self._patience_seconds = 0.0  # it was in vain: these do not answer at all
                 self._discard(connection)
                 self._backlog.ended(place)
                 self._backlog.unanswered(place, "TimeoutError", self._loop.time(), hung=True)
                 return True
+            self._slow.popleft()
         return False
+
+    def _is_overtaken(self, connection: Connection) -> bool:
+        """Whether a post that was sent so much later was delivered: it is the watcher that is slow, not the gateway."""
+        return self._delivered_sent_at - connection.sent_at >= self._window.slow_seconds
 
     async def _open(self) -> None:
         host = self._endpoint.host

@@ -715,6 +715,25 @@ def test_more_watchers_that_hang_than_there_are_connections_hold_up_nobody(make_
     assert [server.received[w.connection_id] for w in healthy] == [[b"1", b"2"]] * 50
 
 
+def test_a_gateway_that_is_slow_for_everyone_makes_nobody_a_straggler(make_fan_out: MakeFanOut) -> None:
+    everyone = watchers(128)
+    with ConnectionsServer(answer_seconds=0.6) as server:
+        fan_out = make_fan_out(server.callback_url, max_connections=64)
+        for version in range(2):
+            server.busiest = 0
+            fan_out.post(
+                [everyone],
+                b"%d" % version,
+                topic="d",
+                version=version,
+                deadline_seconds=AMPLE,
+                settle_seconds=AMPLE,
+                forget=never_forget,
+            )
+            assert server.busiest > 32, "most connections are for everyone, an eighth is for stragglers"
+    assert [server.received[w.connection_id] for w in everyone] == [[b"0", b"1"]] * 128, "nobody was given up"
+
+
 def test_another_topic_notices_nothing_of_one_whose_watchers_hang(make_fan_out: MakeFanOut) -> None:
     hanging, healthy = watchers(300, "bad"), watchers(5)
     server = ConnectionsServer(by_id({w.connection_id: [Behaviour.HANG] * 99 for w in hanging}))
