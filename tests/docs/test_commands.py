@@ -89,8 +89,15 @@ def with_a_role(stack: DeployedStack, shell: Shell) -> None:
     stack.client("iam").create_role(RoleName="worker", AssumeRolePolicyDocument=TRUST)
 
 
+def with_a_target(stack: DeployedStack, shell: Shell) -> None:
+    # The stack that the pages share has API Gateway's own names.
+    outputs = {**stack.outputs, "domainTarget": "d-1234567890.execute-api.us-east-1.amazonaws.com"}
+    Path(shell.environment["DOCS_OUTPUTS"]).write_text(json.dumps(outputs))
+
+
 BEFORE: dict[str, Callable[[DeployedStack, Shell], None]] = {
     OPERATIONS: with_a_running_document,
+    "docs/domain-names.md": with_a_target,
     "examples/worker-container/README.md": with_a_role,
 }
 

@@ -35,6 +35,7 @@ OPTIONS = {
     "stack output": {"--stack", "--json", "--show-secrets"},
     "stack rename": {"--stack"},
     "stack select": {"--stack", "--create"},
+    "state unprotect": {"--stack", "--yes"},
     "up": {"--stack", "--yes", "--refresh", "--replace", "--skip-preview"},
 }
 WITH_VALUE = {"--stack", "-s", "--replace", "--policy-pack"}
