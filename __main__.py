@@ -21,7 +21,7 @@ users = UserPool("users", config.user_pool) if config.user_pool else None
 # The table, the WebSocket API and its routes, who may connect, who is told, and the watchdog.
 progress = DocumentProgress("progress", {**config.progress, **users.tokens} if users else config.progress)
 
-# The example worker: a bucket whose PDFs are read page by page.
+# The example worker: a bucket whose PDFs are read page by page, and whatever else documentKinds names.
 documents = None
 if config.document_pipeline:
     documents = DocumentPipeline("documents", config.document_pipeline, progress=progress)
@@ -29,7 +29,7 @@ if config.document_pipeline:
 # Where a page gets a form to upload with, behind the same authorization.
 uploads = None
 if documents and config.has_uploads:
-    uploads = DocumentUploads("uploads", config.document_uploads(documents.bucket, progress))
+    uploads = DocumentUploads("uploads", config.document_uploads(documents, progress))
 
 # Where an owner gets a link to what a document came to.
 results = None
@@ -46,7 +46,7 @@ monitoring = Monitoring(
     "monitoring",
     config.monitoring,
     progress=progress,
-    workers=[documents.processor] if documents else [],
+    workers=documents.processors if documents else [],
     others=[
         each
         for each in (
@@ -73,6 +73,7 @@ outputs: dict[str, pulumi.Output[Any]] = {
 }
 if documents:
     outputs |= {"documentsBucket": documents.bucket_name, "documentProcessorName": documents.processor_name}
+    outputs |= {"documentMediaTypes": pulumi.Output.from_input(documents.media_types)}
 if progress.documents_url:
     outputs |= {"documentsUrl": progress.documents_url}
 if uploads:

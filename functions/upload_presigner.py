@@ -1,4 +1,4 @@
-"""Serves `POST /uploads` of an HTTP API: lets a browser send one PDF straight to the documents bucket.
+"""Serves `POST /uploads` of an HTTP API: lets a browser send one document straight to the documents bucket.
 
     {"fileName": str, "size": int}   size in bytes, optional
 becomes a form that S3 takes for five minutes, for this one key, type, owner and range of sizes:
@@ -36,7 +36,7 @@ from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.owners import Owners
 from docprogress.table.states import States
 from documents.callers import NamelessCaller, principal_of
-from documents.names import SUFFIX, UPLOADS
+from documents.names import SUFFIX, UPLOADS, document_id_of
 from documents.signing import s3_client
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ MAX_OWNER_BYTES = 1024
 # Of this API alone, so not among the codes of the wire protocol.
 TOO_MANY_DOCUMENTS = "TOO_MANY_DOCUMENTS"
 
-_CONTENT_TYPE = "application/pdf"
+PDFS: Mapping[str, str] = {SUFFIX: "application/pdf"}
 # Of four thousand million suffixes two in a row are hardly taken by chance.
 _ATTEMPTS = 5
 
@@ -66,6 +66,7 @@ Answer = dict[str, Any]
 class UploadSettings:
     """
     Attributes:
+        media_types: of the documents that are taken, by suffix: `{".pdf": "application/pdf"}` by default.
         max_upload_bytes: what S3 takes at most; no more than the document processor reads.
         max_unfinished_documents: of one owner at once, from being asked for to their end. 1 to 100.
         callers_are_known: whether the route has an authorizer, so that every document has an owner.
@@ -73,6 +74,7 @@ class UploadSettings:
 
     table_name: str
     documents_bucket: str
+    media_types: Mapping[str, str]
     max_upload_bytes: int
     callers_are_known: bool
     max_unfinished_documents: int
@@ -82,6 +84,7 @@ class UploadSettings:
         return cls(
             table_name=settings.text(environment, "TABLE_NAME"),
             documents_bucket=settings.text(environment, "DOCUMENTS_BUCKET"),
+            media_types=json.loads(environment.get("MEDIA_TYPES") or "null") or PDFS,
             max_upload_bytes=settings.positive(environment, "MAX_UPLOAD_BYTES", 100 * 1024 * 1024),
             callers_are_known=settings.callers_are_known(environment),
             max_unfinished_documents=settings.positive(environment, "MAX_UNFINISHED_DOCUMENTS", 50),
@@ -137,6 +140,7 @@ class UploadPresigner:
         bucket: str,
         *,
         max_upload_bytes: int,
+        media_types: Mapping[str, str] = PDFS,
         documents: ExpectedDocuments,
         owners: OwnersDocuments | None = None,
         callers_are_known: bool = False,
@@ -146,6 +150,7 @@ class UploadPresigner:
         self._s3 = s3
         self._bucket = bucket
         self._max_upload_bytes = max_upload_bytes
+        self._media_types = media_types
         self._documents = documents
         self._owners = owners
         self._callers_are_known = callers_are_known
@@ -159,15 +164,17 @@ class UploadPresigner:
             owner: the principal whose document it will be. None: everyone who may connect may watch it.
 
         Raises:
-            UploadRefused: the file is too large, nobody's where callers are known, or one too many of its owner.
+            UploadRefused: the file is too large, of no kind that is taken, nobody's where callers are known, or one too
+                many of its owner.
         """
         if owner is None and self._callers_are_known:
             raise _nameless()
         if request.size is not None and request.size > self._max_upload_bytes:
             limit = f"{self._max_upload_bytes / 1024 / 1024:g} MB"
             raise UploadRefused(413, ErrorCode.INVALID_MESSAGE, f"The file is larger than {limit}.")
-        document_id = self._new_document(stem_of(request.file_name), owner)
-        fields = {"Content-Type": _CONTENT_TYPE}
+        suffix = self._suffix_of(request.file_name)
+        key = self._new_key(stem_of(request.file_name, suffix), suffix, owner)
+        fields = {"Content-Type": self._media_types[suffix]}
         if owner is not None:
             fields["x-amz-meta-owner"] = encode_owner(owner)
         # S3 refuses a form with a field that no condition names, so nobody can add an owner of their own.
@@ -176,18 +183,31 @@ class UploadPresigner:
         expires_at = int(self._now()) + EXPIRY_SECONDS
         form = self._s3.generate_presigned_post(
             self._bucket,
-            f"{document_id}{SUFFIX}",
+            key,
             Fields=fields,
             Conditions=[*conditions, ["content-length-range", 1, self._max_upload_bytes]],
             ExpiresIn=EXPIRY_SECONDS,
         )
-        return Upload(document_id, form["url"], form["fields"], expires_at)
+        return Upload(self._document_id(key), form["url"], form["fields"], expires_at)
 
-    def _new_document(self, stem: str, owner: str | None) -> str:
+    def _suffix_of(self, file_name: str) -> str:
+        name = file_name.lower()
+        known = next((suffix for suffix in self._media_types if name.endswith(suffix)), None)
+        # A PDF may have any name: its own first bytes say what it is.
+        if known is None and SUFFIX not in self._media_types:
+            taken = ", ".join(self._media_types)
+            raise UploadRefused(415, ErrorCode.INVALID_MESSAGE, f"Such a file is not taken; {taken} is.")
+        return known or SUFFIX
+
+    def _document_id(self, key: str) -> str:
+        return document_id_of(key, tuple(self._media_types))
+
+    def _new_key(self, stem: str, suffix: str, owner: str | None) -> str:
         for _ in range(_ATTEMPTS):
-            document_id = f"{UPLOADS}{stem}-{self._new_suffix()}"
+            key = f"{UPLOADS}{stem}-{self._new_suffix()}{suffix}"
             if owner is None:
-                return document_id
+                return key
+            document_id = self._document_id(key)
             try:
                 if self._owners is not None:
                     self._owners.add(owner, document_id)
@@ -197,7 +217,7 @@ class UploadPresigner:
                 raise UploadRefused(429, TOO_MANY_DOCUMENTS, message) from None
             except DocumentExists:
                 continue
-            return document_id
+            return key
         raise DocumentExists(f"{_ATTEMPTS} ids that start with {stem!r}")
 
 
@@ -209,13 +229,13 @@ def encode_owner(owner: str) -> str:
     return quote(owner, safe="")
 
 
-def stem_of(file_name: str) -> str:
+def stem_of(file_name: str, suffix: str = SUFFIX) -> str:
     """What a file name tells people, as the start of a document's id.
 
-    1 to 80 letters and digits of any script, `-`, `_` and `.`; without folders and without `.pdf`.
+    1 to 80 letters and digits of any script, `-`, `_` and `.`; without folders and without the suffix.
     """
     name = re.split(r"[/\\]", unicodedata.normalize("NFC", file_name))[-1].strip()
-    name = re.sub(r"\.pdf\Z", "", name, flags=re.IGNORECASE)
+    name = re.sub(re.escape(suffix) + r"\Z", "", name, flags=re.IGNORECASE)
     readable = "".join(ch if ch in "-_." or unicodedata.category(ch)[0] in "LMN" else "-" for ch in name)
     readable = re.sub("-{2,}", "-", readable).strip("-.")[:MAX_STEM_CHARACTERS].rstrip("-.")
     return readable or "document"
@@ -262,6 +282,7 @@ def presigner() -> UploadPresigner:
         s3_client(session),
         settings.documents_bucket,
         max_upload_bytes=settings.max_upload_bytes,
+        media_types=settings.media_types,
         documents=States(table),
         owners=Owners(table, limit=settings.max_unfinished_documents, upload_seconds=EXPIRY_SECONDS + 60),
         callers_are_known=settings.callers_are_known,
@@ -269,7 +290,7 @@ def presigner() -> UploadPresigner:
 
 
 def handler(event: Event, _context: object) -> Answer:
-    """Errors are answered as {"errorCode": str, "message": str} with the status 400, 403, 413, 429 or 500."""
+    """Errors are answered as {"errorCode": str, "message": str} with the status 400, 403, 413, 415, 429 or 500."""
     try:
         request = parse_upload_request(event)
         upload = presigner().presign(request, owner_of(event["requestContext"]))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
+from .document_kinds import PDF, media_types_of
 from .documents_api import TIMEOUT_SECONDS, DocumentsApi
 from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
 from .policy import allow, use_keys_of
@@ -15,6 +19,7 @@ from .progress_table import ProgressTable
 _ROUTE = "POST /documents"
 # As the first stacks have it.
 _FIRST_ROUTE = "POST /uploads"
+_PDFS = media_types_of([PDF])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +29,14 @@ class DocumentUploadsArgs:
         bucket: where the documents go; its CORS configuration is set here.
         table: where the owner of an expected document is noted.
         api: what the route is added to, and whose authorization and allowed origins are the uploads'.
+        media_types: of the documents that are taken, by suffix.
     """
 
     bucket: aws.s3.Bucket
     table: ProgressTable
     functions: FunctionSettings
     api: DocumentsApi
+    media_types: Mapping[str, str] = field(default_factory=lambda: _PDFS)
 
 
 class DocumentUploads(pulumi.ComponentResource):
@@ -41,11 +48,13 @@ class DocumentUploads(pulumi.ComponentResource):
 
     Attributes:
         url: where pages ask for a form: `https://…/uploads`; `https://…/documents` answers the same.
+        page_settings: what the page's config.json has to say of the documents that are taken; nothing of PDFs alone.
         route_arn: what a policy names to let an identity upload with AWS_IAM (`execute-api:Invoke`).
     """
 
     url: pulumi.Output[str]
     route_arn: pulumi.Output[str]
+    page_settings: dict[str, Any]
     presigner: LambdaFunction
     bucket: aws.s3.Bucket
 
@@ -63,6 +72,7 @@ class DocumentUploads(pulumi.ComponentResource):
                     "AUTHORIZATION": args.api.authorization.mode,
                     "TABLE_NAME": args.table.table_name,
                     "DOCUMENTS_BUCKET": args.bucket.bucket,
+                    **({"MEDIA_TYPES": json.dumps(args.media_types)} if args.media_types != _PDFS else {}),
                 },
                 timeout_seconds=TIMEOUT_SECONDS,
                 settings=args.functions,
@@ -75,14 +85,16 @@ class DocumentUploads(pulumi.ComponentResource):
             args.api.add_route(part, route_key, self.presigner, parent=self, after=[bucket_cors])
         self.url = pulumi.Output.concat(args.api.endpoint, "/uploads")
         self.route_arn = args.api.route_arn(_FIRST_ROUTE)
+        self.page_settings = {"mediaTypes": args.media_types} if args.media_types != _PDFS else {}
         self.register_outputs({"url": self.url, "route_arn": self.route_arn})
 
     def _grant_presigner(self) -> None:
         bucket_arn = self._args.bucket.arn
+        endings = list(self._args.media_types)
         # A signed form allows what its signer may do.
         self.presigner.grant(
             "put-documents",
-            allow(["s3:PutObject"], [pulumi.Output.concat(bucket_arn, "/uploads/*.pdf")]),
+            allow(["s3:PutObject"], [pulumi.Output.concat(bucket_arn, "/uploads/*", each) for each in endings]),
             *use_keys_of("s3", self.presigner.arn, "aws:s3:arn", [bucket_arn, pulumi.Output.concat(bucket_arn, "/*")]),
             parent=self,
         )

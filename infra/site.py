@@ -93,10 +93,10 @@ class Site(pulumi.ComponentResource):
         self._args = args
         self._child = pulumi.ResourceOptions(parent=self)
         self._kept = kept(parent=self, disposable=args["disposable"])
-        self._settings: dict[str, pulumi.Input[str]] = {"websocketUrl": progress.url}
+        self._settings: dict[str, pulumi.Input[Any]] = {"websocketUrl": progress.url}
         self._hosts: list[pulumi.Input[str]] = [progress.url]
         if uploads:
-            self._settings["uploadUrl"] = uploads.url
+            self._settings |= {"uploadUrl": uploads.url, **uploads.page_settings}
             # A form goes to the bucket, by whichever of its names the function's SDK has signed for.
             names = (uploads.bucket.bucket_regional_domain_name, uploads.bucket.bucket_domain_name)
             self._hosts += [uploads.url, *(pulumi.Output.concat("https://", each) for each in names)]

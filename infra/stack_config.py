@@ -21,13 +21,14 @@ import yaml
 from pulumi.runtime.config import CONFIG, get_config_env
 
 from .authorization import Authorization
-from .document_pipeline import PIPELINE_RULES, DocumentPipelineArgs
+from .document_kinds import KIND, PDF, DocumentKind, fault_of, kind_of
+from .document_pipeline import PIPELINE_RULES, DocumentPipeline, DocumentPipelineArgs
 from .document_progress import PROGRESS_RULES, DocumentProgress, DocumentProgressArgs
 from .document_results import DocumentResultsArgs
 from .document_uploads import DocumentUploadsArgs
 from .lambda_package import Packaging
 from .monitoring import MONITORING_RULES, MonitoringArgs
-from .rules import BadEntry, Rule, boolean
+from .rules import BadEntry, Rule, boolean, list_of
 from .site import SITE_RULES, SiteArgs
 from .urls import EXAMPLE_ORIGIN
 from .user_pool import CALLBACK_URLS, DOMAIN_PREFIX, UserPoolArgs
@@ -63,6 +64,7 @@ def _is_choice(value: object) -> bool:
 # What only this program decides; all else is the components' to say.
 _OWN_RULES: Mapping[str, Rule] = {
     "document_pipeline": boolean(),
+    "document_kinds": list_of(KIND),
     "document_uploads": boolean(),
     "document_results": boolean(),
     "create_user_pool": boolean(),
@@ -139,15 +141,20 @@ class StackConfig:
     def document_pipeline(self) -> DocumentPipelineArgs | None:
         if not self.values["document_pipeline"]:
             return None
-        return cast(DocumentPipelineArgs, self._arguments(DocumentPipelineArgs))
+        return cast(DocumentPipelineArgs, {**self._arguments(DocumentPipelineArgs), "more_kinds": self._kinds})
+
+    @property
+    def _kinds(self) -> list[DocumentKind]:
+        return [kind_of(text) for text in self.values["document_kinds"]]
 
     @property
     def has_uploads(self) -> bool:
         return bool(self.values["document_uploads"])
 
-    def document_uploads(self, bucket: aws.s3.Bucket, progress: DocumentProgress) -> DocumentUploadsArgs:
+    def document_uploads(self, documents: DocumentPipeline, progress: DocumentProgress) -> DocumentUploadsArgs:
         return DocumentUploadsArgs(
-            bucket=bucket,
+            bucket=documents.bucket,
+            media_types=documents.media_types,
             table=progress.table,
             functions=progress.functions,
             api=progress.serve_documents(),
@@ -209,9 +216,12 @@ class StackConfig:
         for key, other in (("siteDomainName", "siteCertificateArn"), ("siteCertificateArn", "siteDomainName")):
             if values["site"] and values[_snake_case(key)] and not values[_snake_case(other)]:
                 yield f"{key} needs {other}: a name is served with its certificate.", other, _example(other)
-        for key in ("documentUploads", "documentResults"):
+        for key in ("documentKinds", "documentUploads", "documentResults"):
             if values[_snake_case(key)] and not values["document_pipeline"]:
                 yield f"{key} needs the bucket of the document pipeline.", "documentPipeline", "true"
+        if fault := fault_of([PDF, *self._kinds]):
+            sentence, number = fault
+            yield f"documentKinds: {sentence}", f"documentKinds[{number - 1}]", ""
         if values["document_results"] and mode == Authorization.NONE and not values["disposable"]:
             yield (
                 "documentResults without authorization gives the text of a document to everyone who knows its id; only"
@@ -392,12 +402,8 @@ def _bad_value(key: str, text: str, rule: Rule, index: int | None) -> str:
 def _with_cure(sentence: str, path: str, value: str) -> str:
     """path: a key, or an entry of a list, such as `allowedOrigins[0]`. value: empty to take it away."""
     full_path = f"{NAMESPACE}:{path}"
-    if not value:
-        command = f"rm {full_path}"
-    elif path.endswith("]"):
-        command = f"set --path {shlex.quote(full_path)} {shlex.quote(value)}"
-    else:
-        command = f"set {full_path} {shlex.quote(value)}"
+    place = f"--path {shlex.quote(full_path)}" if path.endswith("]") else full_path
+    command = f"set {place} {shlex.quote(value)}" if value else f"rm {place}"
     return f"{sentence}\n  pulumi config {command} --stack {pulumi.get_stack()}"
 
 

@@ -15,6 +15,7 @@ def page_of(stack: LocalStack, port: int = 0) -> PageServer:
     return PageServer(
         websocket_url=stack.outputs["websocketUrl"],
         bucket=stack.outputs["documentsBucket"],
+        media_types=stack.outputs["documentMediaTypes"],
         s3_client=session.client("s3", endpoint_url=stack.emulator.endpoint_url, region_name=REGION),
         port=port,
     )

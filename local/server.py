@@ -1,6 +1,6 @@
 """Serves the page in web/ on 127.0.0.1, and takes uploads from it into the documents bucket.
 
-Decides who may ask (this machine's own page and command-line tools, no other site) and what is a PDF. It
+Decides who may ask (this machine's own page and command-line tools, no other site) and what kind a document is. It
 never touches the progress of a document: the page's WebSocket goes straight to the stack.
 """
 
@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,6 +37,8 @@ CONTENT_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+PDF = ".pdf"
+PDFS: Mapping[str, str] = {PDF: "application/pdf"}
 IDLE_TIMEOUT_SECONDS = 30
 # Readers accept a PDF whose header stands anywhere in here (ISO 32000-1 annex H, implementation note 13).
 PDF_HEADER_WITHIN_BYTES = 1024
@@ -50,8 +52,11 @@ class PageServer:
     with PageServer(websocket_url=outputs["websocketUrl"], bucket=bucket, s3_client=s3) as server:
         print(server.url)
 
-    `POST /upload?name={file name}` takes a PDF as the raw body, stores it as `{docId}.pdf` and answers
-    `{"docId": str}`; refusals answer `{"error": str}` with 403, 404, 411, 413, 415 or 421.
+    `POST /upload?name={file name}` takes a document as the raw body, stores a PDF as `{docId}.pdf`, any other kind as
+    `{docId}`, and answers `{"docId": str}`; refusals answer `{"error": str}` with 403, 404, 411, 413, 415 or 421.
+
+    Args:
+        media_types: of the documents that are taken, by suffix.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class PageServer:
         websocket_url: str,
         bucket: str,
         s3_client: S3Client,
+        media_types: Mapping[str, str] = PDFS,
         port: int = 0,
         max_upload_bytes: int = 100 * 1024 * 1024,
     ) -> None:
@@ -70,7 +76,13 @@ class PageServer:
         """
         self._bucket = bucket
         self._s3_client = s3_client
-        handler = partial(_Handler, websocket_url=websocket_url, store=self._store, max_upload_bytes=max_upload_bytes)
+        handler = partial(
+            _Handler,
+            websocket_url=websocket_url,
+            store=self._store,
+            media_types=media_types,
+            max_upload_bytes=max_upload_bytes,
+        )
         # The server only calls it; its annotation asks for a class.
         self._server = _Server(("127.0.0.1", port), cast("type[BaseHTTPRequestHandler]", handler))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="page-server")
@@ -87,12 +99,12 @@ class PageServer:
         self._server.server_close()
         self._thread.join()
 
-    def _store(self, document_id: str, body: _RequestBody) -> None:
+    def _store(self, key: str, media_type: str, body: _RequestBody) -> None:
         self._s3_client.upload_fileobj(
             cast("IO[bytes]", body),
             self._bucket,
-            f"{document_id}.pdf",
-            ExtraArgs={"ContentType": "application/pdf"},
+            key,
+            ExtraArgs={"ContentType": media_type},
             Config=TRANSFER,
         )
 
@@ -151,11 +163,13 @@ class _Handler(BaseHTTPRequestHandler):
         server: _Server,
         *,
         websocket_url: str,
-        store: Callable[[str, _RequestBody], None],
+        store: Callable[[str, str, _RequestBody], None],
+        media_types: Mapping[str, str],
         max_upload_bytes: int,
     ) -> None:
         self._websocket_url = websocket_url
         self._store = store
+        self._media_types = media_types
         self._max_upload_bytes = max_upload_bytes
         super().__init__(request, client_address, server)
 
@@ -203,7 +217,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self) -> None:
         path = urlsplit(self.path).path
         if path == "/config.json":
-            self._send_json(HTTPStatus.OK, {"websocketUrl": self._websocket_url, "directUploadUrl": "upload"})
+            told = {} if self._media_types == PDFS else {"mediaTypes": self._media_types}
+            self._send_json(HTTPStatus.OK, {"websocketUrl": self._websocket_url, "directUploadUrl": "upload", **told})
             return
         name = path.removeprefix("/") or "index.html"
         # Looked up, never joined: no path can lead out of the folders.
@@ -223,10 +238,12 @@ class _Handler(BaseHTTPRequestHandler):
         if target.path != "/upload":
             raise _Refused(HTTPStatus.NOT_FOUND, "Documents are posted to /upload.")
         body = _RequestBody(cast("IO[bytes]", self.rfile), self._content_length())
-        if b"%PDF-" not in body.peek(PDF_HEADER_WITHIN_BYTES):
-            raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "This is not a PDF.")
-        document_id = _document_id(parse_qs(target.query).get("name", [""])[0])
-        self._store(document_id, body)
+        name = parse_qs(target.query).get("name", [""])[0]
+        suffix = next((each for each in self._media_types if name.lower().endswith(each)), PDF)
+        if suffix == PDF and (PDF not in self._media_types or b"%PDF-" not in body.peek(PDF_HEADER_WITHIN_BYTES)):
+            raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, _what_is_taken(self._media_types))
+        document_id = _document_id(name, suffix)
+        self._store(document_id + (PDF if suffix == PDF else ""), self._media_types[suffix], body)
         self._send_json(HTTPStatus.OK, {"docId": document_id})
 
     def _content_length(self) -> int:
@@ -238,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A document may have up to {limit}.")
         return int(length)
 
-    def _send_json(self, status: HTTPStatus, value: dict[str, str]) -> None:
+    def _send_json(self, status: HTTPStatus, value: Mapping[str, object]) -> None:
         self._send(status, "application/json", json.dumps(value).encode())
 
     def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
@@ -269,11 +286,15 @@ class _Handler(BaseHTTPRequestHandler):
             logger.debug("The sender did not take the answer: %s", error)
 
 
-def _document_id(file_name: str) -> str:
-    """Readable in a log and unlike any other: `annual-report-3f9c1b7a` for `Annual report.pdf`."""
-    stem = re.sub(r"\.pdf$", "", unicodedata.normalize("NFC", file_name), flags=re.IGNORECASE)
+def _document_id(file_name: str, suffix: str) -> str:
+    """Readable in a log and unlike any other: `annual-report-3f9c1b7a` for `Annual report.pdf`. Others keep theirs."""
+    stem = re.sub(re.escape(suffix) + "$", "", unicodedata.normalize("NFC", file_name), flags=re.IGNORECASE)
     readable = re.sub(r"[^\w.]+", "-", stem).strip("-.").lower()[:80]
-    return f"{readable or 'document'}-{secrets.token_hex(4)}"
+    return f"{readable or 'document'}-{secrets.token_hex(4)}{'' if suffix == PDF else suffix}"
+
+
+def _what_is_taken(media_types: Mapping[str, str]) -> str:
+    return "This is not a PDF." if media_types == PDFS else f"This is none of {', '.join(media_types)}."
 
 
 def _content_security_policy(websocket_url: str) -> str:

@@ -3,9 +3,10 @@
  *
  * It reads `config.json` beside it:
  * `{"websocketUrl": string, "uploadUrl"?: string, "directUploadUrl"?: string,
- *   "tokenUrl"?: string, "tokenTransport"?: "subprotocol" | "query"}`.
+ *   "mediaTypes"?: {suffix: string}, "tokenUrl"?: string, "tokenTransport"?: "subprotocol" | "query"}`.
  * `websocketUrl` and `uploadUrl` are the stack's outputs of those names. For the two ways to upload see upload.js; with
- * neither, documents are only watched, by id. `tokenUrl` answers `{"token": string}` to whoever is signed in, and 401, 403 or
+ * neither, documents are only watched, by id. `mediaTypes` says what is taken, such as `{".pdf": "application/pdf"}`, which
+ * is the default. `tokenUrl` answers `{"token": string}` to whoever is signed in, and 401, 403 or
  * no token to others; it is asked before every connection and every presigned upload. `tokenTransport` is how the token gets
  * to the WebSocket API, as the stack's `jwtTokenSource` says: `subprotocol` (default), or `query` for its `querystring`.
  *
@@ -17,7 +18,7 @@
 import { ProgressClient, ProgressError, isDocumentId } from "./client/index.js";
 import { DocumentCard } from "./document-card.js";
 import { forget, forgetAll, remember, remembered } from "./remembered.js";
-import { UploadError, upload } from "./upload.js";
+import { PDFS, UploadError, kindsOf, upload } from "./upload.js";
 
 /**
  * @typedef {object} Settings
@@ -26,6 +27,7 @@ import { UploadError, upload } from "./upload.js";
  * @property {string} [uploadUrl]
  * @property {string} [tokenUrl]
  * @property {"subprotocol" | "query"} [tokenTransport]
+ * @property {Record<string, string>} [mediaTypes]
  * @typedef {import("./upload.js").Destination} Destination
  * @typedef {{ card: DocumentCard, documentId: string | null, isWatched: boolean, file: File | null,
  *   controller: AbortController }} Entry
@@ -498,6 +500,12 @@ async function readSettings() {
 
 /** @param {Destination} destination */
 function takeFiles(destination) {
+  const { mediaTypes } = destination;
+  const suffixes = Object.keys(mediaTypes);
+  page.files.accept = [...suffixes, ...Object.values(mediaTypes)].join();
+  const kinds = kindsOf(suffixes);
+  /** @type {HTMLElement} */ (page.drop.querySelector("strong")).textContent =
+    kinds === "PDF" ? "Drop PDFs here" : `Drop ${kinds} files here`;
   /** @param {FileList | undefined} files */
   const take = (files) => {
     for (const file of [...(files ?? [])].reverse()) {
@@ -525,7 +533,7 @@ function takeFiles(destination) {
 
 async function start() {
   const settings = await readSettings();
-  const { directUploadUrl, uploadUrl, tokenUrl } = settings;
+  const { directUploadUrl, uploadUrl, tokenUrl, mediaTypes = PDFS } = settings;
   const token = tokenUrl ? () => fetchToken(tokenUrl) : undefined;
   client = new ProgressClient(settings.websocketUrl, {
     ...(token && { token }),
@@ -547,9 +555,9 @@ async function start() {
   });
   page.byId.hidden = false; // not before: without its listener, the browser would send the id off and load the page anew
   if (directUploadUrl) {
-    takeFiles({ directUploadUrl: new URL(directUploadUrl, document.baseURI) });
+    takeFiles({ mediaTypes, directUploadUrl: new URL(directUploadUrl, document.baseURI) });
   } else if (uploadUrl) {
-    takeFiles({ uploadUrl: new URL(uploadUrl, document.baseURI), ...(token && { token }) });
+    takeFiles({ mediaTypes, uploadUrl: new URL(uploadUrl, document.baseURI), ...(token && { token }) });
   }
   /** @type {HTMLElement} */ (page.remembered.querySelector(".forget-all")).addEventListener("click", () => {
     forgetAll();

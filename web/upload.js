@@ -1,5 +1,5 @@
 /**
- * Sends a PDF to where documents are processed, in one of two ways:
+ * Sends a document to where documents are processed, in one of two ways:
  *
  * - `directUploadUrl`: `POST {url}?name={file name}` with the file as the body, answered with `{"docId": string}`;
  * - `uploadUrl`: `POST {url}` with `{"fileName": string, "size": number}`, answered with
@@ -12,6 +12,9 @@
  */
 
 import { isDocumentId } from "./client/index.js";
+
+/** @type {Record<string, string>} what is taken where nothing else is said: a media type by suffix */
+export const PDFS = { ".pdf": "application/pdf" };
 
 const PDF_HEADER_WITHIN_BYTES = 1024;
 const MOST_AT_ONCE = 3;
@@ -36,7 +39,8 @@ let running = 0;
 const waiting = [];
 
 /**
- * @typedef {{ directUploadUrl: URL } | { uploadUrl: URL, token?: () => Promise<string | null | undefined> }} Destination
+ * @typedef {{ mediaTypes: Record<string, string> } &
+ *   ({ directUploadUrl: URL } | { uploadUrl: URL, token?: () => Promise<string | null | undefined> })} Destination
  *   `token` is sent to `uploadUrl` as `Authorization: Bearer`; it yields nothing to who is signed out.
  * @typedef {{ status: number, answer: any }} Answer
  */
@@ -49,7 +53,7 @@ const waiting = [];
  * @throws {UploadError} or the signal's reason
  */
 export async function upload(file, destination, { onProgress, signal }) {
-  await checkIsPdf(file);
+  await checkKind(file, Object.keys(destination.mediaTypes));
   while (running >= MOST_AT_ONCE) {
     await new Promise((resolve) => waiting.push(() => resolve(undefined)));
   }
@@ -124,20 +128,38 @@ function documentId(answer) {
   throw refusal(answer);
 }
 
-/** @param {File} file */
-async function checkIsPdf(file) {
+/**
+ * A PDF says itself what it is; of any other kind the name must do.
+ *
+ * @param {File} file
+ * @param {string[]} suffixes
+ */
+async function checkKind(file, suffixes) {
+  const name = file.name.toLowerCase();
+  if (suffixes.some((suffix) => suffix !== ".pdf" && name.endsWith(suffix))) {
+    return;
+  }
   let head;
   try {
     head = await file.slice(0, PDF_HEADER_WITHIN_BYTES).arrayBuffer();
   } catch {
     throw new UploadError("This file cannot be read.", "It may have been moved, or be a folder. Choose it again.", false);
   }
-  if (!new TextDecoder("latin1").decode(head).includes("%PDF-")) {
-    throw notPdf();
+  if (!suffixes.includes(".pdf") || !new TextDecoder("latin1").decode(head).includes("%PDF-")) {
+    const kinds = kindsOf(suffixes);
+    throw notTaken(kinds === "PDF" ? "This is not a PDF." : "Such a file is not taken.", kinds);
   }
 }
 
-const notPdf = () => new UploadError("This is not a PDF.", "Save or export the document as PDF, then add that file.", false);
+/** @param {string[]} suffixes */
+export const kindsOf = (suffixes) => suffixes.map((each) => (each === ".pdf" ? "PDF" : each)).join(" or ");
+
+/**
+ * @param {string} finding
+ * @param {string} kinds
+ */
+const notTaken = (finding, kinds) =>
+  new UploadError(finding, `Save or export the document as ${kinds}, then add that file.`, false);
 
 const signedOut = () => new UploadError("You may not upload here.", "Sign in again and reload the page.", true);
 
@@ -180,7 +202,7 @@ function post(url, body, { headers = {}, onProgress, signal }) {
 /** @param {Answer} answer */
 function refusal({ status, answer }) {
   if (status === 415) {
-    return notPdf();
+    return notTaken(answer?.error ?? answer?.message ?? "Such a file is not taken.", "a kind that is");
   }
   if (status === 413) {
     const reason = answer?.error ?? answer?.message ?? "";

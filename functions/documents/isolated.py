@@ -20,6 +20,9 @@ from typing import Any, Protocol
 
 from documents.unreadable import Reason, UnreadableDocument
 
+# A page of a book has some 3,000 characters, and a sheet of figures a hundred times as many.
+MAX_PAGE_CHARACTERS = 2_000_000
+
 
 class Document(Protocol):
     """Its pages, or whatever else it is read by."""
@@ -59,7 +62,10 @@ def _read(open_document: Callable[[str], Document], path: str, first: int, page_
     _put(document.page_count)
     for number in range(first, document.page_count):
         limit_time()
-        _put(document.text(number))
+        text = document.text(number)
+        if text is not None and len(text) > MAX_PAGE_CHARACTERS:
+            raise UnreadableDocument(Reason.TOO_LARGE, f"Part {number + 1} has more text than can be read.")
+        _put(text)
 
 
 def _put(value: Any) -> None:

@@ -13,12 +13,10 @@ from typing import Any, NoReturn
 import pypdfium2
 import pypdfium2.raw as pdfium
 
-from documents.isolated import run
+from documents.isolated import MAX_PAGE_CHARACTERS, run
 from documents.mending import lift_encryption, mend_end
 from documents.unreadable import Reason, UnreadableDocument
 
-# A page of a book has some 3,000 characters, and a sheet of figures a hundred times as many.
-MAX_PAGE_CHARACTERS = 2_000_000
 # Far beyond any page: text may stand outside the page's box, and is read all the same.
 _EVERYWHERE = {"left": -1e7, "bottom": -1e7, "right": 1e7, "top": 1e7}
 _PAGES_CACHED = 50

@@ -248,6 +248,27 @@ def test_a_document_is_shown_even_if_the_address_cannot_be_written(
     expect(page.locator("#tally")).to_have_text("0 of 1 complete")
 
 
+def test_the_page_takes_the_kinds_that_it_is_told_of(
+    backend: ScriptedBackend, bucket: MemoryBucket, open_page: OpenPage
+) -> None:
+    with PageServer(
+        websocket_url=backend.url,
+        bucket="documents",
+        s3_client=bucket,  # type: ignore[arg-type]  # the one method that is used
+        media_types={".pdf": "application/pdf", ".docx": "application/x-docx"},
+    ) as server:
+        page = open_page(server.url)
+        choose(page, "minutes.DOCX", "photo.jpg", content=b"PK")
+        shown = card(page, "minutes.DOCX")
+        expect_phase(shown, "Waiting")
+        assert bucket.documents[document_id(shown)] == b"PK"
+        assert document_id(shown).endswith(".docx"), "a document of another kind keeps its suffix"
+        refused = "Such a file is not taken. Save or export the document as PDF or .docx, then add that file."
+        expect(card(page, "photo.jpg")).to_contain_text(refused)
+        expect(page.locator("#drop strong")).to_have_text("Drop PDF or .docx files here")
+        expect(page.locator("#files")).to_have_attribute("accept", ".pdf,.docx,application/pdf,application/x-docx")
+
+
 def test_what_is_no_pdf_says_so_and_is_not_sent(site: PageServer, open_page: OpenPage, bucket: MemoryBucket) -> None:
     page = open_page(site.url)
     choose(page, "photo.pdf", content=b"\xff\xd8\xff\xe0JFIF")

@@ -515,6 +515,46 @@ def test_a_refusal_is_logged_with_its_code(service: Service) -> None:
     assert (line["level"], line["status"], line["error_code"]) == ("INFO", 400, "INVALID_MESSAGE")
 
 
+# Other kinds of documents
+
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+
+
+def presigner_of(media_types: dict[str, str]) -> UploadPresigner:
+    return UploadPresigner(
+        signing_client(),
+        BUCKET,
+        max_upload_bytes=MAX_BYTES,
+        media_types=media_types,
+        documents=ExpectedDocuments(),
+        new_suffix=lambda: "1a2b3c4d",
+    )
+
+
+@pytest.mark.parametrize(
+    ("file_name", "document_id", "key", "media_type"),
+    [
+        ("report.docx", "report-1a2b3c4d.docx", "report-1a2b3c4d.docx", DOCX),
+        ("REPORT.DOCX", "REPORT-1a2b3c4d.docx", "REPORT-1a2b3c4d.docx", DOCX),
+        ("report.pdf", "report-1a2b3c4d", "report-1a2b3c4d.pdf", "application/pdf"),
+        ("report.docx.pdf", "report.docx-1a2b3c4d", "report.docx-1a2b3c4d.pdf", "application/pdf"),
+        ("scan", "scan-1a2b3c4d", "scan-1a2b3c4d.pdf", "application/pdf"),
+    ],
+)
+def test_a_form_is_for_the_kind_that_the_file_name_says(
+    file_name: str, document_id: str, key: str, media_type: str
+) -> None:
+    upload = presigner_of({".pdf": "application/pdf", ".docx": DOCX}).presign(UploadRequest(file_name, None), None)
+    assert upload.document_id == f"uploads/{document_id}"
+    assert (upload.fields["key"], upload.fields["Content-Type"]) == (f"uploads/{key}", media_type)
+
+
+def test_where_pdfs_are_not_taken_a_file_of_no_kind_gets_no_form() -> None:
+    with pytest.raises(UploadRefused, match=r"\.docx is") as refused:
+        presigner_of({".docx": DOCX}).presign(UploadRequest("report.pdf", None), None)
+    assert refused.value.status == 415
+
+
 # Settings and wiring
 
 
@@ -523,6 +563,7 @@ def test_the_environment_says_where_documents_go() -> None:
     assert UploadSettings.from_environment(environment) == UploadSettings(
         table_name="table",
         documents_bucket="documents",
+        media_types={".pdf": "application/pdf"},
         max_upload_bytes=MAX_BYTES,
         callers_are_known=True,
         max_unfinished_documents=50,
@@ -530,6 +571,8 @@ def test_the_environment_says_where_documents_go() -> None:
     assert not UploadSettings.from_environment(environment | {"AUTHORIZATION": "NONE"}).callers_are_known
     assert UploadSettings.from_environment(environment | {"AUTHORIZATION": "JWT"}).callers_are_known
     assert UploadSettings.from_environment(environment | {"MAX_UPLOAD_BYTES": "5"}).max_upload_bytes == 5
+    texts = environment | {"MEDIA_TYPES": '{".txt": "text/plain"}'}
+    assert UploadSettings.from_environment(texts).media_types == {".txt": "text/plain"}
 
 
 @pytest.mark.parametrize(

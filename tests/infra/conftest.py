@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 
+from infra.document_kinds import KIND
 from infra.lambda_package import lambda_package
 from tests.infra.samples import KMS_KEY_ARN
 from tests.mock_engine import Graph, run_main
@@ -20,6 +21,7 @@ EVERYTHING = {
     "allowedOrigins": '["https://app.example.com"]',
     "fanOut": "stream",
     "documentPipeline": "true",
+    "documentKinds": f'["{KIND.example}"]',
     "documentUploads": "true",
     "documentResults": "true",
     "site": "true",

@@ -10,6 +10,7 @@ from typing import Any
 import pulumi
 import pytest
 
+from infra.document_kinds import DocumentKind
 from infra.document_pipeline import DocumentPipeline, DocumentPipelineArgs
 from infra.lambda_package import Packaging
 from tests.infra.samples import KMS_KEY_ARN, allowed, document, document_progress, policy
@@ -213,3 +214,82 @@ def test_the_processor_has_memory_and_a_limit_of_its_own() -> None:
         .inputs
     )
     assert (inputs["memorySize"], inputs["reservedConcurrentExecutions"]) == (3008, 50)
+
+
+# --- other kinds of documents ---
+
+
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+WORD = DocumentKind(suffixes=[".docx"], handler_module="examples/docx/docx_processor.py", media_type=DOCX)
+
+
+def test_a_kind_of_its_own_has_a_bucket_of_its_own() -> None:
+    graph = pipeline(**WORD)
+    function = graph.one("Function", "documents-processor-function").inputs
+    assert function["handler"] == "docx_processor.handler"
+    assert function["environment"]["variables"]["DOCUMENT_SUFFIXES"] == ".docx"
+    [first, *_] = policy(graph, "documents-processor-read-documents")["Statement"]
+    assert first["Resource"] == [f"{BUCKET_ARN}/*{suffix}" for suffix in (".docx", ".DOCX", ".Docx")]
+    notified = graph.one("BucketNotification").inputs["lambdaFunctions"]
+    assert [(each["id"], each["filterSuffix"]) for each in notified] == [
+        ("docx-0", ".docx"),
+        ("docx-1", ".DOCX"),
+        ("docx-2", ".Docx"),
+    ]
+
+
+def test_kinds_share_a_bucket_with_one_notification_and_a_function_each() -> None:
+    alone, graph = pipeline(), pipeline(more_kinds=[WORD, {**WORD, "suffixes": [".odt", ".rtf"]}])
+    assert len(graph.of("Bucket")) == 1
+    assert len(graph.of("Queue")) == 1
+    notification = graph.one("BucketNotification")
+    notified = notification.inputs["lambdaFunctions"]
+    before = alone.one("BucketNotification").inputs["lambdaFunctions"]
+    assert notified[:3] == before, "what woke the PDFs' processor goes on to"
+    assert [(each["id"], each["lambdaFunctionArn"].rpartition(":")[2]) for each in notified[3::3]] == [
+        ("docx-0", f"documents-docx-processor-function-{SUFFIX}"),
+        ("odt-0", f"documents-odt-processor-function-{SUFFIX}"),
+        ("rtf-0", f"documents-odt-processor-function-{SUFFIX}"),
+    ]
+    assert {f"documents-{kind}-invoke-processor" for kind in ("docx", "odt")} <= graph.before(notification)
+    assert {each.urn for each in alone} <= {each.urn for each in graph}, "what was there is not made anew"
+    for name in ("documents-processor-function", "documents-docx-processor-function"):
+        variables = graph.one("Function", name).inputs["environment"]["variables"]
+        assert variables["DOCUMENT_SUFFIXES"] == ".pdf .docx .odt .rtf", "or a.docx.pdf would be the document a.docx"
+    [first, *_] = policy(graph, "documents-docx-processor-read-documents")["Statement"]
+    assert first["Resource"] == [f"{BUCKET_ARN}/*{suffix}" for suffix in (".docx", ".DOCX", ".Docx")]
+    granted = [each.inputs["role"] for each in graph.of("RolePolicy")]
+    worker = granted.count(f"documents-processor-role-{SUFFIX}")
+    assert granted.count(f"documents-docx-processor-role-{SUFFIX}") == worker, "a worker like any other"
+    assert len(graph.of("FunctionEventInvokeConfig")) == 3
+
+
+def test_pdfs_alone_need_no_word_of_it() -> None:
+    variables = pipeline().one("Function", "documents-processor-function").inputs["environment"]["variables"]
+    assert "DOCUMENT_SUFFIXES" not in variables
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"suffixes": [".docx"]}, "needs handler_module and media_type too"),
+        ({"suffixes": []}, "suffixes"),
+        ({**WORD, "suffixes": ["docx"]}, r"it takes a JSON list of suffixes in small letters"),
+        ({**WORD, "suffixes": [".DOCX"]}, r"it takes a JSON list of suffixes in small letters"),
+        ({**WORD, "handler_module": "no_such_processor"}, r"There is no functions/no_such_processor\.py"),
+        ({**WORD, "handler_module": "examples/docx/none.py"}, r"There is no .*/examples/docx/none\.py"),
+        ({**WORD, "handler_module": "examples/docx/docx-processor.py"}, "handler_module is"),
+        ({**WORD, "media_type": "Word"}, "media_type is 'Word'"),
+        ({**WORD, "media_type": ""}, "media_type"),
+        ({**WORD, "suffixes": [".json"]}, "would read its own results"),
+        ({**WORD, "suffixes": [".result.json"]}, "would read its own results"),
+        ({"more_kinds": [{**WORD, "suffixes": [".pdf"]}]}, r"\.pdf and \.pdf end alike"),
+        ({"more_kinds": [{**WORD, "suffixes": [".signed.pdf"]}]}, r"\.signed\.pdf and \.pdf end alike"),
+        ({"more_kinds": [WORD, WORD]}, r"\.docx and \.docx end alike"),
+        ({"more_kinds": [{"suffixes": [".docx"]}]}, r"more_kinds\[0\] is .* it takes suffixes, handler_module, media"),
+        ({"more_kinds": [{**WORD, "media_type": ""}]}, r"more_kinds\[0\]\.media_type is ''"),
+    ],
+)
+def test_a_kind_that_cannot_be_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        pipeline(**changes)

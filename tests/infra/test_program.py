@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.document_kinds import KIND, kind_of, media_types_of
 from infra.websocket_stage import ACCESS_LOG_FORMAT
 from tests.infra.conftest import EVERYTHING
 from tests.infra.samples import document, trust
@@ -577,6 +578,7 @@ def test_the_outputs_with_the_pipeline(stack: str, request: pytest.FixtureReques
     assert outputs_but_of_workers(graph) == outputs_without_pipeline(stack, "documents-processor") | {
         "documentsBucket": "documents-bucket-1a2b3c4",
         "documentProcessorName": "documents-processor-function-1a2b3c4",
+        "documentMediaTypes": {".pdf": "application/pdf"},
     }
 
 
@@ -584,6 +586,7 @@ def test_the_outputs_with_everything(everything: Graph) -> None:
     more = (
         "document-results",
         "document-status",
+        "documents-docx-processor",
         "documents-processor",
         "end-events",
         "stream-fan-out",
@@ -593,6 +596,7 @@ def test_the_outputs_with_everything(everything: Graph) -> None:
     assert outputs_but_of_workers(everything) == outputs_without_pipeline("dev", *more) | {
         "documentsBucket": "documents-bucket-1a2b3c4",
         "documentProcessorName": "documents-processor-function-1a2b3c4",
+        "documentMediaTypes": {".pdf": "application/pdf", **media_types_of([kind_of(KIND.example)])},
         "userPoolId": "users-pool-id",
         "userPoolClientId": "users-client-id",
         "userPoolDomainUrl": f"https://acme-documents.auth.{REGION}.amazoncognito.com",

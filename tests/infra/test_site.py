@@ -161,12 +161,15 @@ def test_every_answer_tells_the_browser_to_be_careful(graph: Graph) -> None:
 
 
 def test_the_page_finds_its_own_stack(everything: Graph, graph: Graph) -> None:
-    def settings(graph: Graph) -> dict[str, str]:
-        read: dict[str, str] = json.loads(objects(graph)["config.json"].inputs["content"])
+    def settings(graph: Graph) -> dict[str, Any]:
+        read: dict[str, Any] = json.loads(objects(graph)["config.json"].inputs["content"])
         return read
 
     assert settings(graph) == {"websocketUrl": f"wss://{WEBSOCKET}/live"}
-    assert settings(everything) == {key: everything.outputs[key] for key in ("websocketUrl", "uploadUrl", "resultsUrl")}
+    assert settings(everything) == {
+        **{key: everything.outputs[key] for key in ("websocketUrl", "uploadUrl", "resultsUrl")},
+        "mediaTypes": everything.outputs["documentMediaTypes"],
+    }
 
 
 def test_what_can_change_is_asked_for_again_and_the_rest_is_kept_for_ever(graph: Graph) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.document_kinds import KIND
 from infra.document_pipeline import DocumentPipelineArgs
 from infra.document_progress import PROGRESS_DEFAULTS, DocumentProgressArgs
 from infra.rules import RETENTION_DAYS
@@ -67,6 +68,7 @@ def integers_outside(minimum: int, maximum: int) -> list[str]:
 
 
 CERTIFICATE_ARN = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
+WORD = KIND.example
 
 BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     "apiThrottleRate": ("a whole number from 1 up (0 would", ["0", "-1", "0.5", "1.5", "many", "", "1e3", "inf"]),
@@ -144,6 +146,10 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "disposable": ("true or false", ["yes", ""]),
+    "documentKinds": (
+        "a JSON list of kinds of documents, each as its suffixes, its handler and its media type, such as",
+        ["", ".docx", '[".docx"]', '[".docx docx_processor"]', '["docx docx_processor a/b"]', "[null]", '[""]'],
+    ),
     "documentUploads": ("true or false", ["yes", ""]),
     "documentResults": ("true or false", ["yes", ""]),
     "site": ("true or false", ["yes", ""]),
@@ -254,6 +260,7 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
         ('["*"]', ["*"]),
     ],
     "disposable": [("true", True)],
+    "documentKinds": [("[]", [])],
     "documentUploads": [("false", False)],
     "documentResults": [("false", False)],
     "site": [("true", True), ("false", False)],
@@ -303,7 +310,9 @@ def test_a_bad_value_is_told_what_it_is_and_what_is_allowed_and_the_cure(key: st
     default = DECLARED[key]["default"]
     if default == []:
         (command,) = cure
-        assert re.fullmatch(rf"  pulumi config (rm docprogress:{key}|set --path .*\]' \S+) --stack acme", command)
+        assert re.fullmatch(
+            rf"  pulumi config (rm docprogress:{key}|set --path .*\]' (\S+|'[^']+')) --stack acme", command
+        )
     else:
         # What has no default to go back to gets an example.
         value = EXAMPLES.get(key) or as_text(default)
@@ -479,6 +488,15 @@ CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
     ),
     ({"documentUploads": "true"}, [("needs the bucket", "set docprogress:documentPipeline true")]),
     ({"documentResults": "true"}, [("needs the bucket", "set docprogress:documentPipeline true")]),
+    ({"documentKinds": f'["{WORD}"]'}, [("needs the bucket", "set docprogress:documentPipeline true")]),
+    (
+        {"documentPipeline": "true", "documentKinds": f'["{WORD}", ".odt odt_processor a/b"]'},
+        [("There is no functions/odt_processor.py", "rm --path 'docprogress:documentKinds[1]'")],
+    ),
+    (
+        {"documentPipeline": "true", "documentKinds": '[".pdf document_processor application/pdf"]'},
+        [(".pdf and .pdf end alike", "rm --path 'docprogress:documentKinds[0]'")],
+    ),
     (
         {"disposable": "false"},
         [("authorization is not chosen", "set docprogress:authorization AWS_IAM")],

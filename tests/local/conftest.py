@@ -14,6 +14,7 @@ import boto3
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from infra.document_kinds import KIND
 from local.emulator import CREDENTIALS, NO_PROFILE, REGION, Emulator
 from local.stack import local_stack
 from tests.local.scenarios import PATIENCE_SECONDS
@@ -124,6 +125,7 @@ def jwt_stack(issuer: OidcServer) -> Iterator[DeployedStack]:
         "jwtAudience": AUDIENCE,
         "jwtTokenSource": "querystring",
         "allowedOrigins": f'["{ORIGIN}"]',
+        "documentKinds": f'["{KIND.example}"]',
         "documentUploads": "true",
         "documentResults": "true",
         "statusApi": "true",

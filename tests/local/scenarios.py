@@ -79,11 +79,15 @@ def expect(stack: Any, document_id: str, *, owner: str) -> None:
     States(Table(stack.outputs["tableName"], lambda: stack.client("dynamodb"))).expect(document_id, owner=owner)
 
 
-def upload_form(stack: Any, *, token: str | None, url: str | None = None) -> dict[str, Any]:
+def upload_form(
+    stack: Any, *, token: str | None, url: str | None = None, file_name: str = "Report.pdf"
+) -> dict[str, Any]:
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    request = urllib.request.Request(url or stack.outputs["uploadUrl"], b'{"fileName":"Report.pdf"}', headers)
+    request = urllib.request.Request(
+        url or stack.outputs["uploadUrl"], json.dumps({"fileName": file_name}).encode(), headers
+    )
     with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
         form: dict[str, Any] = json.load(response)
     return form

@@ -192,6 +192,23 @@ def test_a_pdf_header_may_stand_anywhere_in_the_first_1024_bytes(server: PageSer
     assert list(s3.objects.values()) == [b"\n" * 1019 + PDF]
 
 
+def test_other_kinds_are_taken_by_their_names_and_keep_them(s3: FakeS3) -> None:
+    media_types = {".docx": "application/x-docx"}
+    with PageServer(
+        websocket_url=WEBSOCKET_URL,
+        bucket="documents",
+        s3_client=s3,  # type: ignore[arg-type]  # the one method that is used
+        media_types=media_types,
+    ) as server:
+        status, answer = upload(server, b"PK", "?name=My%20Minutes.DOCX")
+        assert status == 200
+        assert re.fullmatch(r"my-minutes-[0-9a-f]{8}\.docx", answer["docId"])
+        assert s3.objects == {f"documents/{answer['docId']}": b"PK"}
+        assert s3.content_types == ["application/x-docx"]
+        assert json.loads(ask(server, "GET", "/config.json")[2])["mediaTypes"] == media_types
+        assert upload(server, PDF)[0] == 415, "PDFs are none of its kinds"
+
+
 @pytest.mark.parametrize("body", [b"", b"hello", b"PK\x03\x04" + b"\0" * 90_000])
 def test_what_is_no_pdf_is_refused_and_not_stored(server: PageServer, s3: FakeS3, body: bytes) -> None:
     status, answer = upload(server, body)

@@ -52,6 +52,7 @@ def test_up_prints_one_line_of_json_serves_any_client_and_leaves_nothing(leftove
             "connectionHandlerName",
             "documentsBucket",
             "documentProcessorName",
+            "documentMediaTypes",
             "functionNames",
             "workerEnvironment",
             "workerPolicy",

@@ -54,8 +54,9 @@ def test_every_component_argument_output_and_choice_is_described(schema: dict[st
         assert "requiredInputs" not in resource, "every argument may be left out"
         for described in (*resource["inputProperties"].items(), *resource["properties"].items()):
             assert described[1].get("description"), described[0]
-    for choice in schema["types"].values():
-        assert all(each.get("description") for each in choice["enum"]), choice
+    for each in schema["types"].values():
+        parts = each["enum"] if "enum" in each else each["properties"].values()
+        assert all(part.get("description") for part in parts), each
 
 
 def test_a_program_that_only_names_the_component_gets_all_outputs(schema: dict[str, Any]) -> None:
