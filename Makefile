@@ -79,7 +79,7 @@ dist: $(VENV)/.uv ## what a release has, in dist/: wheel, npm package, bills of 
 	@cd .build/dist && npm pack --silent --pack-destination ../../dist ./client >/dev/null
 	@# In the versions that the tests ran with.
 	@$(PINNED) library/pyproject.toml -o .build/dist/library.txt
-	@$(PINNED) pyproject.toml --group document_processor --group token_authorizer -o .build/dist/stack.txt
+	@$(PINNED) pyproject.toml $(CARRIED) -o .build/dist/stack.txt
 	@$(BOM) --pyproject library/pyproject.toml --mc-type library -o dist/library.cdx.json .build/dist/library.txt
 	@$(BOM) --pyproject pyproject.toml -o dist/stack.cdx.json .build/dist/stack.txt
 	@ls dist
@@ -91,15 +91,15 @@ BOM = PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --output-reproducib
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	--custom-compile-command "make lock" $(LOCKFLAGS)
 LOCKFLAGS ?=
+# What functions carry in their archives, each said beside its handler. This machine has it too, for the local stack.
+CARRIED = $(wildcard functions/*requirements.in examples/*/*.requirements.in)
 lock: $(VENV)/.uv ## pin every requirements file anew from pyproject.toml: make lock LOCKFLAGS=--upgrade
-	$(COMPILE) pyproject.toml --group dev -o requirements-dev.txt
-	$(COMPILE) pyproject.toml --group local -c requirements-dev.txt -o requirements-local.txt
+	$(COMPILE) pyproject.toml --group dev $(CARRIED) -o requirements-dev.txt
+	$(COMPILE) pyproject.toml --group local $(CARRIED) -c requirements-dev.txt -o requirements-local.txt
 	$(COMPILE) pyproject.toml -c requirements-dev.txt -o requirements.txt
 	$(COMPILE) --group release -c requirements-dev.txt -o requirements-release.txt
 	$(COMPILE) --group policy -o policy/requirements.txt
-	$(COMPILE) --group functions -c requirements-dev.txt -o functions/requirements.txt
-	$(COMPILE) --group document_processor -c requirements-dev.txt -o functions/document_processor.requirements.txt
-	$(COMPILE) --group token_authorizer -c requirements-dev.txt -o functions/token_authorizer.requirements.txt
+	@for each in $(CARRIED); do (set -x; $(COMPILE) $$each -c requirements-dev.txt -o $${each%.in}.txt) || exit 1; done
 
 clean: ## remove what the verbs made
 	rm -rf $(VENV) .build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -309,3 +309,27 @@ def test_for_this_machine_an_archive_holds_our_own_code_and_the_wheels_are_insta
     wheels = {name.split("/")[0] for name in set(names(archives[handler])) - ours if name.endswith("/__init__.py")}
     assert wheels
     assert [package for package in wheels if find_spec(package) is None] == []
+
+
+def test_what_a_handler_carries_is_pinned_by_make_lock_wherever_it_stands(tmp_path: Path) -> None:
+    shutil.copy(PROJECT_ROOT / "Makefile", tmp_path)
+    own = tmp_path / "examples" / "images" / "image_processor.requirements.in"
+    own.parent.mkdir(parents=True)
+    own.write_text("pillow\n")
+    lock = subprocess.run(
+        ["make", "-n", "-o", ".venv/.uv", "lock"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    relative = own.relative_to(tmp_path)
+    carried = [line for line in lock.splitlines() if str(relative) in line]
+    assert ["--group dev" in line for line in carried].count(True) == 1, "it is resolved together with the rest"
+    assert any(f"for each in {relative};" in line for line in carried), "and has a file of its own"
+
+
+@pytest.mark.parametrize("wanted", sorted(FUNCTIONS.glob("*.in")), ids=lambda path: path.name)
+def test_what_a_handler_asks_for_is_pinned_beside_it(wanted: Path) -> None:
+    pinned = wanted.with_suffix(".txt").read_text()
+    for line in wanted.read_text().splitlines():
+        if line[:1].isalpha():
+            name = re.match(r"[\w-]+", line)
+            assert name is not None
+            assert re.search(rf"^{name[0]}(\[\w+\])?==", pinned, re.MULTILINE), line
