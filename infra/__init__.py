@@ -10,6 +10,8 @@ progress.grant_worker(worker_role)
 
 from .document_pipeline import DocumentPipeline, DocumentPipelineArgs
 from .document_progress import DocumentProgress, DocumentProgressArgs
+from .lambda_function import FunctionSettings, LambdaFunction, LambdaFunctionArgs
+from .publishing import Publishing
 from .websocket_api import WebSocketApi, WebSocketApiArgs
 
 __all__ = [
@@ -17,6 +19,10 @@ __all__ = [
     "DocumentPipelineArgs",
     "DocumentProgress",
     "DocumentProgressArgs",
+    "FunctionSettings",
+    "LambdaFunction",
+    "LambdaFunctionArgs",
+    "Publishing",
     "WebSocketApi",
     "WebSocketApiArgs",
 ]

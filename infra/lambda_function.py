@@ -58,7 +58,7 @@ class LambdaFunctionArgs:
     handler_module: str
     environment: pulumi.Input[Mapping[str, pulumi.Input[str]]] = field(default_factory=dict)
     timeout_seconds: int
-    settings: FunctionSettings
+    settings: FunctionSettings = field(default_factory=FunctionSettings)
     concurrency: int | None = None
 
     def __post_init__(self) -> None:
