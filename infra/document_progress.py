@@ -79,6 +79,8 @@ class DocumentProgressArgs(TypedDict, total=False):
     """How a page sends its token. In the subprotocol by default, which keeps it out of URLs."""
     shared_documents: bool
     """Show a document that names no owner to every principal. Off by default: with JWT and AWS_IAM it is nobody's."""
+    cancellation: bool
+    """Let a document be cancelled over a connection, by its owner; without authorization by anyone. On by default."""
     allowed_origins: list[str]
     """The origins whose pages may connect, such as https://app.example.com. Any by default."""
     connection_max_age_seconds: int
@@ -127,6 +129,7 @@ PROGRESS_RULES: Mapping[str, Rule] = {
     "jwt_audience": matching("audiences separated by commas, without spaces", r"[^\s,]+(,[^\s,]+)*", "my-client-id"),
     "jwt_token_source": one_of(TokenSource),
     "shared_documents": boolean(),
+    "cancellation": boolean(),
     "allowed_origins": list_of(ORIGIN),
     "connection_max_age_seconds": integer(
         60, _LONGEST_CONNECTION_SECONDS, why=" (API Gateway ends a connection after 2 hours)"
@@ -156,6 +159,7 @@ PROGRESS_DEFAULTS: Mapping[str, Any] = {
     "jwt_audience": "",
     "jwt_token_source": TokenSource.SUBPROTOCOL,
     "shared_documents": False,
+    "cancellation": True,
     "allowed_origins": [],
     "connection_max_age_seconds": _LONGEST_CONNECTION_SECONDS,
     "fan_out": FanOut.DIRECT,
@@ -337,6 +341,7 @@ class DocumentProgress(pulumi.ComponentResource):
                     "CONNECTION_MAX_AGE_SECONDS": str(self._args["connection_max_age_seconds"]),
                     "ALLOWED_ORIGINS": "" if is_every_origin(origins) else " ".join(origins),
                     **({"SHARED_DOCUMENTS": "true"} if self._args["shared_documents"] else {}),
+                    **({} if self._args["cancellation"] else {"CANCELLATION": "false"}),
                 },
                 # Once API Gateway has given up, nobody hears the answer.
                 timeout_seconds=math.ceil(self._args["integration_timeout_milliseconds"] / 1000),

@@ -90,6 +90,13 @@ def test_a_route_of_ones_own_may_post_to_the_watchers() -> None:
     assert len(posting) == 1
 
 
+@pytest.mark.parametrize(("args", "told"), [({}, None), ({"cancellation": False}, "false")])
+def test_a_stack_may_say_that_nothing_is_cancelled(args: dict[str, Any], told: str | None) -> None:
+    graph = run(lambda: DocumentProgress("progress", {**HOST, **args}))  # type: ignore[typeddict-item]
+    variables = graph.one("Function", "connection-handler-function").inputs["environment"]["variables"]
+    assert variables.get("CANCELLATION") == told
+
+
 @pytest.mark.parametrize("fan_out", FanOut)
 @pytest.mark.parametrize("kms_key_arn", ["", KMS_KEY_ARN])
 def test_the_policy_that_crosses_languages_allows_what_the_grants_allow(fan_out: FanOut, kms_key_arn: str) -> None:

@@ -145,6 +145,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
             *('["https://A.example"]', '["HTTPS://a.example"]', '["https://a.example","https://a.Example"]'),
         ],
     ),
+    "cancellation": ("true or false", ["yes", ""]),
     "disposable": ("true or false", ["yes", ""]),
     "documentKinds": (
         "a JSON list of kinds of documents, each as its suffixes, its handler and its media type, such as",
@@ -259,6 +260,7 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
         ('["https://a.example","http://localhost:8080"]', ["https://a.example", "http://localhost:8080"]),
         ('["*"]', ["*"]),
     ],
+    "cancellation": [("true", True), ("false", False)],
     "disposable": [("true", True)],
     "documentKinds": [("[]", [])],
     "documentUploads": [("false", False)],
