@@ -149,8 +149,10 @@ class Backlog:
 
     def next(self, window: int, now: float) -> Place | None:
         """The next to post to: of each topic in turn, those never tried first, and nobody twice at a time."""
-        share = self._share(window)
-        place = self._next_of(self.fresh, self._take_fresh, share, now) if self.fresh else None
+        topics = len(self.fresh)
+        # A topic's part of the window; alone it leaves a quarter to whoever comes.
+        share = window - window // 4 if topics <= 1 else max(1, window // topics)
+        place = self._next_of(self.fresh, self._take_fresh, share, now) if topics else None
         if place is None and self._late:
             place = self._next_of(self._late, self._take_late, share, now)
         return place
@@ -217,6 +219,18 @@ class Backlog:
 
     # What became of a post
 
+    def delivered_at_once(self, place: Place) -> None:
+        """It is one that was not tried before, and has ended well: all that follows, in one step."""
+        topic = place.topic
+        topic.in_flight -= 1
+        self.in_flight -= 1
+        topic.refused_in_a_row = 0
+        connection_id = place.recipient.connection_id
+        del topic.places[connection_id]
+        if topic.slow:
+            topic.slow.pop(connection_id, None)
+        place.update.delivered_at_once()
+
     def again(self, place: Place) -> None:
         """Send it again at once: nobody is to blame."""
         place.topic.again.append(place)
@@ -240,10 +254,6 @@ class Backlog:
             self.again(place)  # a newer message came meanwhile
             return
         self._done(place)
-        if verdict is Verdict.DELIVERED and not (place.is_tried or place.is_throttled):
-            topic.refused_in_a_row = 0
-            update.delivered_at_once()
-            return
         if not place.is_tried:
             update.tried()
         if place.is_throttled:
@@ -261,11 +271,6 @@ class Backlog:
             update.refused(response.status, connection_id, detail)
 
     # Inside
-
-    def _share(self, window: int) -> int:
-        """A topic's part of the window; alone it leaves a quarter to whoever comes."""
-        topics = len(self.fresh)
-        return window - window // 4 if topics <= 1 else max(1, window // topics)
 
     def _next_of(
         self, queue: deque[Topic], take: Callable[[Topic, float], Place | None], share: int, now: float

@@ -1,8 +1,7 @@
 """One keep-alive HTTP/1.1 connection to one server, on an asyncio loop: a request at a time, no pipelining.
 
 Notices when the connection ends. Time-outs and retries are left to the owner. It reads and writes the socket
-itself: asyncio's transports cost as much as the rest of a request, and more under TLS, which they run through
-memory buffers.
+itself: asyncio's transports cost as much as the rest of a request.
 """
 
 from __future__ import annotations
@@ -10,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from docprogress.posting.http1 import MAX_RESPONSE_BYTES, MalformedResponse, Response, parse_response
+from docprogress.posting.readers import Readers
+from docprogress.posting.tls import TlsSession
 
 Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
@@ -38,17 +39,21 @@ class Connection:
         "_loop",
         "_outgoing",
         "_owner",
+        "_readers",
         "_received",
         "_sock",
+        "_tls",
         "answers",
         "idle_since",
         "request",
         "sent_at",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, owner: Owner) -> None:
-        self._loop = loop
+    def __init__(self, readers: Readers, sock: socket.socket, tls: TlsSession | None, owner: Owner) -> None:
+        self._readers = readers
+        self._loop = readers.loop
         self._sock = sock
+        self._tls = tls
         self._owner = owner
         self._received = b""
         self._outgoing = b""
@@ -56,7 +61,7 @@ class Connection:
         self.sent_at = 0.0
         self.idle_since = 0.0
         self.answers = 0
-        loop.add_reader(sock.fileno(), self._readable)
+        readers.add(sock.fileno(), self._readable)
 
     @property
     def answer_begun(self) -> bool:
@@ -66,8 +71,8 @@ class Connection:
     def has_ended(self) -> bool:
         """Whether the server has closed it while it was idle, and the loop has not come to notice it yet."""
         try:
-            # Below TLS, and nothing is taken: an idle server sends nothing but the end.
-            socket.socket.recv(self._sock, 1, socket.MSG_PEEK)
+            # Nothing is taken: an idle server sends nothing but the end.
+            self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:
@@ -79,8 +84,10 @@ class Connection:
         self.request = request
         self.sent_at = now
         try:
+            if self._tls is not None:
+                data = self._tls.encrypt(data)
             sent = self._sock.send(data)
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        except BlockingIOError:
             sent = 0
         except OSError as error:
             # Later, because the owner is in the middle of handing out requests.
@@ -92,7 +99,7 @@ class Connection:
 
     def close(self) -> None:
         if self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock.fileno())
+            self._readers.remove(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
 
@@ -103,16 +110,19 @@ class Connection:
     def _readable(self) -> None:
         try:
             data = self._sock.recv(MAX_RESPONSE_BYTES)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            ended = not data
+            if self._tls is not None and data:
+                data = self._tls.decrypt(data)
+                ended = self._tls.ended
+                if not data and not ended:
+                    return
+        except BlockingIOError:
             return
         except OSError as error:
             self._end(error)
             return
         if self._received:
             data = self._received + data
-            ended = len(data) == len(self._received)
-        else:
-            ended = not data
         if self.request is None or not data:
             self._end(ConnectionResetError("unasked data" if data else "closed by the server"))
             return
@@ -136,7 +146,7 @@ class Connection:
     def _writable(self) -> None:
         try:
             sent = self._sock.send(self._outgoing)
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        except BlockingIOError:
             return
         except OSError as error:
             self._end(error)
@@ -153,7 +163,7 @@ class Connection:
 
 async def open_socket(
     addresses: Sequence[Address], server_hostname: str, context: ssl.SSLContext | None
-) -> socket.socket:
+) -> tuple[socket.socket, TlsSession | None]:
     """Connect to the first of `addresses` that answers, with TLS if `context`, or raise the last OSError."""
     loop = asyncio.get_running_loop()
     failure = OSError(f"{server_hostname} has no address")
@@ -163,9 +173,10 @@ async def open_socket(
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(sock, address)
+            tls = None
             if context is not None:
-                sock = context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
-                await _shake_hands(loop, sock)
+                tls = TlsSession(context, server_hostname)
+                await _shake_hands(loop, sock, tls)
         except OSError as error:
             sock.close()
             failure = error
@@ -173,30 +184,17 @@ async def open_socket(
             sock.close()
             raise
         else:
-            return sock
+            return sock, tls
     raise failure
 
 
-async def _shake_hands(loop: asyncio.AbstractEventLoop, sock: ssl.SSLSocket) -> None:
+async def _shake_hands(loop: asyncio.AbstractEventLoop, sock: socket.socket, tls: TlsSession) -> None:
+    answer, done = tls.shake_hands(b"")
     while True:
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            await _until_ready(loop.add_reader, loop.remove_reader, sock)
-        except ssl.SSLWantWriteError:
-            await _until_ready(loop.add_writer, loop.remove_writer, sock)
-        else:
+        await loop.sock_sendall(sock, answer)
+        if done:
             return
-
-
-async def _until_ready(
-    add: Callable[..., None],
-    remove: Callable[[int], bool],
-    sock: socket.socket,
-) -> None:
-    ready = asyncio.Event()
-    add(sock.fileno(), ready.set)
-    try:
-        await ready.wait()
-    finally:
-        remove(sock.fileno())
+        received = await loop.sock_recv(sock, MAX_RESPONSE_BYTES)
+        if not received:
+            raise ConnectionResetError("the server ended the connection in the TLS handshake")
+        answer, done = tls.shake_hands(received)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from docprogress.posting.backlog import Backlog, Place
 from docprogress.posting.connection import Address, Connection, open_socket
-from docprogress.posting.http1 import Response
+from docprogress.posting.http1 import EMPTY_OK, Response
+from docprogress.posting.readers import Readers
 from docprogress.posting.report import Recipient
 from docprogress.posting.sigv4 import Endpoint, RequestSigner
 from docprogress.posting.trust import likely_context, trust_all_of_system
@@ -88,6 +89,7 @@ class Engine:
         self._watching = False  # closely, since posts are under way
         # add_reader is what the connections live on, and not every platform's default loop has it.
         self._loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
+        self._readers = Readers(self._loop)
         self._stopped = False
         self._gate = threading.Lock()  # held while `_stopped` is read and acted upon
         self._thread = threading.Thread(target=self._loop.run_forever, name="fan-out", daemon=True)
@@ -122,6 +124,7 @@ class Engine:
             self._loop.call_soon_threadsafe(self._shut_down)
         self._thread.join()
         self._loop.close()
+        self._readers.close()
 
     def abandon(self) -> None:
         """In a forked child: close its copies of the parent's sockets, and touch nothing that both would feel.
@@ -144,6 +147,13 @@ class Engine:
     def answered(self, connection: Connection, response: Response) -> None:
         place: Place = connection.request
         now = self._loop.time()
+        if response is EMPTY_OK and not place.is_tried:  # what becomes of almost every post, in few steps
+            if connection.sent_at > self._delivered_sent_at:
+                self._delivered_sent_at = connection.sent_at
+            self._window.answered(now - connection.sent_at)
+            self._backlog.delivered_at_once(place)
+            self._use(connection, now)
+            return
         verdict = classify(response)
         self._backlog.ended(place)
         if verdict is Verdict.DELIVERED and connection.sent_at > self._delivered_sent_at:
@@ -259,14 +269,14 @@ class Engine:
                 self._addresses_valid_until = self._loop.time() + _ADDRESSES_VALID_SECONDS
             self._addresses = [*self._addresses[1:], self._addresses[0]]  # the next one starts elsewhere
             try:
-                sock = await open_socket(self._addresses, host, self._context)
+                opened = await open_socket(self._addresses, host, self._context)
             except ssl.SSLCertVerificationError:
                 if self._context is None or self._trusts_all:
                     raise
                 self._trusts_all = True
                 trust_all_of_system(self._context)
-                sock = await open_socket(self._addresses, host, self._context)
-        connection = Connection(self._loop, sock, self)
+                opened = await open_socket(self._addresses, host, self._context)
+        connection = Connection(self._readers, *opened, self)
         self._connections.add(connection)
         self._use(connection, self._loop.time())
 
@@ -297,7 +307,7 @@ class Engine:
     def _watch(self) -> None:
         """Look for slow and overdue answers now and then; a timer for each post would cost as much as signing it."""
         now = self._loop.time()
-        self._window.adapt()
+        self._window.adapt(ready_at_once=self._readers.mean_at_once())
         busy = False
         for connection in list(self._connections):
             place: Place | None = connection.request

@@ -25,7 +25,7 @@ class Response(NamedTuple):
     keep_alive: bool = True
 
 
-_EMPTY_OK = Response(200)
+EMPTY_OK = Response(200)
 
 
 def parse_response(data: bytes, *, ended: bool = False) -> Response | None:
@@ -42,7 +42,7 @@ def parse_response(data: bytes, *, ended: bool = False) -> Response | None:
         and b"\r\nContent-Length: 0\r\n" in data
         and b"\r\nConnection: close" not in data
     ):
-        return _EMPTY_OK
+        return EMPTY_OK
     for _ in range(_MAX_INTERIM_RESPONSES + 1):
         head = _read_head(data, ended=ended)
         if head is None:

@@ -9,6 +9,8 @@ _LEAST_ANSWERS = 20  # fewer in one step tell nothing of the gateway
 _THROTTLED_SHARE = 0.2  # more 429s than this are the account's quota, fewer are watchers with full buffers
 # Answers that take so many times the quickest wait in a queue, be it ours: more in flight only lengthen it.
 _QUEUED = 4
+# Where so much of the window waits to be read, its owner is what limits the posts: more would only need connections.
+_BEHIND_SHARE = 0.5
 # An answer takes 10 to 20 ms. A post is slow when it has waited five times the usual, within these bounds.
 _LEAST_SLOW_SECONDS = 0.1
 _MOST_SLOW_SECONDS = 0.5
@@ -42,8 +44,12 @@ class Window:
         """A post has become slow."""
         self._slow += 1
 
-    def adapt(self) -> None:
-        """Take a step, some 20 times a second."""
+    def adapt(self, *, ready_at_once: float = 0.0) -> None:
+        """Take a step, some 20 times a second.
+
+        Args:
+            ready_at_once: how many answers the owner has found waiting at a time.
+        """
         if self._answers:
             usual = self._seconds / self._answers
             self.slow_seconds = min(max(5 * usual, _LEAST_SLOW_SECONDS), _MOST_SLOW_SECONDS)
@@ -54,7 +60,7 @@ class Window:
             return  # the count goes on
         elif self._throttled > _THROTTLED_SHARE * self._answers:
             self.size = max(min(_LEAST, self.most), self.size * 7 // 10)
-        elif self.is_full and usual <= _QUEUED * self._quickest_seconds:
+        elif self.is_full and ready_at_once < _BEHIND_SHARE * self.size and usual <= _QUEUED * self._quickest_seconds:
             self._grow(self.size // 8)
         self._count_anew()
 

@@ -37,6 +37,16 @@ def test_it_does_not_grow_when_answers_only_wait_longer() -> None:
     assert step(window, seconds=0.03) > size, "some take longer than the quickest at any gateway"
 
 
+def test_it_does_not_grow_when_it_is_its_owner_who_is_behind() -> None:
+    for waiting, grows in ((START / 2 - 1, True), (START / 2, False)):
+        window = Window(MOST)
+        for _ in range(100):
+            window.answered(0.015)
+        window.is_full = True
+        window.adapt(ready_at_once=waiting)
+        assert (window.size > START) is grows
+
+
 def test_it_shrinks_where_the_gateway_throttles_and_grows_again_after() -> None:
     window = Window(MOST)
     shrunk = [step(window, throttled=50) for _ in range(3)]
