@@ -51,6 +51,8 @@ class Emulator:
 
     Args:
         port: The port to listen on; 0 takes a free one.
+        actions: A file to which each IAM action that the root user's requests need is written, with its resource, as a
+            line of JSON.
         log: A file with a descriptor that receives what the emulator and its functions write. None keeps it for
             error messages only.
 
@@ -59,8 +61,9 @@ class Emulator:
             not ready within 60 s.
     """
 
-    def __init__(self, port: int = 0, *, log: IO[str] | None = None) -> None:
+    def __init__(self, port: int = 0, *, log: IO[str] | None = None, actions: Path | None = None) -> None:
         self.port = port
+        self._actions = actions
         self._output = log
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
@@ -89,6 +92,7 @@ class Emulator:
                         str(Path(__file__).with_name("emulator_process.py")),
                         str(listener.fileno()),
                         str(read_end),
+                        *([str(self._actions)] if self._actions else []),
                     ],
                     env=_environment(self.port, self._directory),
                     cwd=self._directory,

@@ -32,7 +32,7 @@ def end_with_parent(lifeline: int, ending: threading.Event) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def main(listener: int, lifeline: int) -> None:
+def main(listener: int, lifeline: int, actions: str = "") -> None:
     # Until the server handles it: ended by its own signal, this process would leave its temporary directory behind.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ending = threading.Event()
@@ -51,8 +51,12 @@ def main(listener: int, lifeline: int) -> None:
     from local.emulator_gaps import mend
     from local.guard import Guard
 
-    sys.path.pop()
     mend()
+    if actions:
+        from local.recorded_actions import record_actions
+
+        record_actions(Path(actions))
+    sys.path.pop()
 
     config = Config()
     config.bind = [f"fd://{listener}"]
@@ -66,4 +70,4 @@ def main(listener: int, lifeline: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from local.emulator import REGION, Emulator, EmulatorError
+from local.emulator import CREDENTIALS, REGION, Emulator, EmulatorError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,3 +134,16 @@ def test_iam_is_enforced(emulator: Emulator) -> None:
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         client.list_buckets()
     client.close()
+
+
+def test_the_rights_that_a_request_of_the_root_user_takes_are_written_down(tmp_path: Path) -> None:
+    actions = tmp_path / "actions"
+    with Emulator(actions=actions) as emulator:
+        session: Any = boto3.Session(*CREDENTIALS.values(), region_name=REGION)
+        queues = session.client("sqs", endpoint_url=emulator.endpoint_url)
+        for _ in range(2):
+            queues.create_queue(QueueName="jobs")
+        queues.close()
+    asked = {"action": "sqs:CreateQueue", "resource": f"arn:aws:sqs:{REGION}:000000000000:jobs"}
+    # Again and again, since a phase of a deployment begins anywhere in the file.
+    assert [json.loads(line) for line in actions.read_text().splitlines()] == [asked, asked]
