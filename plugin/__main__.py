@@ -14,11 +14,12 @@ PLUGIN = Path(__file__).resolve().parent
 # Before any other `infra`, such as one of the program that uses this.
 sys.path.insert(0, str(PLUGIN.parent))
 
-from infra.document_pipeline import DocumentPipeline  # noqa: E402 - found by the line above
+from infra.deploy_role import DeployRole  # noqa: E402 - found by the line above
+from infra.document_pipeline import DocumentPipeline  # noqa: E402
 from infra.document_progress import DocumentProgress  # noqa: E402
 from infra.websocket_api import WebSocketApi  # noqa: E402
 
-COMPONENTS = [DocumentProgress, WebSocketApi, DocumentPipeline]
+COMPONENTS = [DocumentProgress, WebSocketApi, DocumentPipeline, DeployRole]
 VERSION = tomllib.loads((PLUGIN.parent / "pyproject.toml").read_text())["project"]["version"]
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class EngineProject:
         else:
             program = self.program / "Pulumi.yaml"
             text = program.read_text()
-            assert "disposable: true" in text
+            assert "disposable: true" in text or "DocumentProgress" not in text
             program.write_text(text.replace("disposable: true", "disposable: true, lambdaPackaging: host"))
 
     def set(self, **changes: Any) -> None:
@@ -148,7 +148,8 @@ def _copy_tree(to: Path) -> None:
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "web/node_modules/")):
+        is_shown = name.startswith(("tests/", "docs/", "web/node_modules/")) and name != "docs/deploy-role.json"
+        if (ROOT / name).is_file() and not is_shown:
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, to / name)
 

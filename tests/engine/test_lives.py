@@ -26,6 +26,9 @@ from tests.engine.project import EngineProject, Outcome
 from tests.local.scenarios import PATIENCE_SECONDS, ask, receive_to_the_end
 from tests.mock_engine import Graph, run_main
 
+CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/of-somebody"
+# The emulator has no zone to put records in: tools/deployer_rights.py lives with one.
+NAMED = {"domainName": "live.example.com", "certificateArn": CERTIFICATE, "dualStack": True}
 BY_TOKEN = {"authorization": "JWT", "jwtIssuer": "https://issuer.example.com", "jwtAudience": "app"}
 BY_SIGNATURE = {"authorization": "AWS_IAM", "fanOut": "stream", "documentUploads": True}
 
@@ -130,6 +133,10 @@ def disposable_life(project: EngineProject, folder: Path) -> None:
         there = expected(nothing, declared(project.stack, settings))["create"] + 1
         assert changes(project.destroy(previewed=True)) == Counter(delete=there)
         return
+    assert up(**NAMED) == Counter(create=3, update=1), (
+        "a name and its mapping, their component, and the API's addresses"
+    )
+    assert changes(project.up()) == Counter()
     assert up(**BY_TOKEN)["replace"] == 1
     assert up()["replace"] == 1
     assert up(**BY_SIGNATURE)["replace"] == 1
@@ -192,6 +199,16 @@ def killed_life(project: EngineProject, folder: Path) -> None:
     assert changes(project.up()) == Counter()
 
 
+def roles_life(project: EngineProject, folder: Path) -> None:
+    """Of the roles that deploy the others, in a program of another language."""
+    first = project.up()
+    assert set(changes(first)) == {"create"}
+    assert set(project.outputs()) == {"previewRoleArn", "deployRoleArn"}
+    assert changes(project.up()) == Counter()
+    # The provider for GitHub's tokens stays in the account.
+    assert changes(project.destroy(previewed=True)) == Counter(delete=first.counts["create"])
+
+
 @dataclass(frozen=True)
 class Life:
     live: Callable[[EngineProject, Path], None]
@@ -204,6 +221,7 @@ LIVES = {
     "dev": Life(disposable_life, "dev"),
     "kept": Life(kept_life, "production-eu"),
     "yaml": Life(yaml_life, "dev", "examples/yaml"),
+    "roles": Life(roles_life, "dev", "examples/deploy-role"),
     "killed": Life(killed_life, "dev", "examples/yaml"),
 }
 

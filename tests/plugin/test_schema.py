@@ -47,7 +47,7 @@ def test_the_committed_schema_is_the_inferred_one(schema: dict[str, Any]) -> Non
 
 def test_every_component_argument_output_and_choice_is_described(schema: dict[str, Any]) -> None:
     assert set(schema["resources"]) == {
-        f"docprogress:index:{name}" for name in ("DocumentProgress", "WebSocketApi", "DocumentPipeline")
+        f"docprogress:index:{name}" for name in ("DocumentProgress", "WebSocketApi", "DocumentPipeline", "DeployRole")
     }
     for resource in schema["resources"].values():
         assert resource["description"]
