@@ -206,7 +206,9 @@ class DocumentProcessor:
             # A newer upload, and whoever took this one over, writes its own.
             tracker.require_current()
             _store(upload, target, s3)
-            tracker.complete({"key": upload.result_key}, pages_unreadable=len(result.unreadable))
+            # A watcher that comes late is not told how many there were in any other way.
+            said = {"key": upload.result_key, "total": result.page_count, "unit": self._unit}
+            tracker.complete(said, pages_unreadable=len(result.unreadable))
             metrics.add_metric("DocumentsCompleted", MetricUnit.Count, 1)
 
     def _read(self, upload: Upload, reading: Reading, target: IO[bytes], tracker: ProgressTracker) -> Result:

@@ -1,4 +1,4 @@
-"""Serves the page in web/ on 127.0.0.1, and takes uploads from it into the documents bucket.
+"""Serves the page in web/ on 127.0.0.1, takes uploads from it into the documents bucket, and links to results there.
 
 Decides who may ask (this machine's own page and command-line tools, no other site) and what kind a document is. It
 never touches the progress of a document: the page's WebSocket goes straight to the stack.
@@ -20,10 +20,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self, cast
-from urllib.parse import parse_qs, urlsplit
+from typing import IO, TYPE_CHECKING, Any, Self, cast
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -43,17 +44,19 @@ IDLE_TIMEOUT_SECONDS = 30
 # Readers accept a PDF whose header stands anywhere in here (ISO 32000-1 annex H, implementation note 13).
 PDF_HEADER_WITHIN_BYTES = 1024
 # One part in memory at a time, whatever the size of the document; 5 MiB is the least S3 allows.
+LINK_SECONDS = 60
 TRANSFER = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20, use_threads=False)
 
 
 class PageServer:
-    """The page and its upload endpoint, in a thread of their own, until the context ends.
+    """The page, its uploads and its results, in a thread of their own, until the context ends.
 
     with PageServer(websocket_url=outputs["websocketUrl"], bucket=bucket, s3_client=s3) as server:
         print(server.url)
 
     `POST /upload?name={file name}` takes a document as the raw body, stores a PDF as `{docId}.pdf`, any other kind as
-    `{docId}`, and answers `{"docId": str}`; refusals answer `{"error": str}` with 403, 404, 411, 413, 415 or 421.
+    `{docId}`, and answers `{"docId": str}`. `GET /results/{docId}` answers `{"url": str}`, good for a minute. Refusals
+    answer `{"error": str}` with 403, 404, 411, 413, 415 or 421.
 
     Args:
         media_types: of the documents that are taken, by suffix.
@@ -68,18 +71,26 @@ class PageServer:
         media_types: Mapping[str, str] = PDFS,
         port: int = 0,
         max_upload_bytes: int = 100 * 1024 * 1024,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Binds 127.0.0.1 at once; `port` 0 takes any free one.
+
+        Args:
+            settings: what config.json has besides the WebSocket's URL, in place of this server's uploads and results.
 
         Raises:
             OSError: the port is taken.
         """
         self._bucket = bucket
         self._s3_client = s3_client
+        own: dict[str, Any] = {"directUploadUrl": "upload", "resultsUrl": "results"}
+        if media_types != PDFS:
+            own["mediaTypes"] = media_types
         handler = partial(
             _Handler,
-            websocket_url=websocket_url,
+            settings={"websocketUrl": websocket_url, **(own if settings is None else settings)},
             store=self._store,
+            link=self._link,
             media_types=media_types,
             max_upload_bytes=max_upload_bytes,
         )
@@ -107,6 +118,21 @@ class PageServer:
             ExtraArgs={"ContentType": media_type},
             Config=TRANSFER,
         )
+
+    def _link(self, document_id: str) -> str:
+        result = {"Bucket": self._bucket, "Key": f"results/{document_id}.json"}
+        try:
+            self._s3_client.head_object(Bucket=result["Bucket"], Key=result["Key"])
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.NOT_FOUND:
+                raise
+            raise _Refused(HTTPStatus.NOT_FOUND, "The document has no result.") from error
+        name = quote(document_id.rpartition("/")[2], safe="")
+        saved = {
+            "ResponseContentDisposition": f"attachment; filename*=UTF-8''{name}.json",
+            "ResponseContentType": "application/octet-stream",
+        }
+        return self._s3_client.generate_presigned_url("get_object", {**result, **saved}, ExpiresIn=LINK_SECONDS)
 
 
 class _Server(ThreadingHTTPServer):
@@ -162,13 +188,15 @@ class _Handler(BaseHTTPRequestHandler):
         client_address: tuple[str, int],
         server: _Server,
         *,
-        websocket_url: str,
+        settings: Mapping[str, Any],
         store: Callable[[str, str, _RequestBody], None],
+        link: Callable[[str], str],
         media_types: Mapping[str, str],
         max_upload_bytes: int,
     ) -> None:
-        self._websocket_url = websocket_url
+        self._settings = settings
         self._store = store
+        self._link = link
         self._media_types = media_types
         self._max_upload_bytes = max_upload_bytes
         super().__init__(request, client_address, server)
@@ -217,8 +245,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self) -> None:
         path = urlsplit(self.path).path
         if path == "/config.json":
-            told = {} if self._media_types == PDFS else {"mediaTypes": self._media_types}
-            self._send_json(HTTPStatus.OK, {"websocketUrl": self._websocket_url, "directUploadUrl": "upload", **told})
+            self._send_json(HTTPStatus.OK, self._settings)
+            return
+        if path.startswith("/results/"):
+            self._send_json(HTTPStatus.OK, {"url": self._link(unquote(path.removeprefix("/results/")))})
             return
         name = path.removeprefix("/") or "index.html"
         # Looked up, never joined: no path can lead out of the folders.
@@ -255,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A document may have up to {limit}.")
         return int(length)
 
-    def _send_json(self, status: HTTPStatus, value: Mapping[str, object]) -> None:
+    def _send_json(self, status: HTTPStatus, value: Mapping[str, Any]) -> None:
         self._send(status, "application/json", json.dumps(value).encode())
 
     def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
@@ -264,7 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
         self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", _content_security_policy(self._websocket_url))
+        self.send_header("Content-Security-Policy", _content_security_policy(self._settings))
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.send_header("Referrer-Policy", "no-referrer")
@@ -297,11 +327,13 @@ def _what_is_taken(media_types: Mapping[str, str]) -> str:
     return "This is not a PDF." if media_types == PDFS else f"This is none of {', '.join(media_types)}."
 
 
-def _content_security_policy(websocket_url: str) -> str:
-    """Nothing but this server's own files, and the one WebSocket (https://www.w3.org/TR/CSP3/)."""
-    address = urlsplit(websocket_url)
+def _content_security_policy(settings: Mapping[str, Any]) -> str:
+    """Nothing but this server's own files, and what the page is told to ask (https://www.w3.org/TR/CSP3/)."""
+    urls = [settings.get(key, "") for key in ("websocketUrl", "uploadUrl", "resultsUrl")]
+    addresses = [urlsplit(url) for url in (*urls, settings.get("signIn", {}).get("issuer", ""))]
+    hosts = dict.fromkeys(f"{address.scheme}://{address.netloc}" for address in addresses if address.netloc)
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        f"connect-src 'self' {address.scheme}://{address.netloc}; "
+        f"connect-src 'self' {' '.join(hosts)}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )

@@ -3,15 +3,19 @@
     with OidcServer() as issuer:
         token = issuer.token(sub="alice")
 
-It signs and publishes but logs nobody in: how a page gets its token from a real issuer is not proved with it.
+It signs in whom `visitor` names without asking for a password, with PKCE checked and refresh tokens that rotate. That
+a real issuer answers a page so is not proved with it.
 """
 
 from __future__ import annotations
 
+import base64
 import datetime
 import functools
+import hashlib
 import ipaddress
 import json
+import secrets
 import ssl
 import tempfile
 import threading
@@ -23,6 +27,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import jwt
 from cryptography import x509
@@ -102,6 +107,10 @@ class OidcServer:
         self.failure: Failure | None = None
         self.discovery: dict[str, Any] = {}
         """Overrides of the discovery document."""
+        self.visitor: str | None = "alice"
+        """Who is at the browser: the `sub` of the tokens. None: nobody who could sign in."""
+        self.grants: dict[str, dict[str, str]] = {}
+        """What codes and refresh tokens are good for, each once."""
         self.requests: Counter[str] = Counter()
         self.certificate: Path | None = None
         self._latency_seconds = latency_seconds
@@ -135,6 +144,37 @@ class OidcServer:
             json.dumps(payload).encode(), key.private_key, key.algorithm, headers={**named, **(headers or {})}
         )
 
+    def authorize(self, asked: dict[str, str]) -> str:
+        """Where a browser goes from the sign-in page; the code is good for what was asked."""
+        if self.visitor is None:
+            answer = {"error": "access_denied", "error_description": "Nobody with an account is here."}
+        else:
+            answer = {"code": secrets.token_urlsafe(8)}
+            self.grants[answer["code"]] = {**asked, "sub": self.visitor}
+        return f"{asked['redirect_uri']}?{urlencode({**answer, 'state': asked['state']})}"
+
+    def exchange(self, asked: dict[str, str]) -> dict[str, Any] | None:
+        """Tokens for a code (RFC 7636) or a refresh token; None: refused."""
+        grant = self.grants.pop(asked.get("code") or asked.get("refresh_token", ""), None)
+        if grant is None or grant["client_id"] != asked["client_id"]:
+            return None
+        if asked["grant_type"] == "authorization_code":
+            digest = hashlib.sha256(asked["code_verifier"].encode()).digest()
+            challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+            if (grant["code_challenge"], grant["code_challenge_method"]) != (challenge, "S256"):
+                return None
+            if grant["redirect_uri"] != asked["redirect_uri"]:
+                return None
+        renewal = secrets.token_urlsafe(8)
+        self.grants[renewal] = grant
+        return {
+            "access_token": self.token(sub=grant["sub"], aud=grant.get("audience", AUDIENCE)),
+            "id_token": self.token(sub=grant["sub"], aud=grant["client_id"]),
+            "refresh_token": renewal,
+            "expires_in": 300,
+            "token_type": "Bearer",
+        }
+
     def stop(self) -> None:
         """Closes the port; calling it again does nothing."""
         self._stopping.set()
@@ -162,17 +202,45 @@ class OidcServer:
             timeout = 10
 
             def do_GET(self) -> None:
-                issuer.requests[self.path] += 1
+                url = urlsplit(self.path)
+                asked = dict(parse_qsl(url.query))
+                issuer.requests[self.path if url.path == JWKS_PATH else url.path] += 1
                 self.close_connection = True
                 if self.path == DISCOVERY_PATH:
-                    document = {"issuer": issuer.issuer, "jwks_uri": issuer.jwks_url, **issuer.discovery}
+                    document = {
+                        "issuer": issuer.issuer,
+                        "jwks_uri": issuer.jwks_url,
+                        "authorization_endpoint": f"{issuer.issuer}/authorize",
+                        "token_endpoint": f"{issuer.issuer}/token",
+                        "revocation_endpoint": f"{issuer.issuer}/revoke",
+                        "end_session_endpoint": f"{issuer.issuer}/logout",
+                        "scopes_supported": ["openid", "offline_access"],
+                        **issuer.discovery,
+                    }
                     self._answer(json.dumps(document).encode())
+                elif url.path == "/authorize":
+                    self._answer(b"", status=302, location=issuer.authorize(asked))
+                elif url.path == "/logout":
+                    self._answer(b"", status=302, location=asked["post_logout_redirect_uri"])
                 elif self.path == JWKS_PATH:
                     self._answer_keys(issuer.failure)
                 elif self.path == JWKS_PATH + "?moved":
                     self._answer(json.dumps(issuer._jwks()).encode())
                 else:
                     self._answer(b"{}", status=404)
+
+            def do_POST(self) -> None:
+                issuer.requests[self.path] += 1
+                self.close_connection = True
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                asked = dict(parse_qsl(body))
+                if self.path == "/revoke":
+                    issuer.grants.pop(asked["token"], None)
+                    self._answer(b"{}")
+                elif tokens := issuer.exchange(asked):
+                    self._answer(json.dumps(tokens).encode())
+                else:
+                    self._answer(b'{"error":"invalid_grant"}', status=400)
 
             def _answer_keys(self, failure: Failure | None) -> None:
                 jwks = issuer._jwks()
@@ -202,6 +270,7 @@ class OidcServer:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
+                self.send_header("Access-Control-Allow-Origin", "*")
                 if location is not None:
                     self.send_header("Location", location)
                 self.end_headers()

@@ -2,13 +2,15 @@
  * The page: puts documents, connection and address bar together.
  *
  * It reads `config.json` beside it:
- * `{"websocketUrl": string, "uploadUrl"?: string, "directUploadUrl"?: string,
- *   "mediaTypes"?: {suffix: string}, "tokenUrl"?: string, "tokenTransport"?: "subprotocol" | "query"}`.
- * `websocketUrl` and `uploadUrl` are the stack's outputs of those names. For the two ways to upload see upload.js; with
- * neither, documents are only watched, by id. `mediaTypes` says what is taken, such as `{".pdf": "application/pdf"}`, which
- * is the default. `tokenUrl` answers `{"token": string}` to whoever is signed in, and 401, 403 or
- * no token to others; it is asked before every connection and every presigned upload. `tokenTransport` is how the token gets
- * to the WebSocket API, as the stack's `jwtTokenSource` says: `subprotocol` (default), or `query` for its `querystring`.
+ * `{"websocketUrl": string, "uploadUrl"?: string, "directUploadUrl"?: string, "resultsUrl"?: string,
+ *   "mediaTypes"?: {suffix: string}, "signIn"?: Issuer, "tokenUrl"?: string, "tokenTransport"?: "subprotocol" | "query"}`.
+ * `websocketUrl`, `uploadUrl` and `resultsUrl` are the stack's outputs of those names. For the two ways to upload see
+ * upload.js; with neither, documents are only watched, by id. `mediaTypes` says what is taken, such as
+ * `{".pdf": "application/pdf"}`, which is the default. Tokens come from `signIn` (see sign-in.js), by which the page signs
+ * people in itself, or from `tokenUrl`, which answers `{"token": string}` to whoever is signed in, and 401, 403 or no token to
+ * others; either is asked before every connection, presigned upload and link to a result. `tokenTransport` is how the token
+ * gets to the WebSocket API, as the stack's `jwtTokenSource` says: `subprotocol` (default), or `query` for its
+ * `querystring`.
  *
  * The watched documents stand in the address, `#doc=a&doc=b`: a reload and another tab with the same link show the same.
  *
@@ -18,6 +20,8 @@
 import { ProgressClient, ProgressError, isDocumentId } from "./client/index.js";
 import { DocumentCard } from "./document-card.js";
 import { forget, forgetAll, remember, remembered } from "./remembered.js";
+import { resultLink } from "./results.js";
+import { SignIn, SignInError } from "./sign-in.js";
 import { PDFS, UploadError, kindsOf, upload } from "./upload.js";
 
 /**
@@ -25,6 +29,8 @@ import { PDFS, UploadError, kindsOf, upload } from "./upload.js";
  * @property {string} websocketUrl
  * @property {string} [directUploadUrl]
  * @property {string} [uploadUrl]
+ * @property {string} [resultsUrl]
+ * @property {import("./sign-in.js").Issuer} [signIn]
  * @property {string} [tokenUrl]
  * @property {"subprotocol" | "query"} [tokenTransport]
  * @property {Record<string, string>} [mediaTypes]
@@ -48,6 +54,7 @@ function element(id, type) {
 
 const page = {
   connection: element("connection", HTMLElement),
+  session: element("session", HTMLButtonElement),
   notice: element("notice", HTMLElement),
   linkNotice: element("link-notice", HTMLElement),
   drop: element("drop", HTMLLabelElement),
@@ -68,6 +75,15 @@ const entries = new Set();
 
 /** @type {ProgressClient} from `start` on */
 let client;
+
+/** @type {SignIn | null} from `start` on, where the page signs people in itself */
+let session = null;
+
+/** @type {(() => Promise<string | null>) | undefined} from `start` on, where the stack asks for tokens */
+let token;
+
+/** @type {string | undefined} */
+let resultsUrl;
 
 // --- saying aloud -------------------------------------------------------------------------------------------------------
 
@@ -115,6 +131,9 @@ const CONNECTION = {
   ADDRESS_INVALID: ["Closed", "The browser does not accept the address in config.json. Check websocketUrl."],
 };
 
+/** @type {[label: string, notice: string]} */
+const SIGNED_OUT = ["Signed out", "Sign in to see live progress."];
+
 let saidLost = false;
 let lostTimer = 0;
 
@@ -124,7 +143,12 @@ let lostTimer = 0;
  */
 function showConnection(state, error) {
   const code = error?.code ?? state;
-  const [label, notice] = CONNECTION[`${state} ${code}`] ?? CONNECTION[code] ?? ["Closed", ""];
+  const words = session && code === "TOKEN_MISSING" ? SIGNED_OUT : CONNECTION[`${state} ${code}`] ?? CONNECTION[code];
+  const [label, notice] = words ?? ["Closed", ""];
+  if (code === "CONNECTION_REFUSED") {
+    session?.refused();
+  }
+  showSession();
   page.connection.textContent = label;
   page.connection.dataset.state = state;
   page.notice.textContent = notice;
@@ -154,6 +178,35 @@ async function fetchToken(tokenUrl) {
     throw new Error(`${tokenUrl} answered ${response.status}`);
   }
   return (await response.json()).token ?? null;
+}
+
+// --- signing in -----------------------------------------------------------------------------------------------------------
+
+function showSession() {
+  page.session.hidden = session === null;
+  page.session.textContent = session?.isSignedIn ? "Sign out" : "Sign in";
+}
+
+/** @param {SignIn} session */
+async function offerSignIn(session) {
+  /** @param {Promise<void>} leaving */
+  const say = (leaving) =>
+    leaving.catch((error) => {
+      if (!(error instanceof SignInError)) {
+        throw error;
+      }
+      SIGNED_OUT[1] = error.message;
+    });
+  await say(session.finish());
+  page.session.addEventListener("click", async () => {
+    if (session.isSignedIn) {
+      client.close();
+      await session.signOut();
+    } else {
+      await say(session.start());
+      showConnection(client.state, client.lastError);
+    }
+  });
 }
 
 // --- documents ------------------------------------------------------------------------------------------------------------
@@ -273,6 +326,7 @@ function watchDocument(entry, documentId) {
   entry.documentId = documentId;
   card.element.dataset.documentId = documentId;
   card.onCancel = () => void cancelDocument(entry, documentId);
+  card.onSave = resultsUrl === undefined ? null : () => void saveResult(entry, documentId);
   card.onWatchAgain = () => {
     stopWatching(entry);
     card.waiting();
@@ -354,6 +408,22 @@ async function cancelDocument(entry, documentId) {
   } catch (error) {
     if (!signal.aborted) {
       entry.card.cancelFailed(/** @type {Error} */ (error).message);
+    }
+  }
+}
+
+/**
+ * @param {Entry} entry
+ * @param {string} documentId
+ */
+async function saveResult(entry, documentId) {
+  const { signal } = entry.controller;
+  try {
+    location.assign(await resultLink(/** @type {string} */ (resultsUrl), documentId, token, signal)); // a file to be saved
+    entry.card.saved("");
+  } catch (error) {
+    if (!signal.aborted) {
+      entry.card.saved(/** @type {Error} */ (error).message);
     }
   }
 }
@@ -534,7 +604,14 @@ function takeFiles(destination) {
 async function start() {
   const settings = await readSettings();
   const { directUploadUrl, uploadUrl, tokenUrl, mediaTypes = PDFS } = settings;
-  const token = tokenUrl ? () => fetchToken(tokenUrl) : undefined;
+  resultsUrl = settings.resultsUrl;
+  if (settings.signIn) {
+    session = new SignIn(settings.signIn);
+    await offerSignIn(session);
+    token = session.token;
+  } else if (tokenUrl) {
+    token = () => fetchToken(tokenUrl);
+  }
   client = new ProgressClient(settings.websocketUrl, {
     ...(token && { token }),
     ...(settings.tokenTransport && { tokenTransport: settings.tokenTransport }),
@@ -553,8 +630,11 @@ async function start() {
     }
     page.byId.reset();
   });
-  page.byId.hidden = false; // not before: without its listener, the browser would send the id off and load the page anew
-  if (directUploadUrl) {
+  const isSignedOut = session !== null && !session.isSignedIn;
+  page.byId.hidden = isSignedOut; // not before: without its listener, the browser would send the id off and load the page anew
+  if (isSignedOut) {
+    // Whoever is signed out has nothing to add.
+  } else if (directUploadUrl) {
     takeFiles({ mediaTypes, directUploadUrl: new URL(directUploadUrl, document.baseURI) });
   } else if (uploadUrl) {
     takeFiles({ mediaTypes, uploadUrl: new URL(uploadUrl, document.baseURI), ...(token && { token }) });

@@ -6,6 +6,7 @@
 
 import { countsOf } from "./client/index.js";
 import { Pace, formatCount, formatDuration, formatRate } from "./pace.js";
+import { isWebAddress } from "./results.js";
 
 /**
  * @typedef {import("./client/index.js").Update} Update
@@ -47,6 +48,9 @@ export class DocumentCard {
   onUploadAgain = () => {};
   /** Called when the user wants the document's processing to end. */
   onCancel = () => {};
+  /** Called when the user wants the result; `null` where the page has no way to get it. */
+  /** @type {(() => void) | null} */
+  onSave = null;
   onWatchAgain = () => {};
   /** Whether the file is still at hand for another upload. */
   hasFile = false;
@@ -92,6 +96,7 @@ export class DocumentCard {
       facts: part(".facts", HTMLElement),
       step: part(".step", HTMLElement),
       result: part(".result", HTMLAnchorElement),
+      save: part(".save", HTMLButtonElement),
       cancel: part(".cancel", HTMLButtonElement),
       problem: part(".problem", HTMLElement),
       what: part(".what", HTMLElement),
@@ -113,6 +118,8 @@ export class DocumentCard {
       }
     });
     this.#parts.result.setAttribute("aria-label", `Open the result of ${name}`);
+    this.#parts.save.setAttribute("aria-label", `Save the result of ${name}`);
+    this.#parts.save.addEventListener("click", () => this.onSave?.());
     this.#parts.cancel.setAttribute("aria-label", `Cancel ${name}`);
     this.#parts.cancel.addEventListener("click", () => {
       if (!this.#isCancelling) {
@@ -179,6 +186,14 @@ export class DocumentCard {
     this.#showCancel();
     this.#showStep(`Not cancelled: ${reason}`);
     this.onNews(`${this.#name}: not cancelled. ${reason}`);
+  }
+
+  /** @param {string} reason why the result could not be saved; `""` where it is */
+  saved(reason) {
+    this.#showStep(reason && `Not saved: ${reason}`);
+    if (reason) {
+      this.onNews(`${this.#name}: not saved. ${reason}`);
+    }
   }
 
   /** @returns {number} from 0 to 1 */
@@ -250,10 +265,13 @@ export class DocumentCard {
    * @param {number} nowMs
    */
   #complete(update, nowMs) {
-    const total = countsOf(update).total ?? this.#counts.total;
+    const { result } = update;
+    const told = typeof result?.["unit"] === "string" && Number.isSafeInteger(result["total"]) ? result : {};
+    const total = countsOf(update).total ?? this.#counts.total ?? /** @type {number | undefined} */ (told["total"]);
+    const unit = update.unit ?? /** @type {string | undefined} */ (told["unit"]) ?? this.#counts.unit;
     const facts = [];
     if (total) {
-      facts.push(formatCount(total, update.unit ?? this.#counts.unit));
+      facts.push(formatCount(total, unit));
     }
     if (update.pagesUnreadable) {
       facts.push(`${formatCount(update.pagesUnreadable, "pages")} could not be read`);
@@ -264,11 +282,12 @@ export class DocumentCard {
     this.#show("complete", "Complete", 1);
     this.#showFacts(facts.length > 0 ? facts : ["All pages done"]);
     this.#showStep(update.message ?? "");
-    const url = update.result?.["url"];
+    const url = result?.["url"];
     this.#parts.result.hidden = !isWebAddress(url);
     if (isWebAddress(url)) {
       this.#parts.result.href = url;
     }
+    this.#parts.save.hidden = this.onSave === null || typeof result?.["key"] !== "string";
     const unreadable = update.pagesUnreadable ? ` ${formatCount(update.pagesUnreadable, "pages")} could not be read.` : "";
     this.onNews(`${this.#name}: complete.${unreadable}`);
   }
@@ -321,7 +340,7 @@ export class DocumentCard {
     phaseLabel.textContent = label;
     measure.hidden = false;
     problem.hidden = true;
-    this.#parts.result.hidden = true;
+    this.#parts.result.hidden = this.#parts.save.hidden = true;
     this.#showStep("");
     this.#showFraction(fraction);
     const { total, unit } = this.#counts;
@@ -377,11 +396,3 @@ const CANCELLABLE = new Set(["waiting", "processing", "retrying"]);
 
 /** @type {import("./client/index.js").Counts} */
 const NO_COUNTS = { done: null, total: null, unit: "pages" };
-
-/**
- * @param {unknown} value
- * @returns {value is string}
- */
-function isWebAddress(value) {
-  return typeof value === "string" && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol);
-}

@@ -7,6 +7,7 @@ proven here: that AWS does what the emulator does.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -15,16 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from local.emulator import CREDENTIALS, NO_PROFILE, REGION
+from local.page import s3_client_of
 from local.sample_pdf import write_sample_pdf
 from local.server import PageServer
 from local.stack import LocalStack, local_stack
 from tests.browser.progress_page import REMOTE_HOST, OpenPage, card, expect_ready_for_files
 from tests.browser.relay import Relay
+from tests.oidc_server import AUDIENCE, OidcServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.emulator]
 
@@ -55,8 +57,7 @@ def relay(running: LocalStack) -> Iterator[Relay]:
 
 @pytest.fixture
 def site(running: LocalStack, relay: Relay) -> Iterator[PageServer]:
-    session = boto3.Session(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
-    s3 = session.client("s3", endpoint_url=running.emulator.endpoint_url, region_name=REGION)
+    s3 = s3_client_of(running)
     address = urlsplit(running.outputs["websocketUrl"])
     with PageServer(
         websocket_url=address._replace(netloc=f"{REMOTE_HOST}:{relay.port}").geturl(),
@@ -119,6 +120,67 @@ def test_two_pdfs_reach_the_end_in_two_tabs_that_agree(site: PageServer, open_pa
     for shown in other_tab.get_by_role("listitem").all():
         expect_complete(shown)
     expect(other_tab.locator("#tally")).to_have_text("2 of 2 complete")
+
+
+def test_a_result_is_saved_from_its_card(site: PageServer, context: BrowserContext, tmp_path: Path) -> None:
+    page = context.new_page()
+    page.goto(site.url)
+    upload(page, sample(tmp_path, "saved.pdf", 3))
+    shown = card(page, "saved.pdf")
+    expect_complete(shown)
+    with page.expect_download() as saved:
+        shown.get_by_role("button", name="Save the result of saved.pdf").click()
+    assert saved.value.suggested_filename.endswith(".json")
+    assert [each["number"] for each in json.loads(saved.value.path().read_text())["pages"]] == [1, 2, 3]
+    page.reload()
+    expect(shown.locator(".facts")).to_have_text("3\u00a0pages")
+
+
+def test_whose_document_it_is_gets_the_result_and_nobody_else(context: BrowserContext, tmp_path: Path) -> None:
+    """The page and the program as they are hosted, but for CloudFront: tokens, ownership and IAM."""
+    with contextlib.ExitStack() as cleanup:
+        issuer = cleanup.enter_context(OidcServer())
+        stack = cleanup.enter_context(
+            local_stack(
+                config={
+                    "authorization": "JWT",
+                    "jwtIssuer": issuer.issuer,
+                    "jwtAudience": AUDIENCE,
+                    "jwtTokenSource": "querystring",  # the emulator echoes no subprotocol
+                    "documentResults": "true",
+                }
+            )
+        )
+        s3 = s3_client_of(stack)
+        cleanup.callback(s3.close)
+        server = cleanup.enter_context(
+            PageServer(
+                websocket_url=stack.outputs["websocketUrl"],
+                bucket=stack.outputs["documentsBucket"],
+                s3_client=s3,
+                settings={
+                    "resultsUrl": stack.outputs["resultsUrl"],
+                    "signIn": {"issuer": issuer.issuer, "clientId": "page"},
+                    "tokenTransport": "query",
+                },
+            )
+        )
+        body = sample(tmp_path, "hers.pdf", 3).read_bytes()
+        s3.put_object(Bucket=stack.outputs["documentsBucket"], Key="hers.pdf", Body=body, Metadata={"owner": "alice"})
+        page = context.new_page()
+        page.goto(f"{server.url}#doc=hers")
+        page.get_by_role("button", name="Sign in").click()
+        shown = card(page, "hers")
+        expect_complete(shown)
+        save = shown.get_by_role("button", name="Save the result of hers")
+        with page.expect_download() as saved:
+            save.click()
+        assert '"pages"' in saved.value.path().read_text()
+        # Somebody else at the same tab, which still shows the card.
+        stranger = {"value": issuer.token(sub="bob"), "renewAt": 1e15, "refresh": None}
+        page.evaluate("(theirs) => sessionStorage.setItem('docprogress.tokens', theirs)", json.dumps(stranger))
+        save.click()
+        expect(shown.locator(".step")).to_have_text("Not saved: It is not yours to have.")
 
 
 def test_a_connection_cut_in_the_middle_resumes_and_reaches_the_end(

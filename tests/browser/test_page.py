@@ -700,6 +700,42 @@ def test_a_complete_document_says_what_was_not_read_and_links_to_its_result(
     expect(page.get_by_role("link")).to_have_count(1)
 
 
+def test_a_result_in_the_bucket_is_saved_by_its_button(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    end = {"status": "processing_complete", "sequence": 100}
+    backend.publish({**end, "docId": "f/a", "result": {"key": "results/f/a.json", "total": 9, "unit": "lines"}})
+    backend.publish({**end, "docId": "b", "result": {"total": 2.5, "unit": "pages"}})
+    asked: list[str] = []
+    answers: list[dict[str, Any]] = [
+        {"status": 404, "json": {"errorCode": "RESULT_MISSING"}},
+        {"json": {"url": "javascript:document.title = 'bad'"}},
+        {"json": {"url": f"{site.url}file"}},
+    ]
+    page = open_page(site.url, "#doc=f/a&doc=b")
+
+    def link(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(**answers.pop(0))
+
+    page.route(f"{site.url}results/**", link)
+    page.route(f"{site.url}file", lambda route: route.fulfill(body="{}", headers={"Content-Disposition": "attachment"}))
+    shown = card(page, "f/a")
+    expect(shown.locator(".facts")).to_have_text("9\u00a0lines")
+    save = shown.get_by_role("button", name="Save the result of f/a")
+    save.press("Enter")
+    expect(shown.locator(".step")).to_have_text("Not saved: It has been removed.")
+    save.press("Enter")
+    expect(shown.locator(".step")).to_have_text(re.compile("^Not saved: It could not be had."))
+    with page.expect_download():
+        save.press("Enter")
+    expect(shown.locator(".step")).to_be_hidden()
+    expect(save).to_be_focused()
+    assert asked == [f"{site.url}results/f%2Fa"] * 3
+    expect(card(page, "b").get_by_role("button", name="Save")).to_have_count(0)
+    expect(card(page, "b").locator(".facts")).to_have_text("All pages done")
+
+
 def test_a_document_is_cancelled_by_its_button(site: PageServer, open_page: OpenPage, backend: ScriptedBackend) -> None:
     page = open_page(site.url, "#doc=a")
     backend.reach("a", 1, 4)

@@ -322,7 +322,10 @@ def test_a_damaged_page_has_no_text_and_costs_the_others_nothing(sandbox: Sandbo
     state = sandbox.process(with_damaged_pages(2))
 
     told = json.loads(sandbox.poster.posts[-1][1])
-    assert (told["pagesUnreadable"], told["result"]) == (1, {"key": "results/invoice-7.json"})
+    assert (told["pagesUnreadable"], told["result"]) == (
+        1,
+        {"key": "results/invoice-7.json", "total": 3, "unit": "pages"},
+    )
     assert (state.status, state.processed) == (Status.COMPLETE, 3)
     assert [page["text"] for page in sandbox.result()["pages"]] == ["one", None, "three"]
     assert sandbox.result()["pagesUnreadable"] == [2]

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from local.server import PageServer
 
@@ -39,6 +40,15 @@ class FakeS3:
         self.objects[f"{Bucket}/{Key}"] = b"".join(parts)
         self.content_types.append(ExtraArgs["ContentType"])
 
+    def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:
+        if f"{Bucket}/{Key}" not in self.objects:
+            raise ClientError({"ResponseMetadata": {"HTTPStatusCode": 404}}, "HeadObject")  # type: ignore[typeddict-item]
+        return {}
+
+    def generate_presigned_url(self, ClientMethod: str, Params: dict[str, str], ExpiresIn: int) -> str:
+        assert (ClientMethod, ExpiresIn) == ("get_object", 60)
+        return f"http://localhost:4566/{Params['Key']}?{Params['ResponseContentDisposition']}"
+
 
 @pytest.fixture
 def s3() -> FakeS3:
@@ -50,7 +60,7 @@ def server(s3: FakeS3) -> Iterator[PageServer]:
     with PageServer(
         websocket_url=WEBSOCKET_URL,
         bucket="documents",
-        s3_client=s3,  # type: ignore[arg-type]  # the one method that is used
+        s3_client=s3,  # type: ignore[arg-type]  # the methods that are used
         max_upload_bytes=100_000,
     ) as server:
         yield server
@@ -90,6 +100,29 @@ def upload(server: PageServer, body: bytes, query: str = "?name=report.pdf", **h
     return status, json.loads(answer)
 
 
+def test_a_link_to_a_result_is_given_for_a_minute(server: PageServer, s3: FakeS3) -> None:
+    s3.objects["documents/results/f/ä b.json"] = b"{}"
+    status, headers, body = ask(server, "GET", "/results/f%2F%C3%A4%20b")
+    assert (status, headers["cache-control"]) == (200, "no-store")
+    assert json.loads(body) == {
+        "url": "http://localhost:4566/results/f/ä b.json?attachment; filename*=UTF-8''%C3%A4%20b.json"
+    }
+    assert ask(server, "GET", "/results/other")[0] == 404
+    assert ask(server, "GET", "/results/f%2F%C3%A4%20b", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="cors")[0] == 403
+
+
+def test_the_page_is_told_the_settings_of_another_stack_and_may_reach_what_they_name() -> None:
+    settings = {
+        "resultsUrl": "https://api.example.com/results",
+        "signIn": {"issuer": "https://issuer.example.com/pool", "clientId": "page"},
+    }
+    with PageServer(websocket_url="wss://ws.example.com/live", bucket="", s3_client=None, settings=settings) as server:  # type: ignore[arg-type]  # it is not asked
+        _, headers, body = ask(server, "GET", "/config.json")
+    assert json.loads(body) == {"websocketUrl": "wss://ws.example.com/live", **settings}
+    sources = "'self' wss://ws.example.com https://api.example.com https://issuer.example.com"
+    assert f"connect-src {sources}; " in headers["content-security-policy"]
+
+
 @pytest.mark.parametrize(
     ("path", "content_type"),
     [
@@ -119,6 +152,7 @@ def test_the_page_learns_its_addresses_from_the_server(server: PageServer) -> No
     assert json.loads(ask(server, "GET", "/config.json")[2]) == {
         "websocketUrl": WEBSOCKET_URL,
         "directUploadUrl": "upload",
+        "resultsUrl": "results",
     }
 
 
