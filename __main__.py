@@ -39,7 +39,8 @@ if documents and config.has_results:
 # The page itself, hosted.
 site = None
 if config.site:
-    site = Site("site", config.site, progress=progress, uploads=uploads, results=results)
+    sign_in = users.sign_in if users else config.sign_in
+    site = Site("site", config.site, progress=progress, uploads=uploads, results=results, sign_in=sign_in)
 
 # Its alarms, its dashboard and the queries of its logs.
 monitoring = Monitoring(

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pulumi
 import pulumi_aws as aws
 
+from .authorization import TokenAuthorization
 from .document_progress import DocumentProgress
 from .document_results import DocumentResults
 from .document_uploads import DocumentUploads
@@ -20,6 +21,8 @@ from .lambda_package import PROJECT
 from .policy import allow
 from .private_bucket import keep_private
 from .rules import Rule, matching
+from .sign_in import SignIn
+from .token_authorizer import TokenSource
 from .urls import domain_name
 
 _PAGE = PROJECT / "web"
@@ -82,18 +85,20 @@ class Site(pulumi.ComponentResource):
         progress: DocumentProgress,
         uploads: DocumentUploads | None = None,
         results: DocumentResults | None = None,
+        sign_in: SignIn | None = None,
     ) -> None:
         """
         Args:
             uploads: None for a page that only watches.
             results: None for a page that links to none.
+            sign_in: None for a page that signs nobody in.
         """
         super().__init__("docprogress:infra:Site", name, None, opts)
         self._name = name
         self._args = args
         self._child = pulumi.ResourceOptions(parent=self)
         self._kept = kept(parent=self, disposable=args["disposable"])
-        self._settings: dict[str, pulumi.Input[Any]] = {"websocketUrl": progress.url}
+        self._settings: dict[str, Any] = {"websocketUrl": progress.url}
         self._hosts: list[pulumi.Input[str]] = [progress.url]
         if uploads:
             self._settings |= {"uploadUrl": uploads.url, **uploads.page_settings}
@@ -103,6 +108,12 @@ class Site(pulumi.ComponentResource):
         if results:
             self._settings["resultsUrl"] = results.url
             self._hosts.append(results.url)
+        if sign_in:
+            self._settings["signIn"] = sign_in.settings
+            self._hosts += [sign_in.issuer, *sign_in.hosts]
+        authorization = progress.authorization
+        if isinstance(authorization, TokenAuthorization) and authorization.token_source == TokenSource.QUERYSTRING:
+            self._settings["tokenTransport"] = "query"
         # Every object is made anew from web/, so nothing is lost with the bucket but the URL that leads there.
         self._bucket = aws.s3.Bucket(f"{name}-bucket", opts=self._kept)
         distribution = self._distribute()

@@ -28,7 +28,8 @@ from .document_results import DocumentResultsArgs
 from .document_uploads import DocumentUploadsArgs
 from .lambda_package import Packaging
 from .monitoring import MONITORING_RULES, MonitoringArgs
-from .rules import BadEntry, Rule, boolean, list_of
+from .rules import BadEntry, Rule, boolean, list_of, matching
+from .sign_in import SignIn
 from .site import SITE_RULES, SiteArgs
 from .urls import EXAMPLE_ORIGIN
 from .user_pool import CALLBACK_URLS, DOMAIN_PREFIX, UserPoolArgs
@@ -71,6 +72,8 @@ _OWN_RULES: Mapping[str, Rule] = {
     "user_pool_callback_urls": CALLBACK_URLS,
     "user_pool_domain_prefix": DOMAIN_PREFIX,
     "site": boolean(),
+    # https://www.rfc-editor.org/rfc/rfc6749#appendix-A.1
+    "site_client_id": matching("a client id without spaces", r"[!-~]+", "my-client-id"),
     # Not to have chosen is possible too, where nothing can be lost by it.
     "authorization": dataclasses.replace(
         _CHOICE, read=lambda text: text and _CHOICE.read(text), accepts=_is_choice, example=Authorization.AWS_IAM
@@ -131,11 +134,17 @@ class StackConfig:
         if not self.values["create_user_pool"]:
             return None
         return UserPoolArgs(
-            callback_urls=self.values["user_pool_callback_urls"],
+            callback_urls=self._callback_urls,
             domain_prefix=self.values["user_pool_domain_prefix"],
             self_sign_up=False,
             disposable=self.values["disposable"],
         )
+
+    @property
+    def _callback_urls(self) -> list[str]:
+        """The site's own too, where its name is known before it is there."""
+        urls, name = list(self.values["user_pool_callback_urls"]), self.values["site_domain_name"]
+        return list(dict.fromkeys([*urls, f"https://{name}/"])) if self.values["site"] and name else urls
 
     @cached_property
     def document_pipeline(self) -> DocumentPipelineArgs | None:
@@ -180,6 +189,18 @@ class StackConfig:
         return cast(SiteArgs, self._arguments(SiteArgs))
 
     @cached_property
+    def sign_in(self) -> SignIn | None:
+        """Where the page signs people in, if not in a pool of this program."""
+        client_id, audiences = self.values["site_client_id"], self.values["jwt_audience"].split(",")
+        if self.values["authorization"] != Authorization.JWT or not client_id:
+            return None
+        return SignIn(
+            issuer=self.values["jwt_issuer"],
+            client_id=client_id,
+            audience=client_id if client_id in audiences else audiences[0],
+        )
+
+    @cached_property
     def monitoring(self) -> MonitoringArgs:
         return MonitoringArgs(**self._arguments(MonitoringArgs))
 
@@ -207,8 +228,14 @@ class StackConfig:
                     "createUserPool",
                     "false",
                 )
-            for key, entry in (("userPoolCallbackUrls", "[0]"), ("userPoolDomainPrefix", "")):
-                if not values[_snake_case(key)]:
+            if values["site_client_id"]:
+                yield "createUserPool makes the page's client; siteClientId is another issuer's.", "siteClientId", ""
+            needed = {
+                "userPoolCallbackUrls": ("[0]", self._callback_urls),
+                "userPoolDomainPrefix": ("", values["user_pool_domain_prefix"]),
+            }
+            for key, (entry, given) in needed.items():
+                if not given:
                     yield f"createUserPool needs {key}, or nobody could sign in.", f"{key}{entry}", _example(key)
         if values["alarm_email"] and values["alarm_topic_arn"]:
             yield "alarmEmail and alarmTopicArn both say who is told.", "alarmEmail", ""
@@ -335,16 +362,41 @@ class StackConfig:
                 f"jwtIssuer or jwtAudience is set, but authorization is {values['authorization'] or 'NONE'}: stack"
                 f" {stack} checks no token.\n{use_tokens}"
             )
-        if values["authorization"] not in ("", Authorization.NONE) and values["site"]:
-            pulumi.warn(
-                f"The site of stack {stack} signs nobody in, so with authorization {values['authorization']} its page"
-                " cannot connect. Serve a page of your own that has tokens, or let everyone in:\n"
-                f"  pulumi config set {NAMESPACE}:authorization NONE --stack {stack}"
-            )
+        if values["site"]:
+            self._warn_of_site()
         if values["authorization"] not in ("", Authorization.NONE) and values["data_trace_enabled"]:
             pulumi.warn(
                 f"Data trace writes the tokens and signed URLs of stack {stack} into its execution logs.\n"
                 f"  pulumi config set {NAMESPACE}:dataTraceEnabled false --stack {stack}"
+            )
+
+    def _warn_of_site(self) -> None:
+        values = self.values
+        stack = pulumi.get_stack()
+        if values["authorization"] == Authorization.AWS_IAM:
+            pulumi.warn(
+                f"The site of stack {stack} signs nobody in, so with authorization AWS_IAM its page cannot connect."
+                " Serve a page of your own with signed URLs, or take tokens:\n"
+                f"  pulumi config set {NAMESPACE}:authorization JWT --stack {stack}"
+            )
+        if values["authorization"] != Authorization.JWT:
+            return
+        if not values["create_user_pool"] and not values["site_client_id"]:
+            pulumi.warn(
+                f"The site of stack {stack} signs nobody in without its client id at jwtIssuer, so its page cannot"
+                " connect.\n"
+                f"  pulumi config set {NAMESPACE}:siteClientId {_example('siteClientId')} --stack {stack}"
+            )
+        of_cloudfront = re.compile(r"https://[a-z0-9]+\.cloudfront\.[a-z.]+/")
+        if values["create_user_pool"] and not any(
+            url == f"https://{values['site_domain_name']}/" or of_cloudfront.fullmatch(url)
+            for url in self._callback_urls
+        ):
+            path = shlex.quote(f"{NAMESPACE}:userPoolCallbackUrls[{len(self._callback_urls)}]")
+            pulumi.warn(
+                f"Cognito sends people back to userPoolCallbackUrls alone, and the site of stack {stack} is not among"
+                " them: CloudFront makes its name up. Once it is there, add it and deploy again:\n"
+                f'  pulumi config set --path {path} "$(pulumi stack output siteUrl --stack {stack})" --stack {stack}'
             )
 
 

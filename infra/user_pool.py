@@ -11,6 +11,7 @@ import pulumi_aws as aws
 
 from .keeping import kept
 from .rules import list_of, matching
+from .sign_in import SignIn
 from .urls import CALLBACK_URL
 
 # https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_CreateUserPoolDomain.html
@@ -71,6 +72,7 @@ class UserPool(pulumi.ComponentResource):
     Attributes:
         issuer: the `iss` of the pool's tokens; the audience of an ID token and the `client_id` of an access token
             are both `client_id`.
+        sign_in: how a page signs people in here.
         domain_url: of the sign-in pages; `/oauth2/authorize` and `/oauth2/token` are below it.
     """
 
@@ -80,6 +82,7 @@ class UserPool(pulumi.ComponentResource):
     jwks_url: pulumi.Output[str]
     domain_url: pulumi.Output[str]
     tokens: Tokens
+    sign_in: SignIn
 
     def __init__(self, name: str, args: UserPoolArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("docprogress:infra:UserPool", name, None, opts)
@@ -104,6 +107,7 @@ class UserPool(pulumi.ComponentResource):
         self.tokens = Tokens(jwt_issuer=self.issuer, jwt_audience=self.client_id)
         region = pool.arn.apply(lambda arn: arn.split(":")[3])
         self.domain_url = pulumi.Output.concat("https://", domain.domain, ".", region.apply(_sign_in_host))
+        self.sign_in = SignIn(issuer=self.issuer, client_id=self.client_id, hosts=[self.domain_url])
         self.register_outputs(
             {
                 "pool_id": self.pool_id,

@@ -635,7 +635,7 @@ def test_components_stand_at_the_top_or_in_one_another(graph: Graph) -> None:
 
 
 def test_the_program_uses_nothing_that_pulumi_warns_of(graph: Graph) -> None:
-    our_own = ("has no authorization", "Data trace writes", "signs nobody in")
+    our_own = ("has no authorization", "Data trace writes", "Cognito sends people back")
     warnings = [warning for warning in graph.warnings if not any(each in warning for each in our_own)]
     assert warnings == [], "pulumi_aws tells here of inputs and outputs that its next version drops"
 

@@ -141,6 +141,8 @@ def test_a_page_may_reach_its_own_stack_and_nothing_else(everything: Graph, grap
         *("'self'", "wss://live.example.com", "https://documents.example.com"),
         # A form is signed for either name.
         *(f"{bucket}.{REGION}.amazonaws.com.cn", f"{bucket}.amazonaws.com.cn"),
+        # Where Cognito says where it signs people in, and where it gives them tokens.
+        *(f"https://cognito-idp.{REGION}.amazonaws.com.cn", f"https://acme-documents.auth.{REGION}.amazoncognito.com"),
     ]
 
 
@@ -160,16 +162,49 @@ def test_every_answer_tells_the_browser_to_be_careful(graph: Graph) -> None:
     }
 
 
-def test_the_page_finds_its_own_stack(everything: Graph, graph: Graph) -> None:
-    def settings(graph: Graph) -> dict[str, Any]:
-        read: dict[str, Any] = json.loads(objects(graph)["config.json"].inputs["content"])
-        return read
+def settings(graph: Graph) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(objects(graph)["config.json"].inputs["content"])
+    return read
 
+
+def test_the_page_finds_its_own_stack(everything: Graph, graph: Graph) -> None:
     assert settings(graph) == {"websocketUrl": f"wss://{WEBSOCKET}/live"}
+    urls = {key: everything.outputs[key] for key in ("websocketUrl", "uploadUrl", "resultsUrl")}
+    issuer = f"https://{everything.one('aws:cognito/userPool:UserPool').outputs['endpoint']}"
+    client_id = everything.outputs["userPoolClientId"]
     assert settings(everything) == {
-        **{key: everything.outputs[key] for key in ("websocketUrl", "uploadUrl", "resultsUrl")},
+        **urls,
         "mediaTypes": everything.outputs["documentMediaTypes"],
+        "signIn": {"issuer": issuer, "clientId": client_id},
     }
+
+
+@pytest.mark.parametrize(
+    ("audiences", "audience"), [("page,phone", "page"), ("phone,page", "page"), ("api,phone", "api")]
+)
+def test_a_page_signs_people_in_at_the_issuer_whose_tokens_the_stack_takes(audiences: str, audience: str) -> None:
+    signing = {"authorization": "JWT", "jwtIssuer": "https://issuer.example.com/Pool", "siteClientId": "page"}
+    page = {"site": "true", "jwtTokenSource": "querystring", "jwtAudience": audiences, "dataTraceEnabled": "false"}
+    graph = run_main("dev", {**page, **signing})
+    said = settings(graph)
+    assert said["signIn"] == {
+        "issuer": "https://issuer.example.com/Pool",
+        "clientId": "page",
+        # Its ID tokens are for itself alone.
+        "audience": audience,
+    }
+    assert said["tokenTransport"] == "query"
+    assert " https://issuer.example.com;" in policy_of(graph)["contentSecurityPolicy"]["contentSecurityPolicy"]
+    assert graph.warnings == []
+
+
+def test_a_pool_sends_people_back_to_a_site_whose_name_is_known() -> None:
+    name = {"siteDomainName": "progress.example.com", "siteCertificateArn": CERTIFICATE}
+    for urls in ("[]", '["https://progress.example.com/"]'):
+        graph = run_main("dev", {**EVERYTHING, "userPoolCallbackUrls": urls, **name})
+        client = graph.one("UserPoolClient").inputs
+        assert client["callbackUrls"] == client["logoutUrls"] == ["https://progress.example.com/"]
+        assert not [each for each in graph.warnings if "sends people back" in each]
 
 
 def test_what_can_change_is_asked_for_again_and_the_rest_is_kept_for_ever(graph: Graph) -> None:
@@ -251,7 +286,33 @@ def test_half_a_site_is_refused(settings: dict[str, str], sentence: str) -> None
         run_main("dev", settings)
 
 
-def test_a_page_that_nobody_can_sign_in_to_is_warned_of(dev: Graph) -> None:
-    warned = run_main("dev", EVERYTHING).warnings
-    assert [each for each in warned if "signs nobody in" in each]
-    assert not [each for each in dev.warnings if "signs nobody in" in each]
+TOKENS = {"authorization": "JWT", "jwtIssuer": "https://issuer.example.com", "jwtAudience": "api"}
+
+
+@pytest.mark.parametrize(
+    ("config", "cure"),
+    [
+        ({"authorization": "AWS_IAM"}, "pulumi config set docprogress:authorization JWT --stack dev"),
+        (TOKENS, "pulumi config set docprogress:siteClientId my-client-id --stack dev"),
+        (
+            EVERYTHING,
+            "pulumi config set --path 'docprogress:userPoolCallbackUrls[1]' "
+            '"$(pulumi stack output siteUrl --stack dev)" --stack dev',
+        ),
+    ],
+    ids=["signatures", "another issuer", "pool"],
+)
+def test_a_page_that_nobody_can_sign_in_to_is_warned_of(config: dict[str, str], cure: str) -> None:
+    def warned(**more: str) -> list[str]:
+        warnings = run_main("dev", {"dataTraceEnabled": "false", **config, **more}).warnings
+        return [each for each in warnings if "site of stack" in each]
+
+    (warning,) = warned(site="true")
+    assert warning.splitlines()[-1].strip() == cure
+    assert warned(site="false") == []
+
+
+def test_a_pool_that_knows_the_sites_address_needs_no_warning(dev: Graph) -> None:
+    urls = '["https://app.example.com/", "https://d111111abcdef8.cloudfront.net/"]'
+    for graph in (dev, run_main("dev", {**EVERYTHING, "userPoolCallbackUrls": urls})):
+        assert not [each for each in graph.warnings if "site of stack" in each]

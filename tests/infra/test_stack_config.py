@@ -154,6 +154,7 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     "documentUploads": ("true or false", ["yes", ""]),
     "documentResults": ("true or false", ["yes", ""]),
     "site": ("true or false", ["yes", ""]),
+    "siteClientId": ("a client id without spaces", ["my client", "ä"]),
     "siteDomainName": (
         "a domain name in small letters",
         ["A.example.com", "https://a.example.com", "a", "*.b.c", "a..b"],
@@ -207,6 +208,7 @@ EXAMPLES = {
     "jwtIssuer": "https://issuer.example.com",
     "jwtAudience": "my-client-id",
     "userPoolDomainPrefix": "my-team-docprogress",
+    "siteClientId": "my-client-id",
     "siteDomainName": "progress.example.com",
     "siteCertificateArn": CERTIFICATE_ARN,
     "domainName": "live.example.com",
@@ -266,6 +268,7 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "documentUploads": [("false", False)],
     "documentResults": [("false", False)],
     "site": [("true", True), ("false", False)],
+    "siteClientId": [("", ""), ("0oa1b2c3:app", "0oa1b2c3:app")],
     "siteDomainName": [(name, name) for name in ("", "a.example.com", "xn--a-1.b-2.museum")],
     "siteCertificateArn": [("", ""), (CERTIFICATE_ARN, CERTIFICATE_ARN)],
     "domainName": [(name, name) for name in ("live.example.com", "xn--a-1.b-2.museum")],
@@ -433,6 +436,10 @@ CONTRADICTIONS: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
     (
         USER_POOL | {"jwtAudience": "one"},
         [("both say who issues tokens", "set docprogress:createUserPool false")],
+    ),
+    (
+        USER_POOL | {"siteClientId": "page"},
+        [("createUserPool makes the page's client", "rm docprogress:siteClientId")],
     ),
     (
         USER_POOL | {"userPoolCallbackUrls": "[]"},

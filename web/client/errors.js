@@ -20,7 +20,7 @@ export class ProgressError extends Error {
 
 /**
  * Why there is no connection: `CONNECTION_LOST`, `CONNECTION_REFUSED` (the browser hides the HTTP status, so this is a
- * guess after `refusalLimit` attempts; final after twice as many), `OFFLINE`, `ADDRESS_FAILED` and `TOKEN_FAILED` (the
+ * guess after `refusalLimit` attempts; final if the server said so itself), `OFFLINE`, `ADDRESS_FAILED` and `TOKEN_FAILED` (the
  * function for it threw, see `cause`), and, final, `ADDRESS_INVALID`, `TOKEN_MISSING` and `CLIENT_CLOSED`.
  */
 export class ConnectionError extends Error {
