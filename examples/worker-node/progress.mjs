@@ -6,10 +6,12 @@ import { marshall } from "@aws-sdk/util-dynamodb";
 
 const AT_WORK = "#status IN (:pending, :started, :progress)";
 const HELD = `#run_id = :run AND #attempt = :attempt AND ${AT_WORK}`;
-const FREE = `attribute_not_exists(#pk)
+const NEWEST = `attribute_not_exists(#pk)
   OR (#run_id <> :run AND (attribute_not_exists(#run_order) OR #run_order <= :order)
-      AND NOT (#run_id = :no_run AND #status = :error))
-  OR (#run_id = :run AND ((#status = :error AND #recoverable = :true) OR (${AT_WORK} AND #heard_at < :silent)))`;
+      AND NOT (#run_id = :no_run AND #status = :error))`;
+const LATE = "AND NOT :run IN (#past_run_1, #past_run_2, #past_run_3)";
+const FREE = `#run_id = :run AND ((#status = :error AND #recoverable = :true) OR (${AT_WORK} AND #heard_at < :silent))`;
+const REMEMBER = ["run_id", "past_run_1", "past_run_2"].map((name, n) => `#past_run_${n + 1} = if_not_exists(#${name}, :no_run)`);
 const WORDS = { pending: "pending", started: "processing_started", progress: "progress", error: "error", no_run: "-", true: true, zero: 0, one: 1 };
 const SAID_BY_A_RUN = ["total_pages", "unit", "message", "phase", "result", "pages_unreadable", "error_code", "error_message", "recoverable", "announced"];
 
@@ -21,16 +23,21 @@ export class Document {
   constructor(id, { client = new DynamoDBClient({}), table = process.env.TABLE_NAME, now = Date.now, ...run } = {}) {
     const retention = Number(process.env.DOCUMENT_RETENTION_SECONDS ?? 86_400);
     Object.assign(this, { id, client, table, now, retention, run: randomUUID(), order: now(), worker: randomUUID().slice(0, 8) });
-    Object.assign(this, { counted: 0, pages: 0, told: 0 }, run);
+    Object.assign(this, { counted: 0, pages: 0, told: 0, isOrdered: run.order !== undefined }, run);
   }
 
   async begin() {
     const set = { status: "pending", run_id: this.run, run_order: this.order, retries_left: 0, pages_processed: 0, tallies: {} };
-    try {
-      const row = await this.#write(FREE, {
+    const takeUp = (condition, compute = []) =>
+      this.#write(condition, {
         set: { ...set, active_shard: this.#shard(), write_id: randomUUID() },
-        compute: ["#attempt = if_not_exists(#attempt, :zero) + :one"],
+        compute: ["#attempt = if_not_exists(#attempt, :zero) + :one", ...compute],
         remove: SAID_BY_A_RUN,
+      });
+    try {
+      const row = await takeUp(this.isOrdered ? NEWEST : `(${NEWEST}) ${LATE}`, REMEMBER).catch((error) => {
+        if (error.row?.run_id?.S !== this.run) throw error;
+        return takeUp(FREE); // the next attempt at the same run
       });
       this.attempt = Number(row.attempt.N);
     } catch (error) {

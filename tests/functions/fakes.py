@@ -12,7 +12,7 @@ from typing import Any
 from docprogress.document import Connection, DocumentState, Ownership, Run, Status, Subscription, Update, retries_left
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, Superseded
 from docprogress.posting.report import DeliveryReport
-from docprogress.table.items import NO_RUN
+from docprogress.table.items import NO_RUN, PAST_RUNS
 from docprogress.table.states import CANCELLED
 
 # Only a test that fails waits so long: on a machine that others use too, any step may take many seconds.
@@ -28,6 +28,7 @@ class _Row:
     write_id: str | None = None
     tallies: dict[str, int] = field(default_factory=dict)
     announced: bool = False
+    past_runs: tuple[str, ...] = ()
 
 
 class InMemoryStore:
@@ -89,6 +90,7 @@ class InMemoryStore:
             if row is not None and row.write_id == write_id:
                 return row.state
             before = None
+            past_runs = (row.state.run_id, *row.past_runs)[: len(PAST_RUNS)] if row else ()
             number = int(now * 1000) if order is None else order
             if row is not None and row.state.run_id == run.run_id:
                 if not row.state.has_ended:
@@ -96,7 +98,9 @@ class InMemoryStore:
                         raise BeingProcessed(run.document_id)
                 elif row.state.is_final:
                     raise AlreadyProcessed(run.document_id)
-                before, number = row.state.retries_left, row.order
+                before, number, past_runs = row.state.retries_left, row.order, row.past_runs
+            elif row is not None and order is None and run.run_id in row.past_runs:
+                raise Superseded(run.document_id)
             elif row is not None and row.order > number:
                 if order is not None:
                     raise Superseded(run.document_id)
@@ -114,7 +118,7 @@ class InMemoryStore:
                 owner=owner or (row.state.owner if row else None),
             )
             published_at = row.published_at if row else None
-            self._rows[run.document_id] = _Row(state, number, now, published_at, write_id)
+            self._rows[run.document_id] = _Row(state, number, now, published_at, write_id, past_runs=past_runs)
         self.after("begin")
         return state
 

@@ -34,6 +34,9 @@ ACTIVITY_STEP_MS = 15_000
 # The run of a document that has none yet; no worker may name its own so.
 NO_RUN = "-"
 
+# The runs before the one on the row, the last first. None of them begins again, however late its event is repeated.
+PAST_RUNS = ("past_run_1", "past_run_2", "past_run_3")
+
 Item = Mapping[str, Mapping[str, Any]]
 
 
@@ -52,6 +55,10 @@ def state_key(document_id: str) -> dict[str, Any]:
 def document_id_of(item: Item) -> str:
     document_id: str = item["pk"]["S"]
     return document_id.removeprefix("DOCUMENT#")
+
+
+def is_past_run(item: Item, run_id: str) -> bool:
+    return any(_text(item, name) == run_id for name in PAST_RUNS)
 
 
 def principal(principal_id: str | None) -> dict[str, Any]:

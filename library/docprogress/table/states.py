@@ -26,12 +26,14 @@ from docprogress.table.items import (
     ACTIVE_SHARDS,
     BY_ACTIVITY,
     NO_RUN,
+    PAST_RUNS,
     SAID_BY_A_RUN,
     Item,
     active_shard,
     activity_step,
     document_id_of,
     heard_at_of,
+    is_past_run,
     ownership_of,
     state_key,
     state_of,
@@ -159,6 +161,10 @@ class States:
             write.set({"retries_left": {"N": str(retries_left(retry_follows, before=None))}})
             write.when("attribute_not_exists(#pk) OR #run_id <> :run")
             write.when("attribute_not_exists(#run_order) OR #run_order <= :order")
+            for earlier, run_on_row in zip(PAST_RUNS, ("run_id", *PAST_RUNS), strict=False):
+                write.compute(**{earlier: f"if_not_exists(#{run_on_row}, :no_run)"})
+            if order is None:
+                write.when(f"NOT :run IN ({', '.join(f'#{name}' for name in PAST_RUNS)})")
             # Cancelled before anyone had begun: this is the run that must not be.
             write.when("NOT (#run_id = :no_run AND #status = :error)")
             try:
@@ -172,7 +178,7 @@ class States:
             if found["run_id"]["S"] == run.run_id:
                 state = self._begin_again(run, found, number, owner, retry_follows, abandoned_after_seconds, write_id)
                 break
-            if order is not None:
+            if order is not None or is_past_run(found, run.run_id):
                 raise Superseded(f"a newer run of document {run.document_id!r} than {run.run_id} has begun")
             # It begins only now, so it is the newest, whatever orders or clocks those before it had.
             number = int(found["run_order"]["N"]) + 1

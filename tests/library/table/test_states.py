@@ -814,6 +814,26 @@ class TestOrder:
         with pytest.raises(Superseded):
             begin(store, document_id, run_id="late", order=self.NEW)
 
+    def test_a_run_that_was_replaced_does_not_begin_again_however_late_its_event_is_repeated(
+        self, store: States, document_id: str, clock: Clock
+    ) -> None:
+        for run_id in ("first", "second", "third", "fourth"):
+            start(store, document_id, run_id=run_id)
+            newest = finish(store, document_id, run_id=run_id)
+            clock.now += 60
+        for run_id in ("first", "second", "third"):
+            with pytest.raises(Superseded):
+                begin(store, document_id, run_id=run_id)
+        with pytest.raises(AlreadyProcessed):
+            begin(store, document_id, run_id="fourth")
+        assert store.read(document_id) == newest
+
+    def test_an_order_that_is_given_decides_alone_for_the_same_file_may_be_uploaded_again(
+        self, store: States, document_id: str
+    ) -> None:
+        for order, run_id in enumerate(("this file", "that file", "this file")):
+            assert begin(store, document_id, run_id=run_id, order=order).run_id == run_id
+
     def test_a_run_whose_clock_is_ahead_keeps_no_later_one_out(
         self, table: Table, store: States, document_id: str, clock: Clock
     ) -> None:
