@@ -394,6 +394,7 @@ def test_where_callers_are_known_a_document_without_an_owner_is_told_to_nobody(
     assert sandbox.poster.posts == []
     assert len(sandbox.results) == (owner is None)
     assert ("names a blank owner" in sandbox.log) == (owner is not None)
+    assert sandbox.last.failure == (None if owner is None else Failure("The document has no owner."))
 
 
 def test_the_same_file_sent_again_by_a_page_s_form_is_not_run_again(sandbox: Sandbox) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import boto3
 import pytest
 
 from docprogress.document import DocumentState, Failure, Status
 from docprogress.errors import SettingsError, StoreUnavailable
+from docprogress.messages import Message
 from docprogress.posting.report import DeliveryReport
 from docprogress.publisher import Publisher, PublisherSettings
 
@@ -33,6 +35,9 @@ class Announced:
             raise self._outcome
         return self._outcome
 
+    def post(self, document_id: str, known: DocumentState | None, message: Message, deadline_seconds: float) -> object:
+        return document_id, known, message, deadline_seconds
+
 
 class Notes:
     """In place of the table: keeps what is noted as announced."""
@@ -45,6 +50,9 @@ class Notes:
         if self.unavailable:
             raise StoreUnavailable("throttled")
         self.noted.append(state)
+
+    def find(self, document_id: str) -> DocumentState:
+        return state(Status.STARTED)._replace(document_id=document_id, owner="alice")
 
 
 class Told(Publisher):
@@ -108,11 +116,26 @@ def test_where_the_stream_tells_the_watchers_its_function_notes_it_and_no_worker
     assert publisher.noted == []
 
 
-def test_an_end_that_was_told_and_cannot_be_noted_is_no_failure_of_the_worker() -> None:
+def test_an_end_that_was_told_and_cannot_be_noted_is_no_failure_of_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "docprogress.publisher")
     publisher = Told(DeliveryReport(delivered=1))
     publisher.states.unavailable = True
 
     assert publisher.announce(ENDS[0], 10.0) == DeliveryReport(delivered=1)
+    assert "Not noted as announced: throttled" in caplog.messages
+
+
+def test_a_message_of_ones_own_is_posted_to_those_who_may_watch_the_document() -> None:
+    publisher = Told(DeliveryReport())
+    posted: Any = publisher.post("d", {"status": "chat", "text": "hello"}, deadline_seconds=3.0)
+    assert posted == ("d", publisher.states.find("d"), {"status": "chat", "text": "hello", "docId": "d"}, 3.0)
+
+
+def test_a_process_without_credentials_is_told_so_at_its_first_post(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = boto3.Session(region_name="eu-west-1")
+    monkeypatch.setattr(session, "get_credentials", lambda: None)
+    with pytest.raises(RuntimeError, match="No AWS credentials were found"):
+        assert Publisher(SETTINGS, session).announcer
 
 
 def test_where_the_stream_tells_the_watchers_a_worker_cannot_post() -> None:

@@ -254,6 +254,16 @@ def test_a_last_message_is_tried_again_at_once_on_who_waits_for_a_retry(desk: De
     assert update.report(1) == DeliveryReport(delivered=1)
 
 
+def test_a_progress_message_waits_for_the_turn_of_who_waits_for_a_retry(desk: Desk) -> None:
+    desk.tell(watchers(1))
+    (place,) = desk.take_all()
+    desk.answer(place, 429)
+    desk.tell(watchers(1), version=2)
+    assert desk.take() is None
+    desk.wait(rules.GIVE_UP_SECONDS)
+    assert desk.take() is place
+
+
 def test_topics_that_nobody_tells_of_any_more_are_forgotten(desk: Desk) -> None:
     for number in range(400):
         desk.tell(watchers(1), topic=str(number))

@@ -7,6 +7,7 @@ Does not prove what API Gateway really answers, nor that it accepts the signatur
 from __future__ import annotations
 
 import random
+import resource
 import subprocess
 import sys
 import threading
@@ -748,6 +749,18 @@ def test_another_topic_notices_nothing_of_one_whose_watchers_hang(make_fan_out: 
             assert report == DeliveryReport(delivered=5)
         assert not posting.done(), "the other topic is still at it"
         assert posting.result(AMPLE) == DeliveryReport(failed=300)
+
+
+def test_a_process_that_may_open_few_files_leaves_some_to_others(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (16, 4_096))
+    with ConnectionsServer(answer_seconds=0.05) as server:
+        report = make_fan_out(server.callback_url).post(
+            [watchers(60)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget
+        )
+    assert report == DeliveryReport(delivered=60)
+    assert server.accepted == 14
 
 
 def test_a_quick_burst_takes_more_connections_than_it_began_with(make_fan_out: MakeFanOut) -> None:

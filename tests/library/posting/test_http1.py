@@ -26,6 +26,10 @@ from docprogress.posting.http1 import MalformedResponse, Response, parse_respons
             Response(500, "", b"{}  "),
         ),
         (
+            b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
+            Response(500, "", b"0123456789"),
+        ),
+        (
             b'HTTP/1.1 400 No\r\nContent-Length: 21\r\n\r\n{"__type":"a#Broken"}',
             Response(400, "Broken", b'{"__type":"a#Broken"}'),
         ),

@@ -123,3 +123,21 @@ def test_a_failure_of_ones_own_stays_what_it_is() -> None:
         raise LookupError
     with pytest.raises(ConditionFailed), failures():
         raise ConditionFailed({})
+
+
+def test_rows_that_the_table_had_no_time_for_are_asked_for_again_until_it_is_in_vain() -> None:
+    client = offline_client()
+    asked, row = [state_key("a"), state_key("b")], {"pk": {"S": "DOCUMENT#a"}}
+    with Stubber(client) as answers:
+        for keys in (asked, asked[1:]):
+            answers.add_response(
+                "batch_get_item",
+                {"Responses": {"t": [row]}, "UnprocessedKeys": {"t": {"Keys": asked[1:]}} if keys is asked else {}},
+                {"RequestItems": {"t": {"Keys": keys, "ConsistentRead": True}}},
+            )
+        assert Table("t", lambda: client).get_all(asked) == [row, row]
+        for _ in range(10):
+            answers.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": {"t": {"Keys": asked}}})
+        with pytest.raises(StoreUnavailable, match="2 rows"):
+            Table("t", lambda: client).get_all(asked)
+    client.close()

@@ -299,6 +299,16 @@ class TestStates:
         clock.now += 2
         assert store.read(document_id) is None
 
+    def test_what_is_read_in_other_ways_is_the_same_state_for_as_long(
+        self, store: States, document_id: str, clock: Clock
+    ) -> None:
+        assert (store.find(document_id), store.ownership(document_id)) == (None, None)
+        state = start(store, document_id, owner="alice")
+        assert store.find(document_id) == store.read(document_id) == state
+        assert store.ownership(document_id) == (Status.STARTED, "alice")
+        clock.now += 3600
+        assert (store.find(document_id), store.ownership(document_id)) == (None, None)
+
     def test_every_update_keeps_a_state_for_its_whole_retention(
         self, store: States, document_id: str, clock: Clock
     ) -> None:
