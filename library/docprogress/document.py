@@ -181,6 +181,24 @@ class Tally(NamedTuple):
     counted: int = 0
 
 
+class Beginning(NamedTuple):
+    """How a worker takes a document up.
+
+    Attributes:
+        write_id: the same for each repetition of one call.
+        abandoned_after_seconds: a worker that was silent for so long is taken for dead.
+        order: grows with each run of the document. None: now.
+        owner: None keeps the owner noted earlier.
+        retry_follows: how many more attempts the caller makes; see `retries_left`.
+    """
+
+    write_id: str
+    abandoned_after_seconds: float
+    order: int | None = None
+    owner: str | None = None
+    retry_follows: bool | int = False
+
+
 class Update(NamedTuple):
     """What one write changes of a state. What is None stays as it is.
 

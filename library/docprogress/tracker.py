@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from docprogress.document import (
     MAX_DOCUMENT_ID_LENGTH,
@@ -21,6 +21,7 @@ from docprogress.document import (
     MAX_ORDER,
     PAGES,
     RETRY_WITHIN_SECONDS,
+    Beginning,
     DocumentState,
     ErrorCode,
     Failure,
@@ -37,6 +38,7 @@ from docprogress.document import (
 from docprogress.errors import Cancelled, StartRefused, StoreUnavailable, Superseded, TimeLimitExceeded
 from docprogress.process import after_fork, jitter
 from docprogress.sender import Sender
+from docprogress.store import StateStore
 
 logger = logging.getLogger(__name__)
 
@@ -55,54 +57,6 @@ ABANDONED_AFTER_SECONDS = 45.0
 
 
 _Written = TypeVar("_Written")
-
-
-class StateStore(Protocol):
-    """What the rules need of a table. Every method may raise StoreUnavailable."""
-
-    def begin(
-        self,
-        run: Run,
-        *,
-        order: int | None,
-        owner: str | None,
-        retry_follows: bool | int,
-        abandoned_after_seconds: float,
-        write_id: str,
-    ) -> DocumentState:
-        """Take a document up: a new run, or the next attempt at one that failed or was not written for so long.
-
-        Args:
-            order: grows with each run of the document. None: now.
-            owner: None keeps the owner noted earlier.
-            retry_follows: how many more attempts the caller makes; see `document.retries_left`.
-            write_id: the same for each repetition of one call.
-
-        Returns:
-            The state, pending, with its attempt and how many are left.
-
-        Raises:
-            AlreadyProcessed, BeingProcessed: see there.
-            Superseded: a run of a higher order has begun.
-        """
-        ...
-
-    def write(self, run: Run, update: Update, *, not_within_seconds: float = 0.0) -> DocumentState | None:
-        """Publish a state. None, and nothing written, when the document was published within so many seconds,
-        by whichever worker. Raises Superseded, or Cancelled."""
-        ...
-
-    def heartbeat(self, run: Run, *, owner: str | None = None) -> int:
-        """Note that the run is alive, and whose the document is if that is given.
-
-        Returns the attempt that is on. Raises Superseded, or Cancelled.
-        """
-        ...
-
-    def leave(self, run: Run, worker: str) -> None:
-        """Forget the tally of a worker whose every page is known to be counted."""
-        ...
-
 
 # Tells a state to everyone who watches it, within so many seconds.
 Deliver = Callable[[DocumentState, float], object]
@@ -388,14 +342,8 @@ class ProgressTracker:
         self._start_sender()
 
     def _take_up(self) -> DocumentState:
-        return self._store.begin(
-            self._run,
-            order=self._order,
-            owner=self.owner,
-            retry_follows=self._retry_follows,
-            abandoned_after_seconds=ABANDONED_AFTER_SECONDS,
-            write_id=self._begin_id,
-        )
+        beginning = Beginning(self._begin_id, ABANDONED_AFTER_SECONDS, self._order, self.owner, self._retry_follows)
+        return self._store.begin(self._run, beginning)
 
     def _complete_unless_others_have(self, end: Update) -> None:
         try:

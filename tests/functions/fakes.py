@@ -9,7 +9,17 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from docprogress.document import Connection, DocumentState, Ownership, Run, Status, Subscription, Update, retries_left
+from docprogress.document import (
+    Beginning,
+    Connection,
+    DocumentState,
+    Ownership,
+    Run,
+    Status,
+    Subscription,
+    Update,
+    retries_left,
+)
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, Superseded
 from docprogress.posting.report import DeliveryReport
 from docprogress.table.items import NO_RUN, PAST_RUNS
@@ -73,17 +83,9 @@ class InMemoryStore:
         row = self._rows.get(document_id)
         return Ownership(row.state.status, row.state.owner) if row else None
 
-    def begin(
-        self,
-        run: Run,
-        *,
-        order: int | None,
-        owner: str | None,
-        retry_follows: bool | int,
-        abandoned_after_seconds: float,
-        write_id: str,
-    ) -> DocumentState:
+    def begin(self, run: Run, beginning: Beginning) -> DocumentState:
         self._enter("begin")
+        write_id, abandoned_after_seconds, order, owner, retry_follows = beginning
         with self._lock:
             now = self._now()
             row = self._rows.get(run.document_id)
@@ -283,14 +285,7 @@ def started(
     store: Any, document_id: str = "d", *, run_id: str = "run-1", total: int | None = 10, owner: str | None = None
 ) -> DocumentState:
     """A document that a worker has taken up and started, in a table or in memory."""
-    begun = store.begin(
-        Run(document_id, run_id),
-        order=None,
-        owner=owner,
-        retry_follows=False,
-        abandoned_after_seconds=45.0,
-        write_id=uuid.uuid4().hex,
-    )
+    begun = store.begin(Run(document_id, run_id), Beginning(uuid.uuid4().hex, 45.0, owner=owner))
     run = Run(document_id, run_id, begun.attempt)
     state: DocumentState = store.write(run, Update(status=Status.STARTED, total=total))
     return state

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from docprogress.document import Failure, Run, Status, Update
+from docprogress.document import Beginning, Failure, Run, Status, Update
 from tests.functions.fakes import InMemoryStore, started
 from tests.wire import from_server
 
@@ -238,7 +238,7 @@ def test_a_document_under_way_is_answered_as_it_stands(connected: Sandbox) -> No
 
 def test_a_document_that_was_taken_up_and_not_started_is_pending(connected: Sandbox) -> None:
     run = Run("invoice-7", "r")
-    connected.store.begin(run, order=None, owner=None, retry_follows=False, abandoned_after_seconds=45.0, write_id="w")
+    connected.store.begin(run, Beginning("w", 45.0))
 
     assert connected.ask() == {"status": "pending", "docId": "invoice-7"}
     connected.store.connections[CONNECTION_ID] = connected.store.connections[CONNECTION_ID]._replace(principal_id="eve")

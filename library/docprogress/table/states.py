@@ -5,20 +5,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from docprogress.document import (
     RETRY_WITHIN_SECONDS,
+    Beginning,
     DocumentState,
     ErrorCode,
     Failure,
     Ownership,
     Run,
     Status,
-    Tally,
     Update,
     composed,
-    retries_left,
 )
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, DocumentExists, Superseded
 from docprogress.table.client import ConditionFailed, Table, failures
@@ -27,10 +26,7 @@ from docprogress.table.items import (
     BY_ACTIVITY,
     NO_RUN,
     PAST_RUNS,
-    SAID_BY_A_RUN,
     Item,
-    active_shard,
-    activity_step,
     document_id_of,
     heard_at_of,
     is_past_run,
@@ -40,20 +36,22 @@ from docprogress.table.items import (
     state_values,
 )
 from docprogress.table.update_item import UpdateItem
+from docprogress.table.writes import (
+    AT_WORK,
+    SILENT,
+    Moment,
+    is_held,
+    missed_pages,
+    publication,
+    require_due,
+    require_held,
+    superseded,
+    taking_up,
+    without_pages,
+)
 
-# A document that was taken up and has not ended. An expected one is pending too, and nobody's run.
-_AT_WORK = "#status IN (:pending, :started, :progress)"
-_STATUSES = {
-    "pending": Status.PENDING.value,
-    "started": Status.STARTED.value,
-    "progress": Status.PROGRESS.value,
-    "error": Status.ERROR.value,
-}
-_SILENT = "#heard_at < :silent OR (attribute_not_exists(#heard_at) AND #updated_at < :silent)"
 # A clock that differs from the table's by more is not believed; less is the way to the table and back.
 _TOLERATED_MS = 5_000
-# Published in the future by more than this is the doing of such a clock, and holds up nobody.
-_AHEAD_MS = 1_000
 
 _STOPPED = "The worker stopped before the document was done."
 _RETRY_MINUTES = f"{RETRY_WITHIN_SECONDS / 60:.0f} minutes"
@@ -134,7 +132,7 @@ class States:
                     "status": {"S": Status.PENDING.value},
                     "run_id": {"S": NO_RUN},
                     "owner": {"S": owner},
-                    **self._times(document_id),
+                    **self._moment().times(document_id),
                 },
                 ConditionExpression="attribute_not_exists(pk) OR expires_at <= :now",
                 ExpressionAttributeValues={":now": {"N": str(int(self._now()))}},
@@ -142,46 +140,36 @@ class States:
         except ConditionFailed as failed:
             raise DocumentExists(document_id) from failed
 
-    # --- what a worker writes; see StateStore in docprogress.tracker ---
+    # --- what a worker writes; see docprogress.store ---
 
-    def begin(
-        self,
-        run: Run,
-        *,
-        order: int | None,
-        owner: str | None,
-        retry_follows: bool | int,
-        abandoned_after_seconds: float,
-        write_id: str,
-    ) -> DocumentState:
+    def begin(self, run: Run, beginning: Beginning) -> DocumentState:
         began_at = self._now_ms()
-        number = began_at if order is None else order
+        order = began_at if beginning.order is None else beginning.order
         while True:
-            write = self._taking_up(run, number, owner, write_id)
-            write.set({"retries_left": {"N": str(retries_left(retry_follows, before=None))}})
+            write = taking_up(run, order, beginning, self._moment(), retries_before=None)
             write.when("attribute_not_exists(#pk) OR #run_id <> :run")
             write.when("attribute_not_exists(#run_order) OR #run_order <= :order")
             for earlier, run_on_row in zip(PAST_RUNS, ("run_id", *PAST_RUNS), strict=False):
                 write.compute(**{earlier: f"if_not_exists(#{run_on_row}, :no_run)"})
-            if order is None:
+            if beginning.order is None:
                 write.when(f"NOT :run IN ({', '.join(f'#{name}' for name in PAST_RUNS)})")
             # Cancelled before anyone had begun: this is the run that must not be.
             write.when("NOT (#run_id = :no_run AND #status = :error)")
             try:
-                state = self._write(run.document_id, write, write_id)
+                state = self._write(run.document_id, write, beginning.write_id)
                 break
             except ConditionFailed as failed:
                 found = failed.item
             if found["run_id"]["S"] == NO_RUN:
-                self._give_run(run, number)
+                self._give_run(run, order)
                 raise Cancelled(f"document {run.document_id!r} was cancelled before it began", state_of(found))
             if found["run_id"]["S"] == run.run_id:
-                state = self._begin_again(run, found, number, owner, retry_follows, abandoned_after_seconds, write_id)
+                state = self._begin_again(run, found, order, beginning)
                 break
-            if order is not None or is_past_run(found, run.run_id):
+            if beginning.order is not None or is_past_run(found, run.run_id):
                 raise Superseded(f"a newer run of document {run.document_id!r} than {run.run_id} has begun")
             # It begins only now, so it is the newest, whatever orders or clocks those before it had.
-            number = int(found["run_order"]["N"]) + 1
+            order = int(found["run_order"]["N"]) + 1
         if abs(self._now_ms() - began_at) > _TOLERATED_MS:
             # The table's answer has put the clock right.
             self.heartbeat(run._replace(attempt=state.attempt))
@@ -194,80 +182,50 @@ class States:
         with suppress(ConditionFailed):
             self._table.update(state_key(run.document_id), **write.arguments())
 
-    def _begin_again(
-        self,
-        run: Run,
-        found: Item,
-        order: int,
-        owner: str | None,
-        retry_follows: bool | int,
-        abandoned_after_seconds: float,
-        write_id: str,
-    ) -> DocumentState:
+    def _begin_again(self, run: Run, found: Item, order: int, beginning: Beginning) -> DocumentState:
         """The next attempt at a run, if the one before has failed or is silent."""
-        write = self._taking_up(run, order, owner, write_id)
+        write = taking_up(run, order, beginning, self._moment(), retries_before=state_of(found).retries_left)
         write.compute(run_order="if_not_exists(#run_order, :order)")
-        left = retries_left(retry_follows, before=state_of(found).retries_left)
-        write.set({"retries_left": {"N": str(left)}})
         write.when("#run_id = :run")
-        write.when(f"(#status = :error AND #recoverable = :true) OR ({_AT_WORK} AND ({_SILENT}))")
-        write.given(true=True, silent=self._now_ms() - int(abandoned_after_seconds * 1000))
+        write.when(f"(#status = :error AND #recoverable = :true) OR ({AT_WORK} AND ({SILENT}))")
+        write.given(true=True, silent=self._now_ms() - int(beginning.abandoned_after_seconds * 1000))
         try:
-            return self._write(run.document_id, write, write_id)
+            return self._write(run.document_id, write, beginning.write_id)
         except ConditionFailed as failed:
             if state_of(failed.item).has_ended:
                 raise AlreadyProcessed(f"run {run.run_id} of document {run.document_id!r} has ended") from None
             raise BeingProcessed(f"another worker is on run {run.run_id} of document {run.document_id!r}") from None
 
-    def _taking_up(self, run: Run, order: int, owner: str | None, write_id: str) -> UpdateItem:
-        write = UpdateItem().set(
-            {
-                "status": {"S": Status.PENDING.value},
-                "run_id": {"S": run.run_id},
-                "run_order": {"N": str(order)},
-                "pages_processed": {"N": "0"},
-                "tallies": {"M": {}},
-                "active_shard": active_shard(run.document_id),
-                "write_id": {"S": write_id},
-                **state_values(owner=owner),
-                **self._times(run.document_id),
-            }
-        )
-        write.compute(attempt="if_not_exists(#attempt, :none) + :one").remove(*SAID_BY_A_RUN)
-        return write.given(run=run.run_id, no_run=NO_RUN, order=order, none=0, one=1, **_STATUSES)
-
     def write(self, run: Run, update: Update, *, not_within_seconds: float = 0.0) -> DocumentState | None:
         while True:
-            write = self._publication(run.document_id, update)
-            _require_held(write, run)
+            write = publication(run.document_id, update, self._moment())
+            require_held(write, run)
             if not_within_seconds:
-                now = self._now_ms()
-                write.when("attribute_not_exists(#published_at) OR NOT #published_at BETWEEN :due AND :ahead")
-                write.given(due=now - int(not_within_seconds * 1000) + 1, ahead=now + _AHEAD_MS)
+                require_due(write, not_within_seconds, self._moment())
             try:
                 return self._write(run.document_id, write, update.write_id)
             except ConditionFailed as failed:
                 found = failed.item
-            if not _is_held(found, run):
-                raise _superseded(run, found)
-            missed = _missed(found, update.tally)
+            if not is_held(found, run):
+                raise superseded(run, found)
+            missed = missed_pages(found, update.tally)
             if update.tally is None or missed == 0:
                 return None
             if missed < 0:
                 # A new attempt has cleared the tallies.
-                raise _superseded(run, found)
+                raise superseded(run, found)
             # An earlier write was made after all, and its answer was lost: the rest is still to be written.
-            update = _without(update, missed)
+            update = without_pages(update, missed)
             if not update.pages and not update.says_more_than_pages and update.status is Status.PROGRESS:
                 return state_of(found)
 
     def heartbeat(self, run: Run, *, owner: str | None = None) -> int:
-        write = UpdateItem().set(self._times(run.document_id)).set(state_values(owner=owner)).given(**_STATUSES)
-        _require_held(write, run)
+        write = UpdateItem().set(self._moment().times(run.document_id)).set(state_values(owner=owner))
+        require_held(write, run)
         try:
             return state_of(self._table.update(state_key(run.document_id), **write.arguments())).attempt
         except ConditionFailed as failed:
-            raise _superseded(run, failed.item) from None
+            raise superseded(run, failed.item) from None
 
     def leave(self, run: Run, worker: str) -> None:
         write = UpdateItem().remove("tallies.#worker").named(worker=worker).given(run=run.run_id)
@@ -287,9 +245,9 @@ class States:
             The state that it has now: cancelled, or the end that it had reached before. None where there is no such
             document, so that it is not the principal's.
         """
-        write = self._publication(document_id, Update(status=Status.ERROR, failure=CANCELLED))
+        write = publication(document_id, Update(status=Status.ERROR, failure=CANCELLED), self._moment())
         write.compute(run_id="if_not_exists(#run_id, :no_run)")
-        write.when(f"attribute_not_exists(#pk) OR {_AT_WORK} OR (#status = :error AND #recoverable = :true)")
+        write.when(f"attribute_not_exists(#pk) OR {AT_WORK} OR (#status = :error AND #recoverable = :true)")
         # Looked at before; nobody's document may have become somebody's since.
         write.when("attribute_not_exists(#owner)" if principal_id is None else "#owner = :principal")
         write.given(no_run=NO_RUN, true=True, principal=principal_id or "")
@@ -343,8 +301,8 @@ class States:
         # A first write that needs no read: most of those that are silent were killed, and are tried again.
         stalled = Update(status=Status.ERROR, failure=STALLED_AND_TRIED_AGAIN)
         before = self._now_ms() - int(silent_seconds * 1000)
-        write = self._publication(silent.document_id, stalled)
-        write.when(f"{_AT_WORK} AND attribute_exists(#active_shard) AND #retries_left > :zero").when(_SILENT)
+        write = publication(silent.document_id, stalled, self._moment())
+        write.when(f"{AT_WORK} AND attribute_exists(#active_shard) AND #retries_left > :zero").when(SILENT)
         write.given(silent=before, zero=0)
         try:
             return self._write(silent.document_id, write)
@@ -367,7 +325,7 @@ class States:
 
     def _settle(self, found: Item, update: Update) -> DocumentState | None:
         """Publish, unless the row has changed since it was found."""
-        write = self._publication(document_id_of(found), update)
+        write = publication(document_id_of(found), update, self._moment())
         write.when("#updated_at = :updated_at AND (attribute_not_exists(#heard_at) OR #heard_at = :heard_at)")
         write.when("#status = :found")
         write.given(updated_at=int(found["updated_at"]["N"]), heard_at=heard_at_of(found), found=found["status"]["S"])
@@ -377,36 +335,6 @@ class States:
             return None
 
     # --- writing ---
-
-    def _publication(self, document_id: str, update: Update) -> UpdateItem:
-        """A state that watchers will hear of, under the next sequence."""
-        # Epoch milliseconds to begin with: a row that has expired takes its sequence along, and tabs that are open do
-        # not forget it. At most some states a second: the sequence never overtakes the clock.
-        write = UpdateItem().compute(sequence="if_not_exists(#sequence, :now) + :one")
-        write.given(now=self._now_ms(), one=1, **_STATUSES)
-        write.set({"status": {"S": update.status.value}, "published_at": {"N": str(self._now_ms())}})
-        write.set(self._times(document_id))
-        write.set(
-            state_values(
-                total=update.total,
-                unit=update.unit,
-                owner=update.owner,
-                message=update.message,
-                phase=update.phase,
-                failure=update.failure,
-                result=update.result,
-                pages_unreadable=update.pages_unreadable,
-            )
-        )
-        if update.status in (Status.COMPLETE, Status.ERROR):
-            write.remove("tallies", "message").set({"active_shard": active_shard(document_id)})
-        if update.status is Status.COMPLETE:
-            write.remove("phase")
-        if update.pages:
-            write.add(pages_processed=update.pages)
-        if update.pages and update.tally:
-            _count(write, update.tally, update.pages, is_last=update.status in (Status.COMPLETE, Status.ERROR))
-        return write
 
     def _write(self, document_id: str, write: UpdateItem, write_id: str | None = None) -> DocumentState:
         """Raises ConditionFailed."""
@@ -421,55 +349,8 @@ class States:
                 raise
             return state_of(failed.item)
 
-    def _times(self, document_id: str) -> dict[str, Any]:
-        now = self._now_ms()
-        return {
-            "heard_at": {"N": str(now)},
-            "updated_at": {"N": str(activity_step(document_id, now))},
-            "expires_at": {"N": str(now // 1000 + self._document_retention_seconds)},
-        }
+    def _moment(self) -> Moment:
+        return Moment(self._now_ms(), self._document_retention_seconds)
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
-
-
-def _require_held(write: UpdateItem, run: Run) -> None:
-    """The condition under which a worker may write."""
-    write.when(f"#run_id = :run AND {_AT_WORK}").given(run=run.run_id)
-    if run.attempt is not None:
-        write.when("#attempt = :attempt").given(attempt=run.attempt)
-
-
-def _is_held(item: Item, run: Run) -> bool:
-    if not item:
-        return False
-    state = state_of(item)
-    return not state.has_ended and state.run_id == run.run_id and run.attempt in (None, state.attempt)
-
-
-def _superseded(run: Run, found: Item) -> Superseded:
-    state = state_of(found) if found else None
-    if state and state.is_cancelled and state.run_id == run.run_id:
-        return Cancelled(f"document {run.document_id!r} was cancelled", state)
-    return Superseded(f"run {run.run_id} of document {run.document_id!r} has ended or was replaced", state)
-
-
-def _count(write: UpdateItem, tally: Tally, pages: int, *, is_last: bool) -> None:
-    """boto3 repeats a write whose answer was lost, and write_id is another's if one wrote meanwhile."""
-    write.named(worker=tally.worker).given(counted=tally.counted, after=tally.counted + pages)
-    if not is_last:
-        write.compute(**{"tallies.#worker": ":after"})
-    write.when("tallies.#worker = :counted" if tally.counted else "attribute_not_exists(tallies.#worker)")
-
-
-def _missed(item: Item, tally: Tally | None) -> int:
-    """How many more of a worker's pages the row has than the worker knows; below 0 if a new start has cleared them."""
-    if tally is None:
-        return 0
-    return int(item.get("tallies", {}).get("M", {}).get(tally.worker, {"N": 0})["N"]) - tally.counted
-
-
-def _without(update: Update, missed: int) -> Update:
-    """What is left to write when so many of its pages are in the table already."""
-    tally = update.tally and update.tally._replace(counted=update.tally.counted + missed)
-    return update._replace(pages=max(0, update.pages - missed), tally=tally)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
-from docprogress.document import Failure, Run, Status, Update
+from docprogress.document import Beginning, Failure, Run, Status, Update
 from docprogress.table.connections import Connections
 from docprogress.table.states import States
 from tests.functions.fakes import InMemoryStore
@@ -38,9 +38,9 @@ def begin(
     **arguments: Any,
 ) -> Any:
     """The run, as a worker holds it once it has taken the document up."""
-    defaults = {"order": None, "owner": None, "retry_follows": False, "abandoned_after_seconds": ABANDONED}
     run = Run(document_id, run_id)
-    state = store.begin(run, **{**defaults, **arguments}, write_id=write_id or uuid.uuid4().hex)
+    arguments.setdefault("abandoned_after_seconds", ABANDONED)
+    state = store.begin(run, Beginning(write_id or uuid.uuid4().hex, **arguments))
     return run._replace(attempt=state.attempt)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from docprogress.document import Failure, Run, Status, Tally, Update
+from docprogress.document import Beginning, Failure, Run, Status, Tally, Update
 from docprogress.errors import Cancelled, StartRefused, Superseded
 from docprogress.table.states import States
 from tests.library.table.support import ABANDONED, NOW_MS
@@ -39,14 +39,7 @@ def outcome(store: States, name: str, said: dict[str, Any]) -> str:
     run = Run(DOCUMENT_ID, said.pop("run"), said.pop("attempt", None))
     try:
         if name == "begin":
-            store.begin(
-                run,
-                order=int(said["order"]),
-                owner=None,
-                retry_follows=False,
-                abandoned_after_seconds=ABANDONED,
-                write_id=uuid.uuid4().hex,
-            )
+            store.begin(run, Beginning(uuid.uuid4().hex, ABANDONED, order=int(said["order"])))
         elif name == "heartbeat":
             store.heartbeat(run)
         else:
