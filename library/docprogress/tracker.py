@@ -23,7 +23,6 @@ from docprogress.document import (
     RETRY_WITHIN_SECONDS,
     Beginning,
     DocumentState,
-    ErrorCode,
     Failure,
     Phase,
     Run,
@@ -39,17 +38,13 @@ from docprogress.errors import Cancelled, StartRefused, StoreUnavailable, Supers
 from docprogress.process import after_fork, jitter
 from docprogress.sender import Sender
 from docprogress.store import StateStore
+from docprogress.time_left import TimeLeft
 
 logger = logging.getLogger(__name__)
 
 # A watcher that misses a progress update hears the next one; the last one has no next, so it may take longer.
 PROGRESS_DELIVERY_SECONDS = 2.0
 FINAL_DELIVERY_SECONDS = 10.0
-# Left of a Lambda's time after delivery, to return and to flush its logs.
-RESERVED_SECONDS = 0.5
-# A worker stops so long before its time is up, or at a fifth of its time if that is less: for the write of the end,
-# its announcement, and a page that is longer than others.
-TIME_LIMIT_SECONDS = 20.0
 # Silence is how a dead worker is told from a slow page, so a living one writes at least this often.
 HEARTBEAT_SECONDS = 20.0
 # Two heartbeats missed. Lambda tries an asynchronous event again after a minute, so a retry finds the run free.
@@ -157,8 +152,7 @@ class ProgressTracker:
         self._deliver = deliver
         self._joined = joined
         self._interval_seconds = 1.0 / max_messages_per_second
-        self._remaining_seconds = remaining_seconds
-        self._seconds = remaining_seconds()
+        self._time = TimeLeft(remaining_seconds)
         self._retry_follows = retry_follows
         self._retries_left = 0
 
@@ -357,7 +351,7 @@ class ProgressTracker:
     def _fail_after(self, error: BaseException) -> None:
         """Fail the document; whatever comes of it, the worker's own exception is the one that goes on."""
         if isinstance(error, TimeLimitExceeded):
-            failure = self._time_limit_failure()
+            failure = self._time.failure
         elif self._retries_left:
             minutes = f"{RETRY_WITHIN_SECONDS / 60:.0f} minutes"
             failure = Failure(f"Processing failed. It is tried again within {minutes}.", recoverable=True)
@@ -441,8 +435,8 @@ class ProgressTracker:
         self._begin()
         with self._sender.changed:
             self._raise_sender_error()
-            if self._is_out_of_time():
-                raise TimeLimitExceeded(self._time_limit_failure().message)
+            if self._time.is_up:
+                raise TimeLimitExceeded(self._time.failure.message)
             self._unwritten = self._unwritten.then(said)
             self._sender.changed.notify()
 
@@ -455,7 +449,7 @@ class ProgressTracker:
         due_at = self._last_written_at + HEARTBEAT_SECONDS if self._unwritten == _NOTHING else self._due_at
         seconds = due_at - time.monotonic()
         if not self._joined:
-            seconds = min(seconds, self._remaining_seconds() - self._time_limit_seconds)
+            seconds = min(seconds, self._time.working_seconds)
         return max(0.0, seconds)
 
     def _update(self) -> bool:
@@ -463,7 +457,7 @@ class ProgressTracker:
         with self._sender.changed:
             unwritten, self._unwritten = self._unwritten, _NOTHING
         try:
-            if self._is_out_of_time() and not self._joined:
+            if self._time.is_up and not self._joined:
                 return self._end_in_time(unwritten)
             state = self._write_when_due(unwritten)
             if state:
@@ -476,7 +470,7 @@ class ProgressTracker:
         return True
 
     def _end_in_time(self, unwritten: _Unwritten) -> bool:
-        failure = self._time_limit_failure()
+        failure = self._time.failure
         logger.error("%s", failure.message, extra=self._ids())
         state = self._end(Update(status=Status.ERROR, failure=failure), unwritten)
         with self._sender.changed:
@@ -556,7 +550,7 @@ class ProgressTracker:
 
     def _persist(self, write: Callable[[], _Written]) -> _Written:
         """A write that no later one makes up for: tried again for as long as there is time."""
-        give_up_at = time.monotonic() + self._bounded(FINAL_DELIVERY_SECONDS)
+        give_up_at = time.monotonic() + self._time.bounded(FINAL_DELIVERY_SECONDS)
         while True:
             try:
                 return write()
@@ -579,30 +573,10 @@ class ProgressTracker:
 
     def _send(self, state: DocumentState, seconds: float) -> None:
         try:
-            self._deliver(state, self._bounded(seconds))
+            self._deliver(state, self._time.bounded(seconds))
         except StoreUnavailable as error:
             # The state stands in the table: the next update, the watchdog, or whoever asks again, gets it.
             logger.warning("The watchers could not be read: %s", error, extra=self._ids())
-
-    def _bounded(self, seconds: float) -> float:
-        return max(0.0, min(seconds, self._remaining_seconds() - RESERVED_SECONDS))
-
-    # --- time ---
-
-    @property
-    def _time_limit_seconds(self) -> float:
-        return min(TIME_LIMIT_SECONDS, self._seconds / 5)
-
-    def _is_out_of_time(self) -> bool:
-        return self._remaining_seconds() <= self._time_limit_seconds
-
-    def _time_limit_failure(self) -> Failure:
-        minutes = self._seconds / 60
-        time_there_is = f"{minutes:.0f} minutes" if minutes >= 2 else f"{self._seconds:.0f} seconds"
-        return Failure(
-            f"The document takes longer than the {time_there_is} that there are for one. Split it into smaller ones.",
-            ErrorCode.TIME_LIMIT_EXCEEDED,
-        )
 
     def _require_started(self, action: str) -> None:
         if not self._started or self._ended:
