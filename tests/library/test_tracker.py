@@ -91,6 +91,12 @@ def refuse_once(error: Exception, method: str, times: int = 1) -> Any:
     return before
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged of the document's run."""
+    records: list[Any] = caplog.records
+    return [record.getMessage() for record in records if (record.document_id, record.run_id) == ("d", "run-1")]
+
+
 def advance_until_refused(tracker: ProgressTracker) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
@@ -334,7 +340,9 @@ def test_a_recoverable_failure_may_be_tried_again_under_the_same_run(desk: Desk)
     assert desk.heard[-1].processed == 2, "the pages of the attempt that failed do not count"
 
 
-def test_the_workers_own_exception_is_not_hidden_by_one_of_reporting_it(desk: Desk) -> None:
+def test_the_workers_own_exception_is_not_hidden_by_one_of_reporting_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     def refuse_errors(state: DocumentState) -> None:
         if state.status is Status.ERROR:
             raise DeliveryRefused(403, DeliveryReport(failed=1), "c", "")
@@ -344,6 +352,7 @@ def test_the_workers_own_exception_is_not_hidden_by_one_of_reporting_it(desk: De
     with pytest.raises(LookupError), desk.tracker() as tracker:  # noqa: PT012  leaving the block is the test
         tracker.start(total=1)
         raise LookupError
+    assert logged(caplog) == ["The failure LookupError could not be reported"]
 
 
 def test_a_repeated_event_writes_nothing(desk: Desk) -> None:
@@ -551,7 +560,7 @@ def test_the_last_message_may_take_longer_than_one_that_others_follow(desk: Desk
 # --- faults ---
 
 
-def test_a_table_that_is_unavailable_for_a_while_loses_no_page(desk: Desk) -> None:
+def test_a_table_that_is_unavailable_for_a_while_loses_no_page(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=100)
         desk.store.before = refuse_once(StoreUnavailable("throttled"), "progress", times=3)
@@ -561,6 +570,7 @@ def test_a_table_that_is_unavailable_for_a_while_loses_no_page(desk: Desk) -> No
 
     assert desk.heard[-1].status is Status.COMPLETE
     assert desk.heard[-1].processed == 100
+    assert logged(caplog) == ["Progress is not recorded, will retry: throttled"] * 3
 
 
 def test_a_table_that_is_unavailable_is_not_asked_in_a_hot_loop(desk: Desk) -> None:
@@ -633,12 +643,15 @@ def test_a_write_that_is_refused_in_the_background_is_logged_and_its_pages_are_c
         assert eventually(lambda: "progress" in desk.store.calls)
 
     assert (desk.heard[-1].status, desk.heard[-1].processed) == (Status.COMPLETE, 4)
-    (logged,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert logged.exc_info is not None
-    assert "the token has expired" in str(logged.exc_info[1])
+    (error,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert error.exc_info is not None
+    assert "the token has expired" in str(error.exc_info[1])
+    assert logged(caplog) == ["No more updates until the last"]
 
 
-def test_watchers_that_cannot_be_read_for_a_moment_cost_one_update_and_not_the_document(desk: Desk) -> None:
+def test_watchers_that_cannot_be_read_for_a_moment_cost_one_update_and_not_the_document(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     faults = [StoreUnavailable("the Query of the watchers was throttled")]
 
     def fail_once(state: DocumentState) -> None:
@@ -654,6 +667,7 @@ def test_watchers_that_cannot_be_read_for_a_moment_cost_one_update_and_not_the_d
 
     assert desk.heard[-1].status is Status.COMPLETE
     assert desk.heard[-1].processed == 10, "the pages of the update nobody heard were in the table already"
+    assert logged(caplog) == ["The watchers could not be read: the Query of the watchers was throttled"]
 
 
 def test_a_delivery_that_is_refused_in_the_background_is_raised_by_the_next_page(desk: Desk) -> None:
@@ -1166,7 +1180,8 @@ def test_a_joined_worker_whose_update_was_refused_hands_its_pages_in_when_it_lea
     assert (desk.heard[-1].status, desk.heard[-1].processed) == (Status.COMPLETE, 20)
 
 
-def test_a_joined_worker_that_has_left_is_not_remembered(desk: Desk) -> None:
+def test_a_joined_worker_that_has_left_is_not_remembered(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "docprogress.tracker")
     started(desk.store, total=20)
     desk.store.before = refuse_once(StoreUnavailable("throttled"), "leave")
 
@@ -1175,6 +1190,10 @@ def test_a_joined_worker_that_has_left_is_not_remembered(desk: Desk) -> None:
             tracker.advance(2)
 
     assert list(desk.store.tallies("d").values()) == [2], "of the one whose leaving could not be written"
+    assert logged(caplog) == ["The tally of a worker that left stays behind: throttled"]
+    with desk.tracker(joined=True):
+        before = desk.store.calls.count("leave")
+    assert desk.store.calls.count("leave") == before, "one that counted nothing has no tally"
 
 
 def test_a_joined_worker_that_fails_hands_in_its_pages_and_the_others_go_on(desk: Desk) -> None:

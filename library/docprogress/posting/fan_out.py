@@ -193,7 +193,13 @@ class FanOut:
                 raise refused
             logger.error("%s @connections, refused by all: %s", method, refused)
         elif update.problems:
-            logger.warning("%s @connections: %s of %s", method, dict(update.problems), report)
+            # Nobody could be sent to: the address does not answer, or its certificate does not verify.
+            level = (
+                logging.ERROR
+                if report.untried and report == DeliveryReport(untried=report.untried)
+                else logging.WARNING
+            )
+            logger.log(level, "%s @connections: %s of %s", method, dict(update.problems), report)
 
     def _running_engine(self) -> Engine:
         with self._lock:

@@ -233,11 +233,14 @@ class TestStates:
 
         assert sequences == [NOW_MS + number for number in range(1, 10)]
 
-    def test_an_update_within_the_interval_is_not_written(self, store: States, document_id: str, clock: Clock) -> None:
+    @pytest.mark.parametrize("tally", [None, Tally("a")])
+    def test_an_update_within_the_interval_is_not_written(
+        self, store: States, document_id: str, clock: Clock, tally: Tally | None
+    ) -> None:
         started = start(store, document_id)
         clock.now += 0.2
 
-        assert advance(store, document_id, 5, not_within_seconds=0.25) is None
+        assert advance(store, document_id, 5, not_within_seconds=0.25, tally=tally) is None
         assert store.read(document_id) == started
 
     def test_an_update_after_the_interval_is_written(self, store: States, document_id: str, clock: Clock) -> None:
@@ -430,6 +433,7 @@ class TestStates:
         assert advance(store, document_id, 50, tally=Tally("a")).processed == 50
         assert advance(store, document_id, 57, tally=Tally("a")).processed == 57
         assert advance(store, document_id, 1, tally=Tally("a", 57)).processed == 58
+        assert advance(store, document_id, 2, tally=Tally("a", 57)).processed == 59, "one more page is one page"
 
     @pytest.mark.parametrize("failure", [None, Failure("No.")])
     def test_an_end_that_was_never_answered_is_known_when_it_is_repeated(
