@@ -220,8 +220,7 @@ class Engine:
                 self._discard(connection)
             elif not self._use(connection, self._loop.time()):
                 return
-        if self._renewing is None:
-            self._open_more()
+        self._open_more()
 
     def _open_more(self) -> None:
         paused = self._loop.time() < self._opening_paused_until

@@ -194,11 +194,7 @@ class FanOut:
             logger.error("%s @connections, refused by all: %s", method, refused)
         elif update.problems:
             # Nobody could be sent to: the address does not answer, or its certificate does not verify.
-            level = (
-                logging.ERROR
-                if report.untried and report == DeliveryReport(untried=report.untried)
-                else logging.WARNING
-            )
+            level = logging.ERROR if report == DeliveryReport(untried=report.untried) else logging.WARNING
             logger.log(level, "%s @connections: %s of %s", method, dict(update.problems), report)
 
     def _running_engine(self) -> Engine:

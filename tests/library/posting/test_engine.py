@@ -120,6 +120,15 @@ def test_a_connection_answered_before_its_request_was_sent_is_not_used_again(mak
         served.result(AMPLE)
 
 
+def test_a_message_of_several_packets_does_not_wait_for_the_servers_acknowledgement() -> None:
+    with ConnectionsServer() as server:
+        port = int(server.callback_url.split(":")[2].split("/")[0])
+        address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        sock, _ = asyncio.run(open_socket([address], "", None))
+        with sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_while_connections_fail_one_at_a_time_is_tried_after_longer_and_longer_and_then_many_again(
     make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
@@ -141,9 +150,14 @@ def test_while_connections_fail_one_at_a_time_is_tried_after_longer_and_longer_a
         assert delays == sorted(delays)
         assert (delays[0], delays[-1]) == (0.1, 1.0)
         assert opener.asked == 16, "a server that refuses connections is not asked in a hot loop"
-        opener.most_at_once = 0
+        opener.most_at_once, opener.held = 0, True
         clock.ahead += 1_001
+        assert eventually(lambda: opener.asked == 17)
+        opener.held = False
+        assert eventually(lambda: len(delays) == 17)
+        assert opener.most_at_once == 1, "while they fail, one finds out for all"
         opener.failing = False
+        clock.ahead += 1_001
         report = fan_out.post(
             [watchers(300, "x")], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
         )
