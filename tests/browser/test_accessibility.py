@@ -74,18 +74,19 @@ MEASURE_CONTRAST = """
 
 @pytest.fixture
 def show_all(site: PageServer, open_page: OpenPage, backend: ScriptedBackend, context: BrowserContext) -> ShowAll:
-    """One card in each phase, and a notice."""
+    """One card in each phase, a notice, and the button of who is signed in."""
 
     def show_all() -> Page:
         phases = ("waiting", "processing", "complete", "retrying", "failed")
-        kept = [{"id": "complete", "name": "complete"}]
+        kept = [{"id": "waiting", "name": "waiting"}]
         context.add_init_script(f"localStorage.setItem('docprogress.documents', JSON.stringify({json.dumps(kept)}))")
         page = open_page(site.url, "#" + "&".join(f"doc={phase}" for phase in phases))
         expect(page.locator("#connection")).to_have_text("Live")
         for phase in phases[1:]:
             backend.reach(phase, 3, 8)
         expect(page.locator('[data-phase="processing"]')).to_have_count(4)
-        backend.complete("complete")
+        end = {"status": "processing_complete", "docId": "complete", "sequence": 1000}
+        backend.publish({**end, "result": {"key": "results/complete.json"}})
         backend.fail("retrying", "The worker was interrupted.", recoverable=True)
         backend.fail("failed", "Page 4 is damaged.")
         choose(page, "photo.pdf", content=b"JFIF")
@@ -96,6 +97,9 @@ def show_all(site: PageServer, open_page: OpenPage, backend: ScriptedBackend, co
               const notice = document.getElementById("notice");
               notice.hidden = false;
               notice.textContent = "Sign in, then reload this page.";
+              const session = document.getElementById("session");
+              session.hidden = false;
+              session.textContent = "Sign out";
             }"""
         )
         return page
@@ -117,7 +121,7 @@ def test_everything_stands_out_enough_in_both_schemes(show_all: ShowAll) -> None
 
 def test_axe_finds_nothing(show_all: ShowAll) -> None:
     page = show_all()
-    page.get_by_role("button", name="Stop watching complete").press("Enter")
+    page.get_by_role("button", name="Stop watching waiting").press("Enter")
     page.locator("#remembered summary").press("Enter")
     # Through the debugger, which the page's Content-Security-Policy does not concern.
     page.evaluate((installed(AXE) / "axe-core" / "axe.min.js").read_text())
@@ -178,7 +182,7 @@ def test_what_changes_is_announced_politely(show_all: ShowAll, backend: Scripted
 def test_the_keyboard_reaches_everything_in_the_order_of_the_page(show_all: ShowAll) -> None:
     page = show_all()
     reached = []
-    for _ in range(15):
+    for _ in range(17):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate(
@@ -190,7 +194,8 @@ def test_the_keyboard_reaches_everything_in_the_order_of_the_page(show_all: Show
     buttons = {name: [f"Stop watching {name}"] for name in names}
     for name in ("waiting", "processing", "retrying"):
         buttons[name].append(f"Cancel {name}")
-    expected = ["files", "document-id", "Watch", *(button for name in names for button in buttons[name])]
+    buttons["complete"].append("Save the result of complete")
+    expected = ["session", "files", "document-id", "Watch", *(button for name in names for button in buttons[name])]
     assert reached[: len(expected)] == expected
 
 

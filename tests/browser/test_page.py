@@ -806,6 +806,33 @@ def test_a_link_of_any_length_leaves_the_page_usable(
     expect(page.locator("#link-notice")).to_be_hidden()
 
 
+def test_an_update_of_one_of_300_documents_writes_to_its_card_alone(
+    site: PageServer, open_page: OpenPage, backend: ScriptedBackend
+) -> None:
+    backend.start("d5", 1000)
+    page = open_page(site.url, "#" + "&".join(f"doc=d{number}" for number in range(300)))
+    expect_phase(card(page, "d5"), "Processing", 0)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    backend.wait_until_watched("d89")
+    backend.start("d89", 10)
+    expect_phase(card(page, "d89"), "Processing", 0)  # and so have all that were asked for before it
+    page.evaluate(
+        """() => {
+            window.written = [];
+            const home = (node) => (node.closest ? node : node.parentElement)?.closest(".card, title, [id]");
+            new MutationObserver((changes) => {
+              written.push(...changes.map(({ target }) => home(target)?.dataset.documentId ?? home(target)?.localName));
+            }).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+        }"""
+    )
+    for pages in range(1, 21):
+        backend.reach("d5", pages, 1000)
+    expect(card(page, "d5").locator(".facts")).to_contain_text("20 of 1,000")
+    written: list[str] = page.evaluate("written")
+    assert set(written) - {"d5"} <= {"title", "p"}, "the title, the tally and what is said aloud"
+    assert 20 <= written.count("d5") <= 20 * 20
+
+
 def test_a_name_in_letters_of_the_other_direction_turns_nothing_else_around(
     site: PageServer, open_page: OpenPage
 ) -> None:

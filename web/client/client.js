@@ -508,7 +508,9 @@ export class ProgressClient {
     // Replies may arrive late and out of order; one that was overtaken by an update is not news.
     const isAnswer = connection.unanswered.get(docId) === topic.sequence;
     connection.answered(docId);
-    topic.heardAt = this.#platform.now();
+    if (isAnswer) {
+      topic.heardAt = this.#platform.now();
+    }
     if (update.status === "pending") {
       if (isAnswer) {
         topic.sequence = 0; // the record is new or has expired: whatever comes next is newer
@@ -519,8 +521,8 @@ export class ProgressClient {
       return;
     }
     const sequence = update.sequence ?? 0; // after a refusal, a snapshot must be news even if it was known before
-    const isOther = isAnswer && JSON.stringify(update) !== JSON.stringify(topic.state);
-    if (isRefusal(update) || sequence > topic.sequence || isOther) {
+    const isNewer = isRefusal(update) || sequence > topic.sequence;
+    if (isNewer || (isAnswer && JSON.stringify(update) !== JSON.stringify(topic.state))) {
       topic.sequence = sequence;
       this.#publish(topic, update);
     } else if (update.status === "processing_started" && sequence < topic.sequence && isFinal(topic.state)) {
@@ -534,6 +536,7 @@ export class ProgressClient {
    * @param {Update} update
    */
   #publish(topic, update) {
+    topic.heardAt = this.#platform.now(); // what is no news says nothing of now
     this.#platform.clearTimeout(topic.timer);
     if (update.status === "error" && update.errorCode === "PROCESSING_STALLED" && update.recoverable) {
       this.#giveUpLater(topic, this.#options.retryWithinMs);

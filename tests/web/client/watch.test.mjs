@@ -272,3 +272,21 @@ test("a document is asked for, and its answers are known, by its composed name",
   platform.socket.push(pages("\u00fcber", 1, 1));
   assert.equal(updates.length, 1);
 });
+
+test("a server whose sequence has fallen, against its word, is asked and believed", async () => {
+  await connected();
+  const { updates } = watched("a");
+  platform.socket.push(pages("a", 50, 5));
+  for (let times = 0; times < 4 && platform.socket.asked.length < 2; times++) {
+    platform.socket.push(pages("a", 3, 1)); // what is old, again and again, is no sign of life of the document
+    await platform.advance(20_000);
+  }
+  assert.equal(platform.socket.asked.length, 2);
+  assert.equal(updates.length, 1);
+  platform.socket.push(pages("a", 4, 2));
+  platform.socket.push(pages("a", 5, 3));
+  assert.deepEqual(
+    updates.map(({ pagesProcessed }) => pagesProcessed),
+    [5, 2, 3],
+  );
+});
