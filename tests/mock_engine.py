@@ -176,6 +176,7 @@ class Resource:
     retain_on_delete: bool
     protect: bool
     ignore_changes: tuple[str, ...] = ()
+    replace_on_changes: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -342,6 +343,7 @@ class _Monitor(mocks.MockMonitor):
             retain_on_delete=request.retainOnDelete,
             protect=request.protect,
             ignore_changes=tuple(request.ignoreChanges),
+            replace_on_changes=tuple(request.replaceOnChanges),
             aliases=tuple((each.spec.parentUrn, each.spec.name) for each in request.aliases),
         )
         with self._lock:

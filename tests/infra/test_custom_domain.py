@@ -128,7 +128,9 @@ def test_pages_connect_to_the_name_and_workers_post_without_it(in_route_53: Grap
 
 def test_a_path_follows_the_name() -> None:
     graph = api(**ELSEWHERE, domain_path="v1", disable_execute_api_endpoint=True)
-    assert graph.one("ApiMapping").inputs["apiMappingKey"] == "v1"
+    mapping = graph.one("ApiMapping")
+    assert mapping.inputs["apiMappingKey"] == "v1"
+    assert mapping.replace_on_changes == ("apiMappingKey",), "in place, the protection would not speak"
     assert graph.outputs["url"] == "wss://live.example.com/v1"
     assert graph.outputs["callback_url"] == "https://live.example.com/v1"
 
