@@ -92,6 +92,10 @@ class EngineProject:
                 self._config[f"docprogress:{key}"] = value
         self._write()
 
+    def act_as(self, credentials: Mapping[str, str]) -> None:
+        """Who asks from now on: the variables of a role's session, in place of the emulator's root user."""
+        self._environment |= credentials
+
     def preview(self) -> Outcome:
         return self.run("preview")
 

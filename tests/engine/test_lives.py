@@ -22,9 +22,10 @@ from websockets.sync.client import connect
 
 from local.emulator import CREDENTIALS, REGION, Emulator
 from local.sample_pdf import write_sample_pdf
-from tests.engine.project import EngineProject, Outcome
+from tests.engine.project import ROOT, EngineProject, Outcome
 from tests.local.scenarios import PATIENCE_SECONDS, ask, receive_to_the_end
 from tests.mock_engine import Graph, run_main
+from tools.deployer_rights import EVERYTHING
 
 CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/of-somebody"
 # The emulator has no zone to put records in: tools/deployer_rights.py lives with one.
@@ -133,9 +134,8 @@ def disposable_life(project: EngineProject, folder: Path) -> None:
         there = expected(nothing, declared(project.stack, settings))["create"] + 1
         assert changes(project.destroy(previewed=True)) == Counter(delete=there)
         return
-    assert up(**NAMED) == Counter(create=3, update=1), (
-        "a name and its mapping, their component, and the API's addresses"
-    )
+    # A name and its mapping, their component, and the API's addresses.
+    assert up(apiThrottleRate=77, **NAMED) == Counter(create=3, update=1)
     assert changes(project.up()) == Counter()
     assert up(**BY_TOKEN)["replace"] == 1
     assert up()["replace"] == 1
@@ -209,6 +209,68 @@ def roles_life(project: EngineProject, folder: Path) -> None:
     assert changes(project.destroy(previewed=True)) == Counter(delete=first.counts["create"])
 
 
+# The emulator does not know these by name, or knows them by another one; AWS does.
+UNPLACED = [
+    *("cloudfront:*", "cloudwatch:DeleteAlarms", "cloudwatch:DeleteDashboards", "cloudwatch:GetDashboard"),
+    *("cloudwatch:ListTagsForResource", "cloudwatch:PutDashboard", "dynamodb:ListTagsOfResource"),
+    *("events:ListTagsForResource", "events:ListTargetsByRule", "events:PutTargets", "events:RemoveTargets"),
+    *("kms:DescribeKey", "lambda:CreateFunction", "lambda:ListEventSourceMappings", "route53:GetChange"),
+    "sns:ListTagsForResource",
+]
+
+
+def session_with(emulator: Emulator, name: str, *parts: str) -> dict[str, str]:
+    """The environment of a role that has these parts of docs/deploy-role.json and, but for UNPLACED, nothing else."""
+    text = (ROOT / "docs" / "deploy-role.json").read_text()
+    for word, value in (("PARTITION", "aws"), ("ACCOUNT", "0" * 12), ("REGION", REGION), ("PROJECT", "docprogress")):
+        text = text.replace(word, value)
+    documents = json.loads(text)
+    granted = {action for part in parts for each in documents[part]["Statement"] for action in each["Action"]}
+    unplaced = [each for each in UNPLACED if each.endswith("*") or each in granted | {"lambda:ListEventSourceMappings"}]
+    policies = {part: documents[part] for part in parts}
+    policies["unplaced"] = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": unplaced, "Resource": "*"}],
+    }
+    session: Any = boto3.Session(*CREDENTIALS.values(), region_name=REGION)
+    iam, sts = (session.client(each, endpoint_url=emulator.endpoint_url) for each in ("iam", "sts"))
+    anyone = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [anyone]})
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    for part, document in policies.items():
+        iam.put_role_policy(RoleName=name, PolicyName=part, PolicyDocument=json.dumps(document))
+    made = sts.assume_role(RoleArn=role, RoleSessionName="life")["Credentials"]
+    iam.close()
+    sts.close()
+    return {
+        "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": made["SessionToken"],
+    }
+
+
+def deployer_life(project: EngineProject, folder: Path) -> None:
+    """Of a stack with every part, by roles that have the rights of docs/deploy-role.json."""
+    reader = session_with(project.emulator, "preview", "preview")
+    deployer = session_with(project.emulator, "deploy", "preview", "deploy")
+    project.set(**EVERYTHING, certificateArn=CERTIFICATE)
+    project.act_as(reader)
+    assert project.preview().code == 0
+    refused = project.up()
+    assert refused.code != 0, "who previews creates nothing"
+    assert "is not authorized to perform" in refused.output, str(refused)
+    project.act_as(deployer)
+    up = project.up()
+    assert up.code == 0, str(up)
+    project.act_as(reader)
+    for command in (("preview", "--refresh"), ("refresh", "--yes", "--skip-preview")):
+        looked = project.run(*command)
+        assert looked.code == 0, str(looked)
+    project.act_as(deployer)
+    destroyed = project.destroy()
+    assert destroyed.code == 0, str(destroyed)
+
+
 @dataclass(frozen=True)
 class Life:
     live: Callable[[EngineProject, Path], None]
@@ -222,6 +284,7 @@ LIVES = {
     "kept": Life(kept_life, "production-eu"),
     "yaml": Life(yaml_life, "dev", "examples/yaml"),
     "roles": Life(roles_life, "dev", "examples/deploy-role"),
+    "deployer": Life(deployer_life, "dev"),
     "killed": Life(killed_life, "dev", "examples/yaml"),
 }
 

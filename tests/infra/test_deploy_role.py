@@ -13,7 +13,8 @@ import pytest
 
 from infra.deploy_role import DeployRole, DeployRoleArgs
 from tests.infra.samples import allowed, document, policy
-from tests.mock_engine import ACCOUNT, PARTITION, PROJECT_ROOT, Graph, run
+from tests.mock_engine import ACCOUNT, PARTITION, PROJECT_ROOT, Graph, run, run_main
+from tools.deployer_rights import EVERYTHING
 
 PROVIDER = f"arn:{PARTITION}:iam::{ACCOUNT}:oidc-provider/token.actions.githubusercontent.com"
 ARGS: DeployRoleArgs = {"repository": "example/docs", "oidc_provider_arn": PROVIDER}
@@ -126,3 +127,11 @@ def test_an_account_that_has_no_provider_yet_gets_one_that_outlives_the_roles() 
 def test_whom_it_would_let_in_by_mistake_is_refused(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         roles(**wrong)
+
+
+def test_the_life_whose_rights_are_recorded_has_every_kind_of_resource(everything: Graph) -> None:
+    settings = {**EVERYTHING, "hostedZoneId": "Z1"}
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
+    lived = {each.type for each in run_main("dev", texts)}
+    missing = {each.type for each in everything if each.type.startswith("aws:")} - lived
+    assert not missing, "add the option to EVERYTHING, and run python -m tools.deployer_rights"
