@@ -27,7 +27,8 @@ from docprogress.messages import (
     parse_request,
     snapshot_message,
 )
-from docprogress.table.client import Table
+from docprogress.process import making_what_stays
+from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.connections import Connections
 from docprogress.table.states import States
 
@@ -238,7 +239,7 @@ def _expired(document_id: str | None) -> RequestRefused:
 
 @cache
 def table() -> Table:
-    return Table(settings.text(os.environ, "TABLE_NAME"))
+    return Table(settings.text(os.environ, "TABLE_NAME"), making_what_stays()(dynamodb_client))
 
 
 @cache

@@ -31,6 +31,7 @@ from botocore.exceptions import ClientError
 
 from docprogress.document import ErrorCode, Failure, is_document_id
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded, TimeLimitExceeded
+from docprogress.process import making_what_stays
 from docprogress.publisher import Publisher, publisher
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import ProgressTracker
@@ -116,7 +117,8 @@ class Upload:
 
 @cache
 def _s3() -> S3Client:
-    return publisher().session.client("s3")
+    with making_what_stays():
+        return publisher().session.client("s3")
 
 
 class DocumentProcessor:

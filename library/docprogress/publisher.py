@@ -16,7 +16,7 @@ from docprogress.errors import SettingsError, StoreUnavailable
 from docprogress.messages import own_message
 from docprogress.posting.fan_out import FanOut
 from docprogress.posting.report import DeliveryReport
-from docprogress.process import PerProcess
+from docprogress.process import PerProcess, making_what_stays
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.connections import Connections
 from docprogress.table.states import States
@@ -228,5 +228,8 @@ def _shared(settings: PublisherSettings, session: boto3.Session | None) -> Publi
 
 @cache
 def publisher() -> Publisher:
-    """This process's publisher, from the environment. Raises SettingsError."""
-    return connect()
+    """The publisher of this function of Lambda, from the environment, connected to the table. Raises SettingsError."""
+    made = connect()
+    with making_what_stays():
+        _ = made.table.client
+    return made

@@ -5,6 +5,7 @@ Not proved here: the fan-out's sockets after a fork (test_fan_out).
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from docprogress.process import PerProcess
+from docprogress.process import PerProcess, making_what_stays
 from docprogress.table.states import States
 
 LIBRARY = Path(__file__).parents[2] / "library"
@@ -128,3 +129,27 @@ def test_a_lock_that_another_thread_held_at_the_fork_does_not_hold_up_the_child(
     os.close(read)
     os.close(write)
     assert value() == parent
+
+
+def test_what_stays_is_kept_from_the_garbage_collector_which_goes_on_after_it() -> None:
+    frozen_before = gc.get_freeze_count()
+    try:
+        with making_what_stays():
+            made = [[number] for number in range(10_000)]
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() - frozen_before >= len(made)
+    finally:
+        gc.unfreeze()
+
+
+def test_the_garbage_collector_goes_on_when_what_was_to_stay_cannot_be_made() -> None:
+    def fail() -> None:
+        raise ConnectionError
+
+    try:
+        with pytest.raises(ConnectionError):
+            making_what_stays()(fail)()
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
