@@ -16,7 +16,7 @@ from statistics import median, quantiles
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cold_start, latency, memory, speed, stragglers
+from benchmarks import c_client, cold_start, latency, memory, speed, stragglers
 from benchmarks.clients import ENGINE, LIMIT
 
 DOCUMENT = speed.REPOSITORY / "docs" / "benchmarks.md"
@@ -40,7 +40,7 @@ def goal(name: str, reached: float, asked: float, *, at_most: bool = False) -> s
     return f"{name}: {reached:.2f}, goal {comparison} {asked:g}: {'reached' if kept else 'NOT reached'}"
 
 
-def speed_section(results: dict[str, speed.Speed], *, tls: bool) -> Section:
+def speed_section(results: dict[str, speed.Speed], left_out: dict[str, str], *, tls: bool) -> Section:
     engine = results[ENGINE]
     rows = [
         [
@@ -52,7 +52,11 @@ def speed_section(results: dict[str, speed.Speed], *, tls: bool) -> Section:
         ]
         for name, result in results.items()
     ]
-    notes = []
+    notes = [f"{name} was left out: {reason}" for name, reason in left_out.items()]
+    if c_client.NAME in results:
+        ratio = engine.cpu_us_per_post / results[c_client.NAME].cpu_us_per_post
+        name = f"this engine / {c_client.NAME}, by CPU"
+        notes.append(goal(name, ratio, 2.1, at_most=True) if tls else f"{name}: {ratio:.2f}")
     if not tls:
         best_boto3 = max(
             (name for name in results if name.startswith("boto3")), key=lambda name: results[name].posts_per_second
@@ -91,7 +95,9 @@ def memory_section(peaks: dict[int, float]) -> Section:
 def cold_start_section(starts: dict[str, cold_start.Start], skipped: dict[str, str]) -> Section:
     bare = starts[cold_start.BARE]
     goals = [
-        goal(name, start.ms / bare.ms, 1.15, at_most=True) for name, start in starts.items() if name != cold_start.BARE
+        goal(f"{name}, by CPU", starts[name].cpu_ms / bare.cpu_ms, asked, at_most=True)
+        for name, asked in cold_start.GOALS.items()
+        if name in starts
     ]
     return Section(
         "Cold start, import and client creation",
@@ -177,10 +183,9 @@ def run(arguments: argparse.Namespace, console: Console) -> list[Section]:
         for part in arguments.only or PARTS:
             if part in ("http", "tls"):
                 round_seconds = 0.05 if quick else speed.ROUND_SECONDS
-                results = speed.measure(
-                    tls=part == "tls", rounds=rounds, round_seconds=round_seconds, progress=progress
-                )
-                add(speed_section(results, tls=part == "tls"))
+                tls = part == "tls"
+                measured = speed.measure(tls=tls, rounds=rounds, round_seconds=round_seconds, progress=progress)
+                add(speed_section(*measured, tls=tls))
             elif part == "stragglers":
                 add(stragglers_section(stragglers.measure(updates=2 if quick else 5, progress=progress)))
             elif part == "memory":

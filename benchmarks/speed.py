@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from benchmarks import c_client
 from benchmarks.certificate import write_certificate
 from benchmarks.clients import CALLBACK_LIMIT, CLIENTS
 
@@ -43,15 +44,21 @@ def cores() -> tuple[int, int] | None:
 
 
 @contextmanager
-def child(arguments: list[str], core: int | None) -> Iterator[subprocess.Popen[str]]:
-    """Run `python -m ...` on `core` until the block ends; it ends when its standard input does."""
+def child(
+    arguments: list[str],
+    core: int | None,
+    *,
+    program: Sequence[str] = (sys.executable, "-m"),
+    environment: Mapping[str, str] = {},
+) -> Iterator[subprocess.Popen[str]]:
+    """Run `python -m ...`, or another program, on `core` until the block ends; it ends when its standard input does."""
     process = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
+        [*program, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,
-        env=child_environment(),
+        env={**child_environment(), **environment},
     )
     try:
         if core is not None:
@@ -87,31 +94,52 @@ def sink(certificate: Path | None, core: int | None) -> Iterator[str]:
         yield f"{'https' if certificate else 'http'}://127.0.0.1:{ask(process)}/prod"
 
 
-def measure(*, tls: bool, rounds: int, round_seconds: float, progress: Callable[[str], None]) -> dict[str, Speed]:
-    """Measure all clients in turn, round by round, so that whatever else the machine does strikes them alike."""
+def measure(
+    *, tls: bool, rounds: int, round_seconds: float, progress: Callable[[str], None]
+) -> tuple[dict[str, Speed], dict[str, str]]:
+    """Measure all clients in turn, round by round, so that whatever else the machine does strikes them alike.
+
+    Return what was measured, and why what could not be was left out, by client.
+    """
     server_core, client_core = cores() or (None, None)
+    left_out: dict[str, str] = {}
     results: dict[str, list[tuple[float, float]]] = {}
     with ExitStack() as stack:
-        certificate = None
-        if tls:
-            certificate = write_certificate(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        certificate = write_certificate(directory) if tls else None
         url = stack.enter_context(sink(certificate, server_core))
         names = [name for name in CLIENTS if not (tls and name == CALLBACK_LIMIT)]
         clients, counts = {}, {}
+        trusted = [str(certificate)] if certificate else []
         for name in names:
+            clients[name] = stack.enter_context(child(["benchmarks.clients", name, url, *trusted], client_core))
+        progress(f"{c_client.NAME}: compiling")
+        try:
+            program = c_client.build(directory)
+        except c_client.CannotBuild as reason:
+            left_out[c_client.NAME] = str(reason)
+        else:
+            clients[c_client.NAME] = stack.enter_context(
+                child(
+                    [*c_client.server(url), *trusted],
+                    client_core,
+                    program=[str(program)],
+                    environment=c_client.ENVIRONMENT,
+                )
+            )
+        for name in clients:
             progress(f"{name}: warming up")
-            arguments = ["benchmarks.clients", name, url, *([str(certificate)] if certificate else [])]
-            clients[name] = stack.enter_context(child(arguments, client_core))
             ask(clients[name])
             for warm_up in (300, 300):
                 seconds = float(ask(clients[name], str(warm_up)).split()[0])
             counts[name] = max(300, int(300 / seconds * round_seconds))
         for number in range(rounds):
-            for name in names:
+            for name in clients:
                 progress(f"{name}: round {number + 1} of {rounds}")
                 seconds, cpu_seconds = map(float, ask(clients[name], str(counts[name])).split())
                 results.setdefault(name, []).append((counts[name] / seconds, cpu_seconds / counts[name] * 1e6))
-    return {
+    medians = {
         name: Speed(median(rate for rate, _ in measured), median(cpu for _, cpu in measured))
         for name, measured in results.items()
     }
+    return medians, left_out

@@ -23,5 +23,5 @@ def test_the_benchmarks_run_and_compare_with_every_peer() -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    for client in ("this engine", "boto3, 64 threads", "awscrt", "aiohttp", "unsigned"):
+    for client in ("this engine", "boto3, 64 threads", "awscrt", "aiohttp", "unsigned", "C, epoll and OpenSSL"):
         assert client in run.stdout
