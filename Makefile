@@ -12,7 +12,7 @@ OR_SAY_WHY = || { echo "set-up failed: it needs a package index (a network, or p
 RUN := $(BIN)/python
 ARGS ?=
 
-.PHONY: help demo up doctor emulator engine policy test check bench soak preview dist lock format clean
+.PHONY: help demo up logs doctor emulator engine policy test check bench soak preview dist lock format clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -28,8 +28,11 @@ demo: $(VENV)/.local ## deploy on the embedded emulator and watch a PDF go by: m
 	if [ ! -e "$$PDF" ] && (eval "set -- $$list") 2>/dev/null; then eval "set -- $$list"; else set -- "$$PDF"; fi; \
 	exec $(RUN) -m local demo $(ARGS) -- "$$@"
 
-up: $(VENV)/.local ## the same stack, kept up until Ctrl-C: make up ARGS="--port 4566"
+up: $(VENV)/.local ## the same stack, kept up until Ctrl-C: make up ARGS=--watch takes changed files up
 	@exec $(RUN) -m local up $(ARGS)
+
+logs: $(VENV)/.local ## follow what its functions say: make logs ARGS="--document ID", or of a stack: ARGS="--stack prod"
+	@exec $(RUN) -m local logs $(ARGS)
 
 doctor: $(VENV)/.local ## what is wrong with a stack: make doctor ARGS="--stack prod", or ARGS="--outputs up.json"
 	@exec $(RUN) -m local doctor $(ARGS)

@@ -99,22 +99,23 @@ def sources_of(handler: Path) -> set[Path]:
     found = {handler}
     unread = [handler]
     while unread:
-        for name in _imported_names(unread.pop()):
+        module = unread.pop()
+        for name in _imported_names(module, module.stat().st_mtime_ns):
             for folder in (handler.parent, *_SOURCES):
-                package, module = folder / name, folder / f"{name}.py"
+                package, beside = folder / name, folder / f"{name}.py"
                 if package.is_dir() and package not in found:
                     found.add(package)
                     unread += package.rglob("*.py")
-                elif module.is_file() and module not in found:
-                    found.add(module)
-                    unread.append(module)
+                elif beside.is_file() and beside not in found:
+                    found.add(beside)
+                    unread.append(beside)
     return found
 
 
 @cache
-def _imported_names(module: Path) -> frozenset[str]:
+def _imported_names(module: Path, _changed_at: int) -> frozenset[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(module.read_bytes())):
+    for node in ast.walk(ast.parse(module.read_bytes(), module.name)):
         if isinstance(node, ast.Import):
             names.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -1,4 +1,4 @@
-"""`python -m local up`, `demo`, `emulator` and `doctor`."""
+"""`python -m local up`, `demo`, `emulator`, `logs` and `doctor`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from local.doctor import add_arguments
 from local.emulator import CREDENTIALS, NO_PROFILE, REGION, Emulator, EmulatorError
 from local.engine import DeployError, ResourceCreated
+from local.running import told
 from local.signals import ended_by_signals
 from local.stack import LocalStack, local_stack
 
+if TYPE_CHECKING:
+    from local.reload import Reload
+
 _IMPORTED_AT = time.monotonic()
+_ROOT = Path(__file__).resolve().parent.parent
+_POLL_SECONDS = 0.2
 _PACKAGES = ("boto3", "ministack", "pulumi", "pulumi_aws", "pypdf", "rich", "websockets", "yaml")
 DEFAULT_PORT = 4566  # where AWS emulators are expected
 
@@ -36,6 +43,13 @@ def main() -> int:
         from local.doctor.command import doctor
 
         return doctor(arguments)
+    if arguments.command == "logs":
+        from local.logs import logs
+
+        try:
+            return logs(arguments)
+        except KeyboardInterrupt:
+            return 0
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(NO_PROFILE)
@@ -44,7 +58,7 @@ def main() -> int:
     try:
         with ended_by_signals():
             if arguments.command == "up":
-                return up(arguments.port, dict(arguments.config))
+                return up(arguments.port, dict(arguments.config), watch=arguments.watch)
             if arguments.command == "emulator":
                 return emulator(arguments.port)
             from local.demo import demo  # rich and websockets, which `up` can do without
@@ -64,8 +78,12 @@ def _end_with_parent(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def up(port: int, config: dict[str, str]) -> int:
-    """Keeps the stack running until SIGINT or SIGTERM; prints its outputs as one line of JSON when it is ready."""
+def up(port: int, config: dict[str, str], *, watch: bool = False) -> int:
+    """Keeps the stack running until SIGINT or SIGTERM; prints its outputs as one line of JSON when it is ready.
+
+    Args:
+        watch: take changed files up meanwhile.
+    """
 
     def tell(created: ResourceCreated) -> None:
         print(f"{created.number:3} {created.type} {created.name}", file=sys.stderr)
@@ -74,11 +92,29 @@ def up(port: int, config: dict[str, str]) -> int:
         local_stack(port=port, config=config, log=sys.stderr, on_created=tell) as stack,
         contextlib.suppress(KeyboardInterrupt),
         _page_of(stack, port) as page,
+        contextlib.ExitStack() as cleanup,
     ):
+        cleanup.enter_context(told({**stack.outputs, **page, **_access(stack.emulator)}))
         _tell_access(stack.emulator, **stack.outputs, **page)
+        reload = _reload(stack, config) if watch else None
         while True:
-            stack.emulator.check(within=3600)
+            stack.emulator.check(within=_POLL_SECONDS if reload else 3600)
+            if reload:
+                reload.look()
     return 0
+
+
+def _reload(stack: LocalStack, config: dict[str, str]) -> Reload:
+    # Half a second of imports, which nobody should wait for who only wants the stack.
+    import boto3
+
+    from local.project import read_project
+    from local.reload import Reload
+
+    kinds = json.loads(read_project(_ROOT, "local", config).config["docprogress:documentKinds"])
+    session: Any = boto3.Session(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
+    functions = session.client("lambda", endpoint_url=stack.emulator.endpoint_url, region_name=REGION)
+    return Reload(functions, kinds, lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def emulator(port: int) -> int:
@@ -93,18 +129,21 @@ def emulator(port: int) -> int:
 
 def _tell_access(running: Emulator, **outputs: object) -> None:
     """One line of JSON for programs, and one for the shell."""
-    access = {
-        "awsEndpointUrl": running.endpoint_url,
-        "awsAccessKeyId": CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        "awsSecretAccessKey": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-    }
-    print(json.dumps({**outputs, **access}), flush=True)
+    print(json.dumps({**outputs, **_access(running)}), flush=True)
     if "pageUrl" in outputs:
         print(f"the page: {outputs['pageUrl']}", file=sys.stderr)
     variables = {"AWS_ENDPOINT_URL": running.endpoint_url, "AWS_DEFAULT_REGION": REGION, **CREDENTIALS}
     exports = " ".join(f"{name}={value}" for name, value in variables.items())
     print(f"ready in {time.monotonic() - process_started_at():.1f} s; Ctrl-C ends it", file=sys.stderr)
     print(f"for Pulumi, the AWS CLI and boto3: export {exports}", file=sys.stderr, flush=True)
+
+
+def _access(running: Emulator) -> dict[str, str]:
+    return {
+        "awsEndpointUrl": running.endpoint_url,
+        "awsAccessKeyId": CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        "awsSecretAccessKey": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    }
 
 
 @contextlib.contextmanager
@@ -145,11 +184,18 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "-c", dest="config", type=_setting, action="append", default=[], metavar="KEY=VALUE", help="as for pulumi up"
     )
+    serve.add_argument("--watch", action="store_true", help="take changed handlers, library files and pages up")
     alone = commands.add_parser("emulator", help="keep the emulator running alone, for `pulumi up --stack local`")
     alone.add_argument("--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s; 0 takes a free one")
     show = commands.add_parser("demo", help="watch PDF files being processed, then take everything down")
     show.add_argument("--page", action="store_true", help="serve the web page too, until Ctrl-C")
     show.add_argument("files", nargs="*", type=Path, metavar="FILE.pdf", help="default: a sample is made")
+    follow = commands.add_parser("logs", help="follow what all functions of a stack say, here or on AWS")
+    which = follow.add_mutually_exclusive_group()
+    which.add_argument("--stack", metavar="NAME", help="as Pulumi knows it, with your AWS credentials")
+    which.add_argument("--outputs", type=Path, metavar="FILE", help="the JSON that `make up` prints; - for stdin")
+    follow.add_argument("--document", metavar="ID", help="of this document alone")
+    follow.add_argument("--minutes", type=int, default=10, help="begin so long ago; default: %(default)s")
     doctor = commands.add_parser("doctor", help="say what is wrong with a stack, here or on AWS, and what cures it")
     add_arguments(doctor)
     return parser

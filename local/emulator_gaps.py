@@ -46,6 +46,7 @@ def mend() -> None:
     _saved_queries()
     _role_sessions_that_nobody_can_guess()
     _callers_of_signed_connections()
+    _code_updates_that_let_calls_end()
 
 
 def _wrap(module: Any, name: str, around: Callable[..., Any]) -> None:
@@ -241,3 +242,25 @@ def _callers_of_signed_connections() -> None:
 
     _wrap(apigateway, "_authorize_ws_iam", authorize)
     _wrap(apigateway, "_ws_request_context", describe)
+
+
+def _code_updates_that_let_calls_end() -> None:
+    """A call that runs ends with the code that it began with; MiniStack kills the worker in the middle of it."""
+    retired: set[Any] = set()
+
+    def update(original: Callable[..., Response], name: str, data: dict[str, Any]) -> Response:
+        with lambda_runtime._lock:
+            for key, workers in lambda_runtime._workers.items():
+                if key.split(":")[-2:] == [name, "$LATEST"]:
+                    retired.update(worker for worker in workers if worker.in_use)
+                    workers[:] = [worker for worker in workers if not worker.in_use]
+        return original(name, data)
+
+    def release(original: Callable[..., None], worker: Any) -> None:
+        original(worker)
+        if worker in retired:
+            retired.remove(worker)
+            lambda_runtime.kill_workers([worker])
+
+    _wrap(lambda_svc, "_update_code", update)
+    _wrap(lambda_svc, "release_worker", release)

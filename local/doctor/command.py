@@ -43,7 +43,7 @@ def doctor(options: argparse.Namespace) -> int:
     try:
         if (options.end or options.retry) and options.document is None:
             raise NoOutputs("--end and --retry act on a document: name it with --document")
-        patient = patient_of(_outputs(options), token=options.token)
+        patient = patient_of(outputs_of(options), token=options.token)
     except NoOutputs as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -122,7 +122,7 @@ def patient_of(outputs: Mapping[str, Any], *, token: str = "") -> Patient:
     )
 
 
-def _outputs(options: argparse.Namespace) -> Mapping[str, Any]:
+def outputs_of(options: argparse.Namespace) -> Mapping[str, Any]:
     if options.outputs:
         text = sys.stdin.read() if str(options.outputs) == "-" else _read(options.outputs)
     else:

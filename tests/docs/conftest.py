@@ -31,6 +31,7 @@ DRY = {
     "engine": "a job of CI's",
     "format": "it would write into the tree",
     "lock": "it asks a package index",
+    "logs": "it follows until Ctrl-C; tests/local/test_logs.py",
     "test": "it is what runs this",
 }
 MAKE = f"""#!/bin/sh

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
 
@@ -149,3 +153,40 @@ def test_the_credentials_of_a_function_are_not_made_of_its_name(
     with pytest.raises(ClientError, match="The provided token is malformed"):
         client.get_caller_identity()
     client.close()
+
+
+SLOW = "import time\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return {word!r}\n"
+
+
+def zipped(source: str) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("a.py", source)
+    return target.getvalue()
+
+
+def test_an_update_of_its_code_lets_a_call_end_with_the_code_that_it_began_with(aws: Any) -> None:
+    client = aws("lambda")
+    role = aws("iam").create_role(RoleName="slow", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+
+    def invoke(seconds: float) -> str:
+        answer = client.invoke(FunctionName="slow", Payload=json.dumps({"seconds": seconds}))
+        return str(json.load(answer["Payload"]))
+
+    client.create_function(
+        FunctionName="slow",
+        Role=role,
+        Runtime="python3.13",
+        Handler="a.handler",
+        Timeout=60,
+        Code={"ZipFile": zipped(SLOW.format(word="old"))},
+    )
+    assert invoke(0) == "old"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(invoke, 1.5)
+        assert not wait([running], timeout=0.5).done
+        client.update_function_code(FunctionName="slow", ZipFile=zipped(SLOW.format(word="new")))
+        assert invoke(0) == "new"
+        assert running.result(timeout=60) == "old"
+    client.delete_function(FunctionName="slow")
+    aws("iam").delete_role(RoleName="slow")
