@@ -23,6 +23,8 @@ from botocore.credentials import Credentials
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from docprogress.table.client import Table
+from docprogress.table.states import States
 from infra.authorization import IamAuthorization
 from tests.functions.test_upload_presigner import post
 from tests.infra.samples import lambda_function, websocket_api
@@ -80,6 +82,22 @@ def _documents_are_processed(stack: DeployedStack, folder: Path, patience: float
     return _watchers_are_served(stack, patience, process, "processing_complete")
 
 
+def _ends_are_put(stack: DeployedStack, _folder: Path, patience: float) -> bool:
+    document_id, number = f"put-{next(_numbers)}", next(_numbers)
+    rules, queues = stack.client("events"), stack.client("sqs")
+    queue = queues.create_queue(QueueName=f"put-{number}")["QueueUrl"]
+    arn = queues.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    rules.put_rule(Name=f"put-{number}", EventPattern='{"source": ["docprogress"]}')
+    rules.put_targets(Rule=f"put-{number}", Targets=[{"Id": "queue", "Arn": arn}])
+    States(Table(stack.outputs["tableName"], lambda: stack.client("dynamodb"))).cancel(document_id, principal_id=None)
+
+    def is_put() -> bool:
+        messages = queues.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+        return any(document_id in message["Body"] for message in messages)
+
+    return eventually(is_put, within=patience)
+
+
 def _ends_are_told_and_noted(stack: DeployedStack, folder: Path, patience: float) -> bool:
     document_id = ""
 
@@ -108,11 +126,11 @@ def _silent_documents_are_ended(stack: DeployedStack, _folder: Path, patience: f
 def _uploads_are_taken(stack: DeployedStack, folder: Path, _patience: float) -> bool:
     assert stack.issuer is not None
     try:
-        form = upload_form(stack, token=stack.issuer.token())
+        forms = [upload_form(stack, token=stack.issuer.token(), file_name=name) for name in ("a.pdf", "a.docx")]
     except urllib.error.HTTPError as error:
         error.close()
         return False
-    return post(form["url"], form["fields"], pdf(folder)) == (204, "")
+    return all(post(form["url"], form["fields"], pdf(folder)) == (204, "") for form in forms)
 
 
 def _documents_are_asked_for(stack: DeployedStack, _folder: Path, _patience: float) -> bool:
@@ -186,6 +204,7 @@ WORKS: dict[tuple[str, str], Callable[[DeployedStack, Path, float], bool]] = {
     ("jwt_stack", "document-status"): _documents_are_asked_for,
     ("jwt_stack", "document-results"): _results_are_linked,
     ("stream_stack", "stream-fan-out"): _ends_are_told_and_noted,
+    ("stream_stack", "end-events"): _ends_are_put,
 }
 
 
