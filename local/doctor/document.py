@@ -120,21 +120,24 @@ def retry(document_id: str) -> Check:
             yield fault("retry", "the stack has no bucket of documents", "start it again where your worker is called")
             return
         s3 = patient.client("s3")
-        for key in (f"{document_id}.pdf", f"{document_id}.PDF"):
-            if s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("KeyCount"):
-                found = s3.head_object(Bucket=bucket, Key=key)
+        # Only `.pdf` is no part of a document's id; of other kinds, and of .PDF, the key is the id.
+        for key in (f"{document_id}.pdf", document_id):
+            found = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+            # The first key that begins so, if it is there at all.
+            if [each["Key"] for each in found] == [key]:
+                head = s3.head_object(Bucket=bucket, Key=key)
                 s3.copy_object(
                     Bucket=bucket,
                     Key=key,
                     CopySource=f"{bucket}/{urllib.parse.quote(key)}",
                     # S3 refuses a copy in place that changes nothing. The owner is in the metadata, and stays.
                     MetadataDirective="REPLACE",
-                    Metadata=found.get("Metadata", {}),
-                    ContentType=found.get("ContentType", "application/pdf"),
+                    Metadata=head.get("Metadata", {}),
+                    ContentType=head.get("ContentType", "application/pdf"),
                 )
                 yield ok("retry", f"s3://{bucket}/{key} was put again; a new run starts")
                 return
-        yield fault("retry", f"there is no {document_id}.pdf in {bucket}", "upload it again")
+        yield fault("retry", f"there is neither {document_id}.pdf nor {document_id} in {bucket}", "upload it again")
 
     return check
 

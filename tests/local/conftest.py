@@ -107,7 +107,7 @@ def stream_stack() -> Iterator[DeployedStack]:
 
 @pytest.fixture(scope="session")
 def iam_stack() -> Iterator[DeployedStack]:
-    with deployed({"authorization": "AWS_IAM"}) as stack:
+    with deployed({"authorization": "AWS_IAM", "statusApi": "true"}) as stack:
         yield stack
 
 

@@ -447,9 +447,17 @@ def test_a_document_shows_its_watchers_and_what_was_said_of_it(
         assert receive(connection)["status"] in ("processing_started", "error"), "a new run, which its watchers hear"
 
 
-def test_a_retry_of_what_is_not_in_the_bucket_is_a_fault(patient: Patient) -> None:
-    (found,) = [each for each in examine(patient, "never-uploaded", retry_it=True) if each.check == "retry"]
-    assert found.status is Status.FAULT
+def test_a_retry_of_what_is_not_in_the_bucket_is_a_fault(watched_stack: Stack, patient: Patient) -> None:
+    bucket = watched_stack.outputs["documentsBucket"]
+    watched_stack.client("s3").put_object(Bucket=bucket, Key="never-uploaded.pdf.part", Body=b"another object")
+    assert worst(patient, of="retry", document_id="never-uploaded", retry_it=True).status is Status.FAULT
+
+
+def test_a_document_whose_id_has_a_suffix_is_put_again_under_its_id(watched_stack: Stack, patient: Patient) -> None:
+    bucket = watched_stack.outputs["documentsBucket"]
+    watched_stack.client("s3").put_object(Bucket=bucket, Key="kept.PDF", Body=b"no pdf")
+    found = worst(patient, of="retry", document_id="kept.PDF", retry_it=True)
+    assert (found.status, f"s3://{bucket}/kept.PDF was put again" in found.detail) == (Status.OK, True)
 
 
 def test_an_id_with_a_quote_is_looked_for_to_the_letter(patient: Patient) -> None:

@@ -1,4 +1,4 @@
-"""How a document stands, asked over HTTP, on the emulator: paths, headers and tokens.
+"""How a document stands, asked over HTTP, on the emulator: paths, headers, tokens and signatures.
 
 Does not prove that API Gateway decodes a path as the emulator does, nor what CORS says (the emulator lets in pages of
 this machine only), nor what the function answers in each case.
@@ -13,9 +13,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from docprogress.table.client import Table
 from docprogress.table.states import States
+from local.emulator import REGION
+from tests.examples.workers import worker_credentials
 from tests.local.conftest import DeployedStack
 from tests.local.scenarios import PATIENCE_SECONDS, ask, expect, upload_form
 from tests.oidc_server import OidcServer
@@ -65,3 +70,27 @@ def test_a_stranger_is_told_nothing(jwt_stack: DeployedStack, issuer: OidcServer
 def test_uploads_are_posted_to_the_same_url(jwt_stack: DeployedStack, issuer: OidcServer) -> None:
     form = upload_form(jwt_stack, token=issuer.token(), url=jwt_stack.outputs["documentsUrl"])
     assert form["docId"].startswith("uploads/Report-")
+
+
+def test_who_signs_is_known_by_the_role_s_session_and_needs_its_grant(iam_stack: DeployedStack) -> None:
+    route = f"arn:aws:execute-api:{REGION}:*:*/$default/GET/documents/*"
+    grant = {"Effect": "Allow", "Action": ["execute-api:Invoke"], "Resource": [route]}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [grant]})
+    given = worker_credentials(iam_stack, "asking", policy)
+    credentials = Credentials(given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"], given["AWS_SESSION_TOKEN"])
+
+    def ask_signed(document_id: str) -> tuple[int, Any]:
+        request = AWSRequest("GET", f"{iam_stack.outputs['documentsUrl']}/{document_id}")
+        SigV4Auth(credentials, "execute-api", REGION).add_auth(request)
+        status, _, message = get(iam_stack, document_id, **dict(request.headers.items()))
+        return status, message
+
+    account = iam_stack.client("sts").get_caller_identity()["Account"]
+    expect(iam_stack, "mine", owner=f"arn:aws:sts::{account}:assumed-role/asking/worker")
+    expect(iam_stack, "other", owner=f"arn:aws:sts::{account}:assumed-role/other/worker")
+    assert ask_signed("mine") == (404, {"status": "pending", "docId": "mine"})
+    assert (ask_signed("other")[0], ask_signed("other")[1]["errorCode"]) == (403, "FORBIDDEN")
+    assert get(iam_stack, "mine")[0] == 403, "nobody has signed"
+    iam_stack.client("iam").delete_role_policy(RoleName="asking", PolicyName="worker")
+    status, message = ask_signed("mine")
+    assert (status, "errorCode" in (message or {})) == (403, False), "API Gateway refuses it, not the function"
