@@ -41,7 +41,7 @@ class Docx:
 
     def _end(self, _name: str) -> None:
         # A text box is there twice: the second one is for programs of long ago.
-        if self._path.pop() == "p" and (text := "".join(self._open.pop())) and "Fallback" not in self._path:
+        if self._path.pop() == "p" and (text := "".join(self._open.pop()).strip("\n")) and "Fallback" not in self._path:
             self._paragraphs.append(text)
 
     def _refuse(self, *_declaration: object) -> None:

@@ -25,7 +25,7 @@ def card(page: Page, name: str) -> Locator:
 
 def expect_ready_for_files(page: Page) -> None:
     """The page takes files from when it has read its settings."""
-    expect(page.get_by_text("Drop PDFs here")).to_be_visible()
+    expect(page.locator("#drop strong")).to_be_visible()
 
 
 def choose(page: Page, *names: str, content: bytes = PDF) -> None:

@@ -21,7 +21,7 @@ NAMESPACES = (
     'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
     ' xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
 )
-SMALL = Limits(memory_bytes=320 * 1024 * 1024)
+SMALL = Limits(memory_bytes=160 * 1024 * 1024)
 
 
 def packed(main: bytes, name: str = "word/document.xml") -> bytes:
@@ -111,7 +111,7 @@ FILE = "<!DOCTYPE w:document [<!ENTITY file SYSTEM 'file:///etc/hostname'>]>"
         (docx(paragraph("&e10;"), prolog=ENTITIES), Reason.DAMAGED),
         (docx(paragraph("&file;"), prolog=FILE), Reason.DAMAGED),
         (docx(paragraph("x" * 2_000_001)), Reason.TOO_LARGE),
-        (docx("".join(f"<w:p><w:r><w:t>{'x' * 1_000_000}</w:t></w:r></w:p>" for _ in range(400))), Reason.TOO_LARGE),
+        (docx("".join(f"<w:p><w:r><w:t>{'x' * 1_000_000}</w:t></w:r></w:p>" for _ in range(160))), Reason.TOO_LARGE),
     ],
     ids=[
         *("empty", "no text", "no archive", "password", "cut off", "damaged", "another kind", "broken XML"),
