@@ -47,14 +47,19 @@ class Reload:
                 self._deployed[name] = function["CodeSha256"]
         # A change during the deployment counts: the first look compares everything.
         self._seen: dict[Path, tuple[int, int]] = {}
+        self._latest: dict[Path, tuple[int, int]] = {}
 
     def look(self) -> None:
-        """Take up what has changed since the last look."""
-        now = self._stamps()
+        """Take up what has changed, once two looks in a row see the same: an editor may be in the middle of a file."""
+        before, now = self._latest, self._stamps()
+        self._latest = now
+        if now != before:
+            return
         changed = {path for path in now.keys() | self._seen.keys() if now.get(path) != self._seen.get(path)}
         is_first, self._seen = not self._seen, now
         if is_first:
             self._take_up("what changed meanwhile")
+            self._say("watching the functions, the library and the page")
             return
         for tops, advice in (
             (_PROGRAM, "changes the stack itself; end this, and make up again"),

@@ -41,6 +41,7 @@ class Watched:
         self._following = threading.Thread(target=self._follow, args=(process.stderr,), daemon=True)
         self._following.start()
         self.outputs: dict[str, Any] = json.loads(process.stdout.readline())
+        self.says("^watching")
 
     def _follow(self, stream: Any) -> None:
         for line in stream:
@@ -51,6 +52,10 @@ class Watched:
         text = file.read_text()
         assert text.count(old) == 1, (path, old)
         file.write_text(text.replace(old, new))
+
+    def close(self) -> None:
+        """Once the process has ended: what it said is read to its end."""
+        self._following.join()
 
     def says(self, pattern: str) -> str:
         while True:
@@ -68,10 +73,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     command = [sys.executable, "-m", "local", "up", "--port", "0", "--watch"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=project, env=os.environ | {"PYTHONPATH": ""}, **pipes) as process:
+        watched = Watched(project, process)
         try:
-            yield Watched(project, process)
+            yield watched
         finally:
             process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE_SECONDS)
+            watched.close()
 
 
 def test_a_changed_library_is_taken_up_and_connections_and_documents_stay(watched: Watched, tmp_path: Path) -> None:
