@@ -93,6 +93,8 @@ class DeployRole(pulumi.ComponentResource):
         self._args = given = checked(args, _RULES, _DEFAULTS)
         if not given["repository"]:
             raise ValueError("repository is empty; it takes OWNER/NAME, or anybody's workflows could take the roles.")
+        if not given["environments"]:
+            raise ValueError("environments is empty; without one, nobody could take the role that deploys.")
         self._child = pulumi.ResourceOptions(parent=self)
         self._provider_arn = self._oidc_provider()
         repository = f"repo:{given['repository']}"

@@ -121,10 +121,11 @@ def test_an_account_that_has_no_provider_yet_gets_one_that_outlives_the_roles() 
         ({"repository": "example"}, "it takes OWNER/NAME"),
         ({"repository": "example/*"}, "it takes OWNER/NAME"),
         ({"environments": ["*"]}, "environments"),
+        ({"environments": []}, "nobody could take"),
         ({"branch": "*"}, "branch"),
     ],
 )
-def test_whom_it_would_let_in_by_mistake_is_refused(wrong: dict[str, Any], sentence: str) -> None:
+def test_whom_it_would_let_in_or_keep_out_by_mistake_is_refused(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         roles(**wrong)
 
