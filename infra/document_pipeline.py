@@ -163,6 +163,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                     lambda_memory_megabytes=args["document_memory_megabytes"],
                     log_retention_days=args["log_retention_days"],
                     lambda_packaging=args["lambda_packaging"],
+                    tracing=args["tracing"],
                 ),
                 concurrency=args["document_concurrency"] or None,
             ),

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.document_kinds import kind_of
 from infra.lambda_package import PROJECT, Packaging, PackagingError, handler_path, lambda_package
@@ -43,8 +45,9 @@ class Reload:
         for page in lambda_.get_paginator("list_functions").paginate():
             for function in page["Functions"]:
                 name, stem = function["FunctionName"], function["Handler"].removesuffix(".handler")
-                self._modules[name] = modules.get(stem, stem)
-                self._deployed[name] = function["CodeSha256"]
+                if stem in modules or (PROJECT / "functions" / f"{stem}.py").is_file():  # not somebody's own
+                    self._modules[name] = modules.get(stem, stem)
+                    self._deployed[name] = function["CodeSha256"]
         # A change during the deployment counts: the first look compares everything.
         self._seen: dict[Path, tuple[int, int]] = {}
         self._latest: dict[Path, tuple[int, int]] = {}
@@ -73,21 +76,25 @@ class Reload:
     def _take_up(self, names: str) -> None:
         started_at = time.monotonic()
         try:
-            archives = {name: lambda_package(module, target=Packaging.HOST) for name, module in self._modules.items()}
-        except (PackagingError, SyntaxError, OSError) as error:
+            taken = sorted(self._update())
+        # A file that is no Python is told as a SyntaxError or, with a null byte, as a ValueError.
+        except (PackagingError, SyntaxError, ValueError, OSError, BotoCoreError, ClientError) as error:
             self._say(f"{names}: not taken up, and the stack goes on with what it had: {error}")
             return
-        taken = []
+        if taken:
+            self._say(f"{names}: taken up in {time.monotonic() - started_at:.1f} s by {', '.join(taken)}")
+
+    def _update(self) -> Iterator[str]:
+        """The modules of the functions that got new code."""
+        # All of them first: code that cannot be packaged goes to none.
+        archives = {name: lambda_package(module, target=Packaging.HOST) for name, module in self._modules.items()}
         for name, archive in archives.items():
             code = archive.read_bytes()
             digest = base64.b64encode(hashlib.sha256(code).digest()).decode()
             if digest != self._deployed[name]:
                 self._lambda.update_function_code(FunctionName=name, ZipFile=code)
                 self._deployed[name] = digest
-                taken.append(Path(self._modules[name]).stem)
-        if taken:
-            seconds = time.monotonic() - started_at
-            self._say(f"{names}: taken up in {seconds:.1f} s by {', '.join(sorted(taken))}")
+                yield Path(self._modules[name]).stem
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
         found = {}

@@ -264,6 +264,12 @@ def test_kinds_share_a_bucket_with_one_notification_and_a_function_each() -> Non
     assert len(graph.of("FunctionEventInvokeConfig")) == 3
 
 
+def test_each_processor_is_traced_where_that_is_asked_for() -> None:
+    graph = pipeline(tracing=True, more_kinds=[WORD])
+    for name in ("documents-processor-function", "documents-docx-processor-function"):
+        assert graph.one("Function", name).inputs["tracingConfig"] == {"mode": "Active"}
+
+
 def test_pdfs_alone_need_no_word_of_it() -> None:
     variables = pipeline().one("Function", "documents-processor-function").inputs["environment"]["variables"]
     assert "DOCUMENT_SUFFIXES" not in variables
