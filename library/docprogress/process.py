@@ -17,6 +17,10 @@ _Made = TypeVar("_Made")
 # threads leave the program's own random numbers alone.
 jitter = random.SystemRandom().uniform
 
+# Held while modules are imported late, so that no fork comes meanwhile: a child inherits the lock of a module that
+# another thread is importing, and would wait for it for ever.
+importing = threading.RLock()
+
 _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
 
 
@@ -26,12 +30,13 @@ def after_fork(owner: _Made, call: Callable[[_Made], None]) -> None:
 
 
 def _call_all() -> None:
+    importing.release()
     for owner, call in list(_owners.items()):
         call(owner)
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_call_all)
+    os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=_call_all)
 
 
 @contextmanager

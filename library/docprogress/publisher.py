@@ -16,7 +16,7 @@ from docprogress.errors import SettingsError, StoreUnavailable
 from docprogress.messages import own_message
 from docprogress.posting.fan_out import FanOut
 from docprogress.posting.report import DeliveryReport
-from docprogress.process import PerProcess, making_what_stays
+from docprogress.process import PerProcess, importing, making_what_stays
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.connections import Connections
 from docprogress.table.states import States
@@ -173,9 +173,10 @@ class Publisher:
 
 
 def _new_session(region: str) -> boto3.Session:
-    import boto3
+    with importing:
+        import boto3
 
-    return boto3.Session(region_name=region)
+        return boto3.Session(region_name=region)
 
 
 def _fan_out(callback_url: str, region: str, session: boto3.Session) -> FanOut:

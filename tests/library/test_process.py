@@ -67,6 +67,39 @@ if not child:
 """
 
 
+FIRST_POST = """
+import faulthandler, importlib.abc, os, sys, threading
+from botocore.credentials import ReadOnlyCredentials
+from docprogress.posting.fan_out import FanOut
+
+begun, forking = threading.Event(), threading.Event()
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "docprogress.posting.engine":
+            begun.set()
+            forking.wait()
+
+fan_out = FanOut("http://127.0.0.1:9/dev", region="r", credentials=lambda: ReadOnlyCredentials("a", "b", None))
+
+def post():
+    fan_out.post([], b"x", deadline_seconds=1, forget=print)
+
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=post)
+thread.start()
+begun.wait()
+threading.Timer(0.2, forking.set).start()
+child = os.fork()
+if child:
+    thread.join()
+    raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+faulthandler.dump_traceback_later(10, exit=True)
+post()
+os._exit(0)
+"""
+
+
 def run(script: str, *arguments: str, path: Path) -> None:
     file = path / "worker.py"
     file.write_text(script)
@@ -100,6 +133,10 @@ def test_a_child_that_is_forked_inside_the_block_goes_on_as_a_joined_worker(
     state = now_store.read(document_id)
     assert state is not None
     assert (state.status, state.processed) == ("processing_complete", 1 + 2 + 3 + 4), "the parent has completed it"
+
+
+def test_a_child_that_is_forked_while_the_parent_sends_its_first_message_sends_its_own(tmp_path: Path) -> None:
+    run(FIRST_POST, path=tmp_path)
 
 
 def test_a_lock_that_another_thread_held_at_the_fork_does_not_hold_up_the_child() -> None:

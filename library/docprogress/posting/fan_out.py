@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from docprogress.posting.report import DeliveryRefused, DeliveryReport, Recipient
 from docprogress.posting.sigv4 import Endpoint, Payload
 from docprogress.posting.update import Update
+from docprogress.process import importing
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -202,7 +203,8 @@ class FanOut:
             if self._closed:
                 raise RuntimeError("this FanOut was closed")
             if self._engine is None:
-                from docprogress.posting.engine import Engine  # asyncio and ssl cost a cold start some 20 ms
+                with importing:
+                    from docprogress.posting.engine import Engine  # asyncio and ssl cost a cold start some 20 ms
 
                 self._engine = Engine(
                     self._endpoint,

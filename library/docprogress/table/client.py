@@ -9,7 +9,7 @@ from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any
 
 from docprogress.errors import StoreUnavailable
-from docprogress.process import PerProcess
+from docprogress.process import PerProcess, importing
 from docprogress.table.items import Item
 
 if TYPE_CHECKING:
@@ -33,17 +33,18 @@ _TOLERATED_SECONDS = 5.0
 
 def dynamodb_client(session: boto3.Session | None = None) -> DynamoDBClient:
     """A client with this package's time-outs: the table is near, so an answer that takes longer will not come."""
-    import boto3
-    from botocore.config import Config
+    with importing:  # boto3 imports more of itself while it makes a client
+        import boto3
+        from botocore.config import Config
 
-    # boto3's own pool has ten connections, and throws away each one more.
-    config = Config(
-        connect_timeout=2,
-        read_timeout=3,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        max_pool_connections=_CONNECTIONS,
-    )
-    return (session or boto3.Session()).client("dynamodb", config=config)
+        # boto3's own pool has ten connections, and throws away each one more.
+        config = Config(
+            connect_timeout=2,
+            read_timeout=3,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            max_pool_connections=_CONNECTIONS,
+        )
+        return (session or boto3.Session()).client("dynamodb", config=config)
 
 
 class Table:
