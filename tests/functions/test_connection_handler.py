@@ -317,6 +317,7 @@ def test_the_owner_watches_and_another_principal_is_refused(sandbox: Sandbox) ->
     refused = sandbox.say('{"action":"progress","docId":"invoice-7"}', connectionId="B=")
 
     assert (refused["errorCode"], refused["docId"]) == ("FORBIDDEN", "invoice-7")
+    assert refused["message"] == "You may not watch this document."
     assert {connection for _, connection in sandbox.store.subscriptions} == {CONNECTION_ID}
 
 
@@ -336,6 +337,7 @@ def test_a_document_of_another_one_is_refused_as_one_that_does_not_exist(
 
     assert exists == unknown, "neither the words nor the work may tell that the document is there"
     assert exists[0]["errorCode"] == "FORBIDDEN"
+    assert exists[0]["message"] == f"You may not {request_.get('action', 'watch')} this document."
     assert "read" not in exists[1], "a whole state takes longer than none"
 
 
@@ -501,6 +503,7 @@ def test_a_client_hears_of_a_fault_and_nothing_about_it(connected: Sandbox, meth
     assert answer.keys() == {"status", "errorCode", "message", "recoverable", "docId"}
     assert answer["docId"] == json.loads(event["body"])["docId"], "the client asks for this document again"
     assert (answer["status"], answer["errorCode"], answer["recoverable"]) == ("error", "INTERNAL_ERROR", True)
+    assert answer["message"] == "The server failed. Try again."
     for hint in ("secret", "arn:", "LookupError", "Traceback", "File "):
         assert hint not in reply["body"]
 

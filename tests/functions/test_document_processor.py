@@ -628,6 +628,24 @@ def test_an_upload_that_is_replaced_while_it_is_opened_undoes_nothing_of_the_new
     assert len(sandbox.result()["pages"]) == 5
 
 
+@pytest.mark.parametrize("older", [pdf(2), b"no PDF"], ids=["readable", "not readable"])
+def test_an_upload_that_is_replaced_while_it_is_opened_says_nothing_though_the_newer_ones_event_is_late(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, older: bytes
+) -> None:
+    event = sandbox.upload(older)
+    whole = sandbox.bucket.get_object
+
+    def get_object(**request: Any) -> dict[str, Any]:
+        response = whole(**request)
+        sandbox.upload(pdf(5), sequencer="0055AED6DCD90281E6")
+        return response
+
+    monkeypatch.setattr(sandbox.bucket, "get_object", get_object)
+    sandbox.invoke(event)
+
+    assert sandbox.store.published == []
+
+
 def test_a_name_too_long_for_the_result_is_told_before_the_file_is_read(sandbox: Sandbox) -> None:
     state = sandbox.process(pdf(1), "\N{SLIGHTLY SMILING FACE}" * 254 + ".pdf")
 

@@ -167,6 +167,7 @@ def test_a_fault_of_the_table_is_told_without_its_words(documents: Documents, mo
     documents.authorize(known=False)
     answer = ask("report")
     assert (answer["statusCode"], body(answer)["errorCode"]) == (500, "INTERNAL_ERROR")
+    assert (body(answer)["message"], body(answer)["recoverable"]) == ("The server failed. Try again.", True)
     assert "secret" not in answer["body"]
 
 

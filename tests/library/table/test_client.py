@@ -62,6 +62,17 @@ def test_a_clock_that_is_right_is_believed_to_the_millisecond() -> None:
     assert len(client.sent) == 1
 
 
+def test_a_clock_that_is_put_right_is_believed_again() -> None:
+    client: Any = Answering()
+    clock = [NOW + 3600]
+    table = Table("t", lambda: client, clock=lambda: clock[0])
+    begin(States(table), "d")
+    clock[0] = NOW + 1.234
+    begin(States(table), "e")
+
+    assert table.now() == NOW + 1.234
+
+
 @pytest.mark.parametrize("date", ["", "yesterday", "Thu, 99 Foo 2026 10:00:00 GMT"])
 def test_an_answer_without_a_date_changes_no_clock(date: str) -> None:
     client: Any = Answering()
