@@ -31,9 +31,9 @@ from docprogress.process import making_what_stays
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.connections import Connections
 from docprogress.table.states import States
+from sandbox import started
 
 logger = Logger(use_rfc3339=True)
-logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 
 Event = Mapping[str, Any]
 Reply = dict[str, Any]
@@ -313,3 +313,6 @@ def _accept(headers: Mapping[str, str]) -> Reply:
 
 def _reply(message: Message) -> Reply:
     return {"statusCode": 200, "body": encode(message)}
+
+
+started(logger, lambda: (service(), table().client))

@@ -40,13 +40,13 @@ from documents.owners import NOBODY, BlankOwner, owner_of
 from documents.reading import Limits, Reading
 from documents.result import Result
 from documents.unreadable import Reason, UnreadableDocument
+from sandbox import started
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 logger = Logger(use_rfc3339=True)
-logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"docprogress", "documents"})
 
@@ -322,3 +322,6 @@ def _kept_result(upload: Upload, s3: S3Client) -> KeptResult | None:
     sequencer = head["Metadata"].get(_ORDER, "")
     # Without one, somebody else has put it there.
     return KeptResult(head["ETag"], int(sequencer, 16) if _SEQUENCER.fullmatch(sequencer) else 0)
+
+
+started(logger, lambda: (publisher().table.client, publisher().announcer, _s3()))

@@ -32,12 +32,12 @@ from docprogress.table.states import States
 from documents.asking import Answer, AskingSettings, Documents, Event, answered, asked, http_answer
 from documents.names import RESULTS
 from documents.signing import s3_client
+from sandbox import started
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 logger = Logger(use_rfc3339=True)
-logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 
 EXPIRY_SECONDS = 60
 # Of this API alone, so not among the codes of the wire protocol.
@@ -107,14 +107,23 @@ def key_of(state: DocumentState | None) -> str | None:
     return key if isinstance(key, str) and key.startswith(RESULTS) and key != RESULTS else None
 
 
+session = cache(boto3.Session)
+
+
+@cache
+def table() -> Table:
+    return Table(AskingSettings.from_environment().table_name, lambda: dynamodb_client(session()))
+
+
 @cache
 def wired() -> tuple[Documents, AskingSettings, Results]:
     """One for a sandbox, from its environment."""
-    known = AskingSettings.from_environment()
-    session = boto3.Session()
-    table = Table(known.table_name, lambda: dynamodb_client(session))
-    return States(table), known, Results(s3_client(session), settings.text(os.environ, "DOCUMENTS_BUCKET"))
+    results = Results(s3_client(session()), settings.text(os.environ, "DOCUMENTS_BUCKET"))
+    return States(table()), AskingSettings.from_environment(), results
 
 
 def handler(event: Event, _context: object) -> Answer:
     return answered(lambda: answer(event, *wired()), logger)
+
+
+started(logger, lambda: (wired(), table().client))

@@ -15,9 +15,9 @@ from docprogress.messages import snapshot_message
 from docprogress.table.client import Table
 from docprogress.table.states import States
 from documents.asking import Answer, AskingSettings, Documents, Event, answered, asked, http_answer
+from sandbox import started
 
 logger = Logger(use_rfc3339=True)
-logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 
 # A document at work says something new several times a second; who wants to hear that uses the WebSocket.
 RETRY_AFTER_SECONDS = 2
@@ -39,10 +39,14 @@ def answer(event: Event, documents: Documents, known: AskingSettings) -> Answer:
 
 
 @cache
+def table() -> Table:
+    return Table(AskingSettings.from_environment().table_name)
+
+
+@cache
 def wired() -> tuple[Documents, AskingSettings]:
     """One for a sandbox, from the environment that `AskingSettings` reads."""
-    known = AskingSettings.from_environment()
-    return States(Table(known.table_name)), known
+    return States(table()), AskingSettings.from_environment()
 
 
 def handler(event: Event, _context: object) -> Answer:
@@ -53,3 +57,6 @@ def _is_known(etag: str, event: Event) -> bool:
     """https://www.rfc-editor.org/rfc/rfc9110#field.if-none-match, where a weak tag is as good as a strong one."""
     asked_for = (event.get("headers") or {}).get("if-none-match", "")
     return any(tag.strip().removeprefix("W/") in (etag, "*") for tag in asked_for.split(","))
+
+
+started(logger, lambda: (wired(), table().client))

@@ -19,9 +19,9 @@ from aws_lambda_powertools import Logger
 
 from docprogress.document import DocumentState, Status
 from docprogress.table.items import state_of
+from sandbox import started
 
 logger = Logger(use_rfc3339=True)
-logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 
 SOURCE = "docprogress"
 COMPLETED, FAILED = "document.completed", "document.failed"
@@ -91,3 +91,6 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
                 logger.warning("Event not put", error_code=told.get("ErrorCode"), **said)
                 untold.append(end.position)
     return {"batchItemFailures": [{"itemIdentifier": position} for position in untold]}
+
+
+started(logger, events)

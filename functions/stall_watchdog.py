@@ -21,9 +21,9 @@ from docprogress.publisher import Publisher, publisher
 from docprogress.table.states import SilentDocument
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import FINAL_DELIVERY_SECONDS
+from sandbox import started
 
 logger = Logger(use_rfc3339=True)
-logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"docprogress"})
 
@@ -105,3 +105,6 @@ def end_stalled(
     for result in results:
         result.result()
     return [*stalled, *told_late]
+
+
+started(logger, lambda: (publisher().table.client, publisher().announcer))

@@ -19,9 +19,9 @@ from docprogress.publisher import Publisher, publisher
 from docprogress.table.items import state_of
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
 from docprogress.tracker import FINAL_DELIVERY_SECONDS, PROGRESS_DELIVERY_SECONDS
+from sandbox import started
 
 logger = Logger(use_rfc3339=True)
-logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"docprogress"})
 
@@ -90,3 +90,6 @@ def is_outage(report: DeliveryReport) -> bool:
     reached = report.delivered + report.stale
     unreached = report.throttled + report.failed + report.untried
     return unreached > _OUTAGE_FACTOR * reached and (report.untried > 0 or unreached >= _LEAST_OUTAGE)
+
+
+started(logger, lambda: (publisher().table.client, publisher().announcer))

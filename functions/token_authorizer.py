@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger
 
+from sandbox import started
 from tokens.settings import TokenSource, settings_from
 from tokens.signing_keys import KeysUnavailable, SigningKeys, load_issuer_keys
 from tokens.verification import Principal, Refusal, TokenRefused, verify
@@ -26,7 +27,6 @@ _CONNECT_ARN = re.compile(r"arn:[\w-]+:execute-api:[\w-]+:\d+:[\w-]+/[\w$.-]+/\$
 
 # Never `inject_lambda_context`: POWERTOOLS_LOGGER_LOG_EVENT makes it log the event, and with it the token.
 logger = Logger(use_rfc3339=True)
-logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 
 
 class Authorizer(NamedTuple):
@@ -110,3 +110,6 @@ def _subprotocol_token(headers: Mapping[str, Any]) -> str | None:
 def _mapping(value: object) -> Mapping[str, Any]:
     """API Gateway sends null where there is nothing, such as for an empty query string."""
     return value if isinstance(value, Mapping) else {}
+
+
+started(logger, authorizer)

@@ -38,12 +38,12 @@ from docprogress.table.states import States
 from documents.callers import NamelessCaller, principal_of
 from documents.names import SUFFIX, UPLOADS, document_id_of
 from documents.signing import s3_client
+from sandbox import started
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 logger = Logger(use_rfc3339=True)
-logger.info("Cold start")  # once a sandbox: Lambda itself says so only in lines that it writes for each call
 
 EXPIRY_SECONDS = 300
 MAX_REQUEST_CHARACTERS = 8192
@@ -272,19 +272,25 @@ def owner_of(context: Mapping[str, Any]) -> str | None:
     return owner
 
 
+session = cache(boto3.Session)
+
+
+@cache
+def table() -> Table:
+    return Table(UploadSettings.from_environment().table_name, lambda: dynamodb_client(session()))
+
+
 @cache
 def presigner() -> UploadPresigner:
     """One for a sandbox, from the environment that `UploadSettings` reads."""
     settings = UploadSettings.from_environment()
-    session = boto3.Session()
-    table = Table(settings.table_name, lambda: dynamodb_client(session))
     return UploadPresigner(
-        s3_client(session),
+        s3_client(session()),
         settings.documents_bucket,
         max_upload_bytes=settings.max_upload_bytes,
         media_types=settings.media_types,
-        documents=States(table),
-        owners=Owners(table, limit=settings.max_unfinished_documents, upload_seconds=EXPIRY_SECONDS + 60),
+        documents=States(table()),
+        owners=Owners(table(), limit=settings.max_unfinished_documents, upload_seconds=EXPIRY_SECONDS + 60),
         callers_are_known=settings.callers_are_known,
     )
 
@@ -333,3 +339,6 @@ def _answer(status: int, body: Mapping[str, Any]) -> Answer:
     # Whoever has the answer may upload, so no cache may keep it.
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
     return {"statusCode": status, "headers": headers, "body": json.dumps(body)}
+
+
+started(logger, lambda: (presigner(), table().client))

@@ -58,6 +58,8 @@ class DocumentPipelineArgs(TypedDict, total=False):
     """What the processor's archive is built for. Lambda by default."""
     tracing: bool
     """Trace the calls of the functions with X-Ray, which is charged. Off by default."""
+    snap_start: bool
+    """Start the processor from snapshots of a published version, which are charged. Off by default."""
 
 
 PIPELINE_RULES: Mapping[str, Rule] = {
@@ -164,6 +166,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                     log_retention_days=args["log_retention_days"],
                     lambda_packaging=args["lambda_packaging"],
                     tracing=args["tracing"],
+                    snap_start=args["snap_start"],
                 ),
                 concurrency=args["document_concurrency"] or None,
             ),
@@ -215,6 +218,7 @@ class DocumentPipeline(pulumi.ComponentResource):
         aws.lambda_.FunctionEventInvokeConfig(
             self._named(kind, "retries"),
             function_name=processor.function_name,
+            qualifier=processor.qualifier,
             # Lambda's own default, said because functions/document_processor.py counts on it.
             maximum_retry_attempts=2,
             destination_config={"on_failure": {"destination": self.failures.arn}},
@@ -232,6 +236,7 @@ class DocumentPipeline(pulumi.ComponentResource):
                 self._named(kind, "invoke-processor"),
                 action="lambda:InvokeFunction",
                 function=processor.function_name,
+                qualifier=processor.qualifier,
                 principal="s3.amazonaws.com",
                 source_arn=bucket.arn,
                 # A bucket's ARN names no account, and a deleted bucket's name can be taken by another one.

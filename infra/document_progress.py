@@ -69,6 +69,10 @@ class DocumentProgressArgs(TypedDict, total=False):
     """What the functions' archives are built for. Lambda by default."""
     tracing: bool
     """Trace the calls of the functions with X-Ray, which is charged. Off by default."""
+    snap_start: bool
+    """Start functions from snapshots of published versions, which are charged. Off by default."""
+    provisioned_concurrency: int
+    """Sandboxes of the connection handler that are kept ready, and charged. It then has no SnapStart. 0 by default."""
     authorization: Authorization
     """Who may connect. Everyone by default."""
     jwt_issuer: pulumi.Input[str]
@@ -142,6 +146,7 @@ PROGRESS_RULES: Mapping[str, Rule] = {
     "document_retention_hours": integer(3, 8760),
     "status_api": boolean(),
     "events": boolean(),
+    "provisioned_concurrency": integer(0, 10_000),
     "kms_key_arn": matching(
         "the ARN of a KMS key, not of an alias",
         r"arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+",
@@ -154,6 +159,8 @@ PROGRESS_DEFAULTS: Mapping[str, Any] = {
     "lambda_memory_megabytes": 512,
     "lambda_packaging": Packaging.LAMBDA,
     "tracing": False,
+    "snap_start": False,
+    "provisioned_concurrency": 0,
     "authorization": Authorization.NONE,
     "jwt_issuer": "",
     "jwt_audience": "",
@@ -346,6 +353,7 @@ class DocumentProgress(pulumi.ComponentResource):
                 # Once API Gateway has given up, nobody hears the answer.
                 timeout_seconds=math.ceil(self._args["integration_timeout_milliseconds"] / 1000),
                 settings=self.functions,
+                provisioned_concurrency=self._args["provisioned_concurrency"],
             ),
             self._child(),
         )

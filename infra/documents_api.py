@@ -157,7 +157,16 @@ class DocumentsApi(pulumi.ComponentResource):
             parent: the component that they belong to.
             after: what must be there before the first request.
         """
-        child = pulumi.ResourceOptions(parent=parent)
+        permission = aws.lambda_.Permission(
+            f"{name}-permission",
+            action="lambda:InvokeFunction",
+            function=function.function_name,
+            qualifier=function.qualifier,
+            principal="apigateway.amazonaws.com",
+            source_arn=self.route_arn(route_key),
+            opts=pulumi.ResourceOptions(parent=parent),
+        )
+        # The stage deploys it and each change of it at once.
         integration = aws.apigatewayv2.Integration(
             f"{name}-integration",
             api_id=self._api.id,
@@ -167,25 +176,15 @@ class DocumentsApi(pulumi.ComponentResource):
             integration_uri=function.invoke_arn,
             payload_format_version="2.0",
             timeout_milliseconds=TIMEOUT_SECONDS * 1000,
-            opts=child,
+            opts=pulumi.ResourceOptions(parent=parent, depends_on=[permission, *function.grants, *after]),
         )
-        permission = aws.lambda_.Permission(
-            f"{name}-permission",
-            action="lambda:InvokeFunction",
-            function=function.function_name,
-            principal="apigateway.amazonaws.com",
-            source_arn=self.route_arn(route_key),
-            opts=child,
-        )
-        # The stage deploys it at once.
-        ready = pulumi.ResourceOptions(depends_on=[permission, *function.grants, *after])
         aws.apigatewayv2.Route(
             f"{name}-route",
             api_id=self._api.id,
             route_key=route_key,
             target=pulumi.Output.concat("integrations/", integration.id),
             **self._authorized,
-            opts=pulumi.ResourceOptions.merge(child, ready),
+            opts=pulumi.ResourceOptions(parent=parent),
         )
 
     def route_arn(self, route_key: str) -> pulumi.Output[str]:

@@ -25,12 +25,14 @@ class FunctionSettings:
 
     Attributes:
         lambda_packaging: what the archives are built for; see `lambda_package`.
+        snap_start: start sandboxes from a snapshot of a published version, which is then what is called.
     """
 
     lambda_memory_megabytes: int = 512
     log_retention_days: int = 30
     lambda_packaging: Packaging = Packaging.LAMBDA
     tracing: bool = False
+    snap_start: bool = False
 
     @classmethod
     def of(cls, args: Mapping[str, Any]) -> Self:
@@ -43,6 +45,7 @@ SETTINGS_RULES: Mapping[str, Rule] = {
     "log_retention_days": retention(),
     "lambda_packaging": one_of(Packaging),
     "tracing": boolean(),
+    "snap_start": boolean(),
 }
 
 
@@ -53,6 +56,8 @@ class LambdaFunctionArgs:
         handler_module: the module in `functions/`, or the path of one elsewhere, whose `handler` is called.
         timeout_seconds: 1 to 900.
         concurrency: how many may run at once; None for as many as the account has left.
+        provisioned_concurrency: how many sandboxes of a published version are kept ready. The function then has no
+            SnapStart, since Lambda takes one of the two for a version.
     """
 
     handler_module: str
@@ -60,6 +65,7 @@ class LambdaFunctionArgs:
     timeout_seconds: int
     settings: FunctionSettings = field(default_factory=FunctionSettings)
     concurrency: int | None = None
+    provisioned_concurrency: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.timeout_seconds <= 900:
@@ -75,6 +81,8 @@ class LambdaFunction(pulumi.ComponentResource):
     ```
 
     Attributes:
+        arn, invoke_arn: of what is called: the function, or the alias of its published version.
+        qualifier: the alias, for what names a function and its alias apart. None where there is none.
         grants: the policies granted so far. Whatever lets the function be called waits for them.
         service_name: what its log lines and its own metrics are called.
     """
@@ -84,6 +92,7 @@ class LambdaFunction(pulumi.ComponentResource):
     function_name: pulumi.Output[str]
     arn: pulumi.Output[str]
     invoke_arn: pulumi.Output[str]
+    qualifier: pulumi.Output[str] | None
     grants: list[aws.iam.RolePolicy]
 
     def __init__(self, name: str, args: LambdaFunctionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -99,6 +108,8 @@ class LambdaFunction(pulumi.ComponentResource):
             assume_role_policy=service_trust("lambda.amazonaws.com"),
             opts=pulumi.ResourceOptions(parent=self),
         )
+        snap_start = args.settings.snap_start and not args.provisioned_concurrency
+        is_published = snap_start or bool(args.provisioned_concurrency)
         archive = lambda_package(args.handler_module, target=args.settings.lambda_packaging)
         function = aws.lambda_.Function(
             f"{name}-function",
@@ -118,6 +129,8 @@ class LambdaFunction(pulumi.ComponentResource):
                 "system_log_level": "WARN",
             },
             tracing_config={"mode": "Active" if args.settings.tracing else "PassThrough"},
+            publish=is_published or None,
+            snap_start={"apply_on": "PublishedVersions"} if snap_start else None,
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=_NAME),
         )
         # There before the first call, which waits for the grants: Lambda would make it without retention.
@@ -135,9 +148,30 @@ class LambdaFunction(pulumi.ComponentResource):
             # X-Ray knows no resource that these could name.
             self.grant("write-traces", allow(["xray:PutTelemetryRecords", "xray:PutTraceSegments"], ["*"]))
         self.function_name = function.name
-        self.arn = function.arn
-        self.invoke_arn = function.invoke_arn
+        called = self._alias(function, args.provisioned_concurrency) if is_published else function
+        self.arn = called.arn
+        self.invoke_arn = called.invoke_arn
+        self.qualifier = called.name if called is not function else None
         self.register_outputs({"function_name": self.function_name, "arn": self.arn})
+
+    def _alias(self, function: aws.lambda_.Function, provisioned_concurrency: int) -> aws.lambda_.Alias:
+        alias = aws.lambda_.Alias(
+            f"{self.name}-live",
+            function_name=function.name,
+            function_version=function.version,
+            description="The version that is called",
+            # Where it is given up, Lambda may still hold events for it. It goes with its function.
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+        )
+        if provisioned_concurrency:
+            aws.lambda_.ProvisionedConcurrencyConfig(
+                f"{self.name}-provisioned",
+                function_name=function.name,
+                qualifier=alias.name,
+                provisioned_concurrent_executions=provisioned_concurrency,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+        return alias
 
     def grant(
         self, intent: str, *statements: dict[str, Any], parent: pulumi.Resource | None = None

@@ -60,6 +60,7 @@ class StallWatchdog(pulumi.ComponentResource):
             f"{name}-permission",
             action="lambda:InvokeFunction",
             function=self.function.function_name,
+            qualifier=self.function.qualifier,
             principal="events.amazonaws.com",
             source_arn=rule.arn,
             opts=child,

@@ -298,7 +298,8 @@ class WebSocketApi(pulumi.ComponentResource):
             f"{self._name}-invoke-functions",
             role=self._invoke_role.id,
             policy=policy_document(allow(["lambda:InvokeFunction"], list(self._function_arns.values()))),
-            opts=self._child,
+            # The stage calls what it called before until it has its new deployment; what is replaced goes last.
+            opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["policy"]),
         )
         deployment = aws.apigatewayv2.Deployment(
             f"{self._name}-deployment",

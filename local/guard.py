@@ -241,9 +241,11 @@ def _origins_named_by(request: _Request) -> list[str]:
         if route["routeKey"] == "$connect":
             integration = apigateway._integrations[parsed[0]].get(route.get("target", "").removeprefix("integrations/"))
             uri = (integration or {}).get("integrationUri", "")
-            name = apigateway._extract_lambda_ref_from_integration_uri(uri).rpartition(":")[2]
-            configuration = (lambda_svc._functions.get(name) or {}).get("config", {})
-            return str(configuration.get("Environment", {}).get("Variables", {}).get("ALLOWED_ORIGINS", "")).split()
+            reference = apigateway._extract_lambda_ref_from_integration_uri(uri)
+            _, configuration, _ = lambda_svc._get_func_record_for_ref(reference)
+            return str(
+                (configuration or {}).get("Environment", {}).get("Variables", {}).get("ALLOWED_ORIGINS", "")
+            ).split()
     return []
 
 

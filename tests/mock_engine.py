@@ -115,6 +115,14 @@ _ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
     "aws:iam/role:Role": (_NAMED, {"arn": f"arn:{PARTITION}:iam::{ACCOUNT}:role/{{name}}"}),
     "aws:iam/rolePolicy:RolePolicy": ("{role}:{name}", {}),
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": (_MADE_UP, {}),
+    "aws:lambda/alias:Alias": (
+        "{functionName}/{name}",
+        {
+            "arn": arn("lambda", "function:{functionName}:{name}"),
+            "invokeArn": f"arn:{PARTITION}:apigateway:{REGION}:lambda:path/2015-03-31/functions/"
+            f"{arn('lambda', 'function:{functionName}:{name}')}/invocations",
+        },
+    ),
     "aws:lambda/eventSourceMapping:EventSourceMapping": (_MADE_UP, {}),
     "aws:lambda/function:Function": (
         _NAMED,
@@ -122,11 +130,13 @@ _ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
             "arn": arn("lambda", "function:{name}"),
             "invokeArn": f"arn:{PARTITION}:apigateway:{REGION}:lambda:path/2015-03-31/functions/"
             f"{arn('lambda', 'function:{name}')}/invocations",
+            "version": "7",
         },
     ),
     "aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig": (_MADE_UP, {}),
     "aws:lambda/permission:Permission": (_MADE_UP, {}),
     "aws:route53/record:Record": (_MADE_UP, {"fqdn": "{name}"}),
+    "aws:lambda/provisionedConcurrencyConfig:ProvisionedConcurrencyConfig": (_MADE_UP, {}),
     "aws:s3/bucket:Bucket": (
         _NAMED,
         {

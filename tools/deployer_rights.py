@@ -102,8 +102,14 @@ _COMES_WITH: Mapping[str, Sequence[str]] = {
     "lambda:CreateFunction": [
         *("lambda:TagResource", "lambda:UntagResource"),
         *("lambda:DeleteFunctionEventInvokeConfig", "lambda:PutFunctionEventInvokeConfig"),
+        # With snapStart and provisionedConcurrency.
+        *("lambda:CreateAlias", "lambda:DeleteAlias", "lambda:PublishVersion", "lambda:UpdateAlias"),
+        *("lambda:DeleteProvisionedConcurrencyConfig", "lambda:PutProvisionedConcurrencyConfig"),
     ],
-    "lambda:GetFunction": ["lambda:GetEventSourceMapping", "lambda:GetFunctionEventInvokeConfig"],
+    "lambda:GetFunction": [
+        *("lambda:GetEventSourceMapping", "lambda:GetFunctionEventInvokeConfig"),
+        *("lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig"),
+    ],
     "lambda:PutFunctionConcurrency": ["lambda:DeleteFunctionConcurrency"],
     "logs:CreateLogGroup": ["logs:TagResource", "logs:UntagResource"],
     "s3:CreateBucket": ["s3:TagResource", "s3:UntagResource"],

@@ -44,6 +44,15 @@ def _function(creation: Creation, name: str, answer: Mapping[str, Any]) -> Mappi
     }
 
 
+def _alias(creation: Creation, _name: str, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    function, version = creation.inputs["functionName"], creation.inputs["functionVersion"]
+    if version != "$LATEST":  # its snapshot is taken meanwhile, and AWS refuses calls until it is there
+        creation.aws["lambda"].get_waiter("published_version_active").wait(
+            FunctionName=function, Qualifier=version, WaiterConfig={"Delay": 0.1, "MaxAttempts": 600}
+        )
+    return {"invokeArn": _invoke_arn(answer["AliasArn"])}
+
+
 def _invoke_arn(function_arn: str) -> str:
     return f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{function_arn}/invocations"
 
@@ -56,6 +65,12 @@ KINDS = {
         fields={"code": ("Code", _zip)},
         handled="reservedConcurrentExecutions",
         then=_function,
+    ),
+    "aws:lambda/alias:Alias": Kind(
+        "lambda.CreateAlias", "{functionName}/{name}", name="Name", outputs={"arn": "{AliasArn}"}, then=_alias
+    ),
+    "aws:lambda/provisionedConcurrencyConfig:ProvisionedConcurrencyConfig": Kind(
+        "lambda.PutProvisionedConcurrencyConfig", "{functionName},{qualifier}"
     ),
     "aws:lambda/permission:Permission": Kind(
         "lambda.AddPermission",

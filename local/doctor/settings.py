@@ -84,13 +84,17 @@ def routes(patient: Patient) -> Iterator[Finding]:
 def invoke_role(patient: Patient) -> Iterator[Finding]:
     integrations = patient.client("apigatewayv2").get_integrations(ApiId=patient.outputs["apiId"])["Items"]
     for integration in integrations:
-        function_arn = integration["IntegrationUri"].partition("/functions/")[2].removesuffix("/invocations")
-        name = function_arn.rpartition(":")[2]
+        function_arn = _function_arn(integration)
+        name = function_arn.split(":")[6]
         role = integration.get("CredentialsArn")
         if role is None:
             yield fault("invoke role", f"API Gateway has no role to invoke {name} with", _DEPLOY)
             continue
         yield from _may(patient, "invoke role", role, ["lambda:InvokeFunction"], function_arn, "API Gateway")
+
+
+def _function_arn(integration: Mapping[str, Any]) -> str:
+    return str(integration["IntegrationUri"].partition("/functions/")[2].removesuffix("/invocations"))
 
 
 def functions(patient: Patient) -> Iterator[Finding]:
@@ -169,9 +173,12 @@ def watchdog(patient: Patient) -> Iterator[Finding]:
     name = patient.functions.get("stall-watchdog")
     if name is None:
         return
-    events = patient.client("events")
-    arn = patient.client("lambda").get_function_configuration(FunctionName=name)["FunctionArn"]
-    rules = [events.describe_rule(Name=rule) for rule in events.list_rule_names_by_target(TargetArn=arn)["RuleNames"]]
+    events, functions = patient.client("events"), patient.client("lambda")
+    called = [functions.get_function_configuration(FunctionName=name)["FunctionArn"]]
+    # With snapStart, a published version is called.
+    called += [each["AliasArn"] for each in functions.list_aliases(FunctionName=name)["Aliases"]]
+    names = [rule for arn in called for rule in events.list_rule_names_by_target(TargetArn=arn)["RuleNames"]]
+    rules = [events.describe_rule(Name=rule) for rule in names]
     if not rules:
         yield fault("watchdog", "no rule calls it, so a document whose worker died never ends", _DEPLOY)
     elif all(rule["State"] == "DISABLED" for rule in rules):
@@ -263,9 +270,34 @@ def cold_starts(patient: Patient) -> Iterator[Finding]:
             share = 100 * colds / calls
             detail = f"{name}: {colds} of {calls:.0f} calls, {share:.0f} %"
             if share > _COLD_SHARE_PERCENT:
-                yield warning("cold starts", detail, "pulumi config set lambdaMemoryMegabytes 1024 shortens them")
+                yield warning("cold starts", detail, "pulumi config set snapStart true shortens them")
             else:
                 yield ok("cold starts", detail)
+
+
+def snapshots(patient: Patient) -> Iterator[Finding]:
+    """Each published version has one, with snapStart, which is charged until the version is deleted."""
+    client = patient.client("lambda")
+    integrations = patient.client("apigatewayv2").get_integrations(ApiId=patient.outputs["apiId"])["Items"]
+    # arn:…:function:NAME and, where a published version is called, :ALIAS
+    are_called = any(_function_arn(each).count(":") > 6 for each in integrations)
+    for name, function in patient.functions.items():
+        pages = client.get_paginator("list_versions_by_function").paginate(FunctionName=function)
+        found = [each for page in pages for each in page["Versions"]]
+        versions = [each["Version"] for each in found if each.get("SnapStart", {}).get("OptimizationStatus") == "On"]
+        idle = sorted(versions, key=int)[: -1 if are_called else None]
+        if idle:
+            aliases = client.list_aliases(FunctionName=function, FunctionVersion=idle[0])["Aliases"]
+            yield warning(
+                "snapshots",
+                f"{name}: nothing calls version {', '.join(idle)}, and each has a snapshot, which is charged",
+                " && ".join(
+                    [
+                        *(f"aws lambda delete-alias --function-name {function} --name {a['Name']}" for a in aliases),
+                        f"aws lambda delete-function --function-name {function} --qualifier {idle[0]}",
+                    ]
+                ),
+            )
 
 
 def log_events(patient: Patient, group: str, since_ms: int, pattern: str) -> list[dict[str, Any]]:
@@ -320,4 +352,5 @@ SETTINGS: dict[str, Check] = {
     "alarms": alarms,
     "errors": recent_errors,
     "cold starts": cold_starts,
+    "snapshots": snapshots,
 }

@@ -44,6 +44,9 @@ KEPT = {
     "documentResults": True,
 }
 
+# What the stage, S3 and the schedule go by until they are told of the new one.
+REPLACED = (":Deployment", ":Permission", ":FunctionEventInvokeConfig")
+
 ONE_AT_A_TIME = threading.Lock()  # Pulumi keeps a program's configuration in globals
 
 pytestmark = pytest.mark.timeout(1200)
@@ -65,9 +68,10 @@ def expected(before: Graph, after: Graph) -> Counter[str]:
 
     old, new = inputs(before), inputs(after)
     changed = {key for key in old.keys() & new.keys() if old[key] != new[key]}
-    # Made anew by its triggers, and the only one: whatever else were replaced would lose data, a URL or requests.
-    replaced = {key for key in changed if key[0].endswith(":Deployment")}
-    if replaced:  # its stage names it by its id, which never changes in the mock engine's graphs
+    # Made anew before the old one goes, and the only ones: another replacement would lose data, a URL or requests.
+    replaced = {key for key in changed if key[0].endswith(REPLACED) or key[1] == "api-invoke-functions"}
+    if any(key[0].endswith(":Deployment") for key in replaced):
+        # Its stage names it by its id, which never changes in the mock engine's graphs.
         changed |= {key for key in old.keys() & new.keys() if key[0] == "aws:apigatewayv2/stage:Stage"}
     counts = Counter(
         create=len(new.keys() - old.keys()),
@@ -90,16 +94,16 @@ def changes(outcome: Outcome) -> Counter[str]:
     return Counter({word: number for word, number in outcome.counts.items() if word != "unchanged"})
 
 
-def hear_a_document(project: EngineProject, folder: Path) -> None:
+def hear_a_document(project: EngineProject, folder: Path, name: str = "heard") -> None:
     """Uploads one and hears it to its end, by the stack's own outputs."""
     outputs = project.outputs()
     session: Any = boto3.Session(*CREDENTIALS.values(), region_name=REGION)
     s3 = session.client("s3", endpoint_url=project.emulator.endpoint_url)
-    pdf = folder / "heard.pdf"
+    pdf = folder / f"{name}.pdf"
     write_sample_pdf(pdf)
     with connect(outputs["websocketUrl"], open_timeout=PATIENCE_SECONDS, ping_interval=None) as connection:
-        assert ask(connection, action="progress", docId="heard")["status"] == "pending"
-        s3.upload_file(str(pdf), outputs["documentsBucket"], "heard.pdf")
+        assert ask(connection, action="progress", docId=name)["status"] == "pending"
+        s3.upload_file(str(pdf), outputs["documentsBucket"], pdf.name)
         heard = receive_to_the_end(connection)
     s3.close()
     assert (heard[0]["status"], heard[-1]["status"]) == ("processing_started", "processing_complete")
@@ -137,8 +141,12 @@ def disposable_life(project: EngineProject, folder: Path) -> None:
     # A name and its mapping, their component, and the API's addresses.
     assert up(apiThrottleRate=77, **NAMED) == Counter(create=3, update=1)
     assert changes(project.up()) == Counter()
-    assert up(**BY_TOKEN)["replace"] == 1
-    assert up()["replace"] == 1
+    assert up(**BY_TOKEN)["replace"] == 2, "the deployment, and what the API may invoke"
+    assert up()["replace"] == 2
+    up(snapStart=True)
+    hear_a_document(project, folder, "heard-from-a-snapshot")
+    up()
+    hear_a_document(project, folder, "heard-without")
     assert up(**BY_SIGNATURE)["replace"] == 1
     assert changes(project.up()) == Counter()
     assert changes(project.refresh()) == Counter(), "nothing stands otherwise than it was declared"

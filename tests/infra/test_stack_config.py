@@ -192,6 +192,8 @@ BAD_VALUES: dict[str, tuple[str, list[str]]] = {
     "documentMemoryMegabytes": ("a whole number from 512 to 10240", integers_outside(512, 10_240)),
     "documentConcurrency": ("a whole number from 0 to 10000", ["-1", "10001", "1.5", "many", ""]),
     "lambdaMemoryMegabytes": ("a whole number from 128 to 10240", integers_outside(128, 10_240)),
+    "snapStart": ("true or false", ["yes", ""]),
+    "provisionedConcurrency": ("a whole number from 0 to 10000", ["-1", "10001", "1.5", "many", ""]),
     "lambdaPackaging": ("one of lambda, host", ["zip", "Lambda", ""]),
     "alarmEmail": ("an email address", ["on-call", "a@b", "a b@c.example", "a@b@c.example"]),
     "alarmTopicArn": ("the ARN of an SNS topic", ["on-call", "arn:aws:sqs:eu-west-1:123456789012:on-call"]),
@@ -290,6 +292,8 @@ GOOD_VALUES: dict[str, list[tuple[str, object]]] = {
     "documentMemoryMegabytes": [("512", 512), ("10240", 10_240)],
     "documentConcurrency": [("0", 0), ("50", 50)],
     "lambdaMemoryMegabytes": [("128", 128), ("10240", 10_240)],
+    "snapStart": [("true", True), ("false", False)],
+    "provisionedConcurrency": [("0", 0), ("5", 5)],
     "lambdaPackaging": [("lambda", "lambda")],
     "alarmEmail": [("", ""), ("on-call@example.com", "on-call@example.com")],
     "alarmTopicArn": [

@@ -101,7 +101,7 @@ def watched_stack() -> Iterator[DeployedStack]:
 
 @pytest.fixture(scope="session")
 def stream_stack() -> Iterator[DeployedStack]:
-    with deployed({"fanOut": "stream", "events": "true"}) as stack:
+    with deployed({"fanOut": "stream", "events": "true", "snapStart": "true"}) as stack:
         yield stack
 
 
@@ -129,6 +129,8 @@ def jwt_stack(issuer: OidcServer) -> Iterator[DeployedStack]:
         "documentUploads": "true",
         "documentResults": "true",
         "statusApi": "true",
+        "snapStart": "true",
+        "provisionedConcurrency": "1",
     }
     with deployed(config, issuer) as stack:
         yield stack

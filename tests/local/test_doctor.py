@@ -271,6 +271,24 @@ def test_a_large_share_of_cold_starts_is_a_warning(watched_stack: Stack, calls: 
     assert (found.status, f"20 of {calls} calls" in found.detail) == (expected, True)
 
 
+def test_a_snapshot_that_nothing_calls_is_a_warning(stream_stack: Stack) -> None:
+    patient = patient_of(outputs_of(stream_stack))
+    assert findings(patient, of="snapshots") == []
+    assert worst(patient, of="watchdog").status is Status.OK, "its rule calls the published version"
+    client, name = stream_stack.client("lambda"), stream_stack.outputs["functionNames"]["stream-fan-out"]
+    newest = client.publish_version(FunctionName=name)["Version"]
+    try:
+        (found,) = findings(patient, of="snapshots")
+    finally:
+        client.delete_function(FunctionName=name, Qualifier=newest)
+    assert (found.status, "stream-fan-out: nothing calls version 1," in found.detail) == (Status.WARNING, True)
+    (alias,) = client.list_aliases(FunctionName=name)["Aliases"]
+    assert found.cure == (
+        f"aws lambda delete-alias --function-name {name} --name {alias['Name']}"
+        f" && aws lambda delete-function --function-name {name} --qualifier 1"
+    )
+
+
 # The legs of a message
 
 
