@@ -237,6 +237,12 @@ class StackConfig:
             for key, (entry, given) in needed.items():
                 if not given:
                     yield f"createUserPool needs {key}, or nobody could sign in.", f"{key}{entry}", _example(key)
+        alarms = [entry.partition("=")[0] for entry in values["alarm_thresholds"]]
+        # The last one first: what is removed moves those behind it.
+        for index, alarm in reversed([*enumerate(alarms)]):
+            if alarm in alarms[:index]:
+                sentence = f"alarmThresholds has {alarm} more than once; give each alarm one threshold."
+                yield sentence, f"alarmThresholds[{index}]", ""
         if values["alarm_email"] and values["alarm_topic_arn"]:
             yield "alarmEmail and alarmTopicArn both say who is told.", "alarmEmail", ""
         yield from self._contradictions_of_names()

@@ -759,3 +759,13 @@ def test_a_plain_pulumi_up_makes_its_own_environment() -> None:
     runtime = yaml.safe_load((PROJECT_ROOT / "Pulumi.yaml").read_text())["runtime"]
     assert runtime == {"name": "python", "options": {"toolchain": "pip", "virtualenv": ".venv"}}
     assert (PROJECT_ROOT / "requirements.txt").is_file(), "the Pulumi CLI installs this file and no other"
+
+
+def test_two_thresholds_of_one_alarm_are_told_which_to_remove() -> None:
+    thresholds = '["latency=5000","dead-letters=2","latency=6000","dead-letters=3"]'
+    assert refusal({"docprogress:alarmThresholds": thresholds}, stack="acme").splitlines() == [
+        "alarmThresholds has dead-letters more than once; give each alarm one threshold.",
+        "  pulumi config rm --path 'docprogress:alarmThresholds[3]' --stack acme",
+        "alarmThresholds has latency more than once; give each alarm one threshold.",
+        "  pulumi config rm --path 'docprogress:alarmThresholds[2]' --stack acme",
+    ]

@@ -1,8 +1,8 @@
 """Each fault that an alarm is for, made on the emulator: the metric moves under the very name that the alarm watches.
 
 Does not prove what the emulator does not count: anything of API Gateway (execution, integration and client errors,
-latency) and of DynamoDB (throttles), Lambda's concurrency, dropped events, dead letters and IteratorAge, and posts that
-are throttled. Nor that CloudWatch takes metrics out of log lines as their format says, or how alarms are evaluated.
+latency) and of DynamoDB (throttles), Lambda's concurrency, dropped events and IteratorAge, and throttled posts.
+Nor that CloudWatch takes metrics out of log lines as their format says, or how alarms are evaluated.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def invoke(stack: Stack, function: str) -> Any:
 
 def test_every_alarm_is_tried_here_or_watches_what_the_emulator_does_not_count() -> None:
     tried = {"function-errors", "function-throttles", "documents-stalled", "ends-told-late", "documents-failed"}
-    tried |= {"delivery-failed", "fan-out-slow", "metrics-stopped"}
+    tried |= {"delivery-failed", "fan-out-slow", "metrics-stopped", "dead-letters"}
     not_counted = {row.name for row in ALARMS if row.namespace in (API_GATEWAY, DYNAMODB)}
-    not_counted |= {"concurrency", "delivery-throttled", "events-dropped", "dead-letters", "stream-late"}
+    not_counted |= {"concurrency", "delivery-throttled", "events-dropped", "stream-late"}
     assert tried | not_counted == {row.name for row in ALARMS}
     assert not tried & not_counted
 
@@ -188,3 +188,26 @@ def test_an_end_that_nobody_told_moves_ends_told_late(watched_stack: Stack) -> N
         invoke(watched_stack, "stall-watchdog")
 
     assert moves(watched_stack, "ends-told-late-stall-watchdog", "EndsToldLate", died_after_the_last_write)
+
+
+def test_an_upload_that_is_given_up_is_a_message_in_the_queue_that_dead_letters_watches(watched_stack: Stack) -> None:
+    (wanted,) = watched(watched_stack, "dead-letters")
+    sqs, functions = watched_stack.client("sqs"), watched_stack.client("lambda")
+    queue = {"QueueUrl": sqs.get_queue_url(QueueName=wanted["dimensions"]["QueueName"])["QueueUrl"]}
+    processor = {"FunctionName": watched_stack.outputs["documentProcessorName"]}
+
+    def waiting() -> int:
+        name = "ApproximateNumberOfMessages"
+        return int(sqs.get_queue_attributes(**queue, AttributeNames=[name])["Attributes"][name])
+
+    assert wanted["metric"] == "ApproximateNumberOfMessagesVisible", "as SQS calls it in CloudWatch"
+    before = waiting()
+    kept = {"DestinationConfig": functions.get_function_event_invoke_config(**processor)["DestinationConfig"]}
+    # Its retries come minutes later.
+    functions.put_function_event_invoke_config(**processor, **kept, MaximumRetryAttempts=0)
+    try:
+        with without_grant(watched_stack, "documents-processor", "read-documents"):
+            upload(watched_stack, "given-up", b"%PDF-")
+            assert eventually(lambda: waiting() > before)
+    finally:
+        functions.put_function_event_invoke_config(**processor, **kept, MaximumRetryAttempts=2)
