@@ -12,13 +12,13 @@ OR_SAY_WHY = || { echo "set-up failed: it needs a package index (a network, or p
 RUN := $(BIN)/python
 ARGS ?=
 
-.PHONY: help demo up logs doctor emulator engine policy test check bench soak preview dist lock format clean
+.PHONY: help demo up logs doctor load emulator engine policy test check bench soak preview docs dist lock format clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
 
 # A make that is killed outright cannot end what it started: then the stack ends itself.
-demo up emulator: export DOCPROGRESS_END_WITH_PARENT = 1
+demo up load emulator: export DOCPROGRESS_END_WITH_PARENT = 1
 demo: export DOCPROGRESS_BY_MAKE = 1
 
 # As the shell reads them, a name on each line too; but one file, such as "My report (1).pdf", and what is no shell's
@@ -36,6 +36,9 @@ logs: $(VENV)/.local ## follow what its functions say: make logs ARGS="--documen
 
 doctor: $(VENV)/.local ## what is wrong with a stack: make doctor ARGS="--stack prod", or ARGS="--outputs up.json"
 	@exec $(RUN) -m local doctor $(ARGS)
+
+load: $(VENV)/.local ## many pages on one document: make load WATCHERS=50, or WATCHERS=500 ARGS="--stack prod --yes"
+	@exec $(RUN) -m local load $(if $(WATCHERS),--watchers $(WATCHERS)) $(ARGS)
 
 emulator: $(VENV)/.local ## the emulator alone, for pulumi up --stack local; until Ctrl-C
 	@exec $(RUN) -m local emulator $(ARGS)
@@ -71,6 +74,9 @@ preview: ## pulumi preview of STACK (default dev); needs the Pulumi CLI and AWS 
 	@command -v pulumi >/dev/null 2>&1 || { echo "make preview needs the Pulumi CLI: see 'Deploy to AWS' in README.md" >&2; exit 1; }
 	@pulumi install >&2
 	pulumi preview $(or $(ARGS),--diff) --stack $(or $(STACK),dev)
+
+docs: $(VENV)/.local ## the wire protocol as a page, in .build/docs; needs npm
+	@$(RUN) -m tools.protocol_page
 
 # Built from a copy, to which the licence is added.
 dist: $(VENV)/.uv ## what a release has, in dist/: wheel, npm package, bills of material; needs npm

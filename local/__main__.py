@@ -1,4 +1,4 @@
-"""`python -m local up`, `demo`, `emulator`, `logs` and `doctor`."""
+"""`python -m local up`, `demo`, `emulator`, `logs`, `doctor` and `load`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local.doctor import add_arguments
+from local import doctor, load
 from local.emulator import CREDENTIALS, NO_PROFILE, REGION, Emulator, EmulatorError
 from local.engine import DeployError, ResourceCreated
 from local.running import told
@@ -39,10 +39,10 @@ def main() -> int:
         hint = "`make up` and `make demo` install what they need"
         print(f"error: missing Python packages: {', '.join(missing)}; {hint}", file=sys.stderr)
         return 1
-    if arguments.command == "doctor":  # which may look at AWS, with the credentials of whoever asks
-        from local.doctor.command import doctor
+    if arguments.command == "doctor":  # which may look at AWS, with the credentials of the one who asks
+        from local.doctor.command import doctor as examine
 
-        return doctor(arguments)
+        return examine(arguments)
     if arguments.command == "logs":
         from local.logs import logs
 
@@ -50,6 +50,10 @@ def main() -> int:
             return logs(arguments)
         except KeyboardInterrupt:
             return 0
+    if arguments.command == "load" and (arguments.stack or arguments.outputs):  # the same
+        from local.load.command import load as load_stack
+
+        return load_stack(arguments)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(NO_PROFILE)
@@ -61,6 +65,10 @@ def main() -> int:
                 return up(arguments.port, dict(arguments.config), watch=arguments.watch)
             if arguments.command == "emulator":
                 return emulator(arguments.port)
+            if arguments.command == "load":
+                from local.load.command import load as load_stack
+
+                return load_stack(arguments)
             from local.demo import demo  # rich and websockets, which `up` can do without
 
             by_make = bool(os.environ.get("DOCPROGRESS_BY_MAKE"))
@@ -196,8 +204,10 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--outputs", type=Path, metavar="FILE", help="the JSON that `make up` prints; - for stdin")
     follow.add_argument("--document", metavar="ID", help="of this document alone")
     follow.add_argument("--minutes", type=int, default=10, help="begin so long ago; default: %(default)s")
-    doctor = commands.add_parser("doctor", help="say what is wrong with a stack, here or on AWS, and what cures it")
-    add_arguments(doctor)
+    said = "say what is wrong with a stack, here or on AWS, and what cures it"
+    doctor.add_arguments(commands.add_parser("doctor", help=said))
+    said = "let many pages watch a document of a stack, and say how they heard of it"
+    load.add_arguments(commands.add_parser("load", help=said))
     return parser
 
 

@@ -123,6 +123,7 @@ def patient_of(outputs: Mapping[str, Any], *, token: str = "") -> Patient:
 
 
 def outputs_of(options: argparse.Namespace) -> Mapping[str, Any]:
+    """Of `--outputs` or `--stack`. Raises NoOutputs."""
     if options.outputs:
         text = sys.stdin.read() if str(options.outputs) == "-" else _read(options.outputs)
     else:

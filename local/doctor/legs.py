@@ -6,7 +6,7 @@ import json
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -40,13 +40,14 @@ def legs(patient: Patient) -> Iterator[Finding]:
         yield fault("name", f"{address.hostname} does not resolve: {error}", "check the URL, then your DNS")
         return
     yield ok("name", f"{address.hostname} in {_milliseconds(started_at)}")
-    authorization = _authorization(patient)
+    authorization = authorization_of(patient)
     if authorization == "CUSTOM" and not patient.token:
         yield warning("connection", "not tried: the stack takes tokens", "give one with --token")
         return
     started_at = time.perf_counter()
     try:
-        connection = _connect(patient, url, authorization)
+        dialled, options = dialling(patient, authorization)()
+        connection = connect(dialled, open_timeout=_PATIENCE_SECONDS, close_timeout=1, **options)
     except InvalidStatus as error:
         status = error.response.status_code
         why, cure = _STATUSES.get(
@@ -73,6 +74,13 @@ def _expected(patient: Patient, document_id: str, principal_id: str) -> Iterator
         patient.client("dynamodb").delete_item(TableName=patient.outputs["tableName"], Key=key)
 
 
+def principal_of(patient: Patient, authorization: str) -> str:
+    """Who connects, to the stack."""
+    if authorization == "CUSTOM":
+        return _subject(patient.token)
+    return str(patient.client("sts").get_caller_identity()["Arn"])
+
+
 def _subject(token: str) -> str:
     """Whose token it is, as it says itself: the stack has taken it already."""
     try:
@@ -89,12 +97,8 @@ def _conversation(patient: Patient, connection: ClientConnection, authorization:
         try:
             answer = _ask(connection, action="progress", docId=document_id)
             if answer.get("errorCode") == "FORBIDDEN" and authorization != "NONE":
-                who = (
-                    _subject(patient.token)
-                    if authorization == "CUSTOM"
-                    else patient.client("sts").get_caller_identity()["Arn"]
-                )
-                cleanup.enter_context(_expected(patient, document_id, who))
+                owner = principal_of(patient, authorization)
+                cleanup.enter_context(_expected(patient, document_id, owner))
                 started_at = time.perf_counter()
                 answer = _ask(connection, action="progress", docId=document_id)
         except TimeoutError:
@@ -143,31 +147,33 @@ def _post(patient: Patient, connection: ClientConnection, document_id: str) -> I
         yield ok("post", f"through {patient.outputs['callbackUrl']} and back in {_milliseconds(started_at)}")
 
 
-def _authorization(patient: Patient) -> str:
+def authorization_of(patient: Patient) -> str:
+    """`NONE`, `AWS_IAM` or, with tokens, `CUSTOM`."""
     items = patient.client("apigatewayv2").get_routes(ApiId=patient.outputs["apiId"])["Items"]
     return next(
         (str(each.get("AuthorizationType", "NONE")) for each in items if each["RouteKey"] == "$connect"), "NONE"
     )
 
 
-def _connect(patient: Patient, url: str, authorization: str) -> ClientConnection:
-    subprotocols = None
-    if authorization == "AWS_IAM":
+def dialling(patient: Patient, authorization: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+    """Gives, for each connection anew, the address and the options with which the stack lets a page in."""
+    url = str(patient.outputs["websocketUrl"])
+    allowed = _variables(patient, "connection-handler").get("ALLOWED_ORIGINS", "").split()
+    options: dict[str, Any] = {"origin": Origin(allowed[0]) if allowed else None, "subprotocols": None}
+    if patient.token and authorization == "CUSTOM":
+        if _variables(patient, "token-authorizer").get("TOKEN_SOURCE") == "querystring":
+            url = f"{url}?{urlencode({'token': patient.token})}"
+        else:
+            options["subprotocols"] = [Subprotocol("docprogress"), Subprotocol(patient.token)]
+
+    def dial() -> tuple[str, dict[str, Any]]:
+        if authorization != "AWS_IAM":
+            return url, options
         request = AWSRequest("GET", "http" + url.removeprefix("ws"))
         SigV4QueryAuth(patient.credentials, "execute-api", patient.region, expires=_SIGNED_SECONDS).add_auth(request)
-        url = "ws" + str(request.url).removeprefix("http")
-    elif patient.token and _variables(patient, "token-authorizer").get("TOKEN_SOURCE") == "querystring":
-        url = f"{url}?{urlencode({'token': patient.token})}"
-    elif patient.token:
-        subprotocols = [Subprotocol("docprogress"), Subprotocol(patient.token)]
-    allowed = _variables(patient, "connection-handler").get("ALLOWED_ORIGINS", "").split()
-    return connect(
-        url,
-        origin=Origin(allowed[0]) if allowed else None,
-        subprotocols=subprotocols,
-        open_timeout=_PATIENCE_SECONDS,
-        close_timeout=1,
-    )
+        return "ws" + str(request.url).removeprefix("http"), options
+
+    return dial
 
 
 def _variables(patient: Patient, function: str) -> dict[str, str]:
