@@ -25,12 +25,13 @@ import docprogress
 from docprogress.document import DocumentState, Failure, Status
 from functions.end_events import entry
 from infra.log_queries import LogQuery
+from local.emulator import CREDENTIALS, REGION
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 from tests.infra.samples import policy
 from tests.infra.test_authorization import signed
 from tests.infra.test_log_queries import fields_of
 from tests.local.conftest import DeployedStack
-from tests.local.scenarios import ask, eventually, receive_to_the_end, rows_of_watchers
+from tests.local.scenarios import FINAL, PATIENCE_SECONDS, ask, eventually, rows, rows_of_watchers
 from tests.mock_engine import run, run_main
 from tests.npm_packages import command
 from tests.wire import from_client, from_server
@@ -79,7 +80,9 @@ def begun(document_id: str) -> Iterator[dict[str, Any]]:
 GIVEN: dict[str, Callable[[DeployedStack], Any]] = {
     "aws": lambda stack: aws,
     "json": lambda stack: json,
+    "outputs": lambda stack: {REGION: stack.outputs},
     "pages": lambda stack: ["one", "two", "three"],
+    "save_status": lambda stack: lambda document_id, page: None,
     "websocket_url": lambda stack: stack.outputs["websocketUrl"],
     "work_on": lambda stack: lambda page: None,
 }
@@ -91,10 +94,33 @@ def in_a_worker(worker: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture
+def jobs(stack: DeployedStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of somebody who migrates, with a document that is under way, and the rights to read it."""
+    dynamodb = stack.client("dynamodb")
+    key = {"AttributeName": "documentId"}
+    dynamodb.create_table(
+        TableName="jobs",
+        KeySchema=[{**key, "KeyType": "HASH"}],
+        AttributeDefinitions=[{**key, "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    for document_id, state in (("under-way", "running"), ("over", "done")):
+        job = {"documentId": {"S": document_id}, "userId": {"S": "alice"}, "state": {"S": state}}
+        dynamodb.put_item(TableName="jobs", Item=job)
+    for name, value in {**CREDENTIALS, "AWS_DEFAULT_REGION": REGION}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_SESSION_TOKEN")
+    # A process has one publisher for the same settings, and another page's has a worker's rights.
+    monkeypatch.setenv("DOCUMENT_RETENTION_SECONDS", "90000")
+
+
 @pytest.mark.emulator
 @pytest.mark.usefixtures("in_a_worker")
 @pytest.mark.parametrize("page", sorted({each.values[0].page for each in of("python")}))
-def test_the_python_of_a_page_runs(page: str, stack: DeployedStack) -> None:
+def test_the_python_of_a_page_runs(page: str, stack: DeployedStack, request: pytest.FixtureRequest) -> None:
+    if page == "docs/migrating.md":
+        request.getfixturevalue("jobs")
     namespace: dict[str, Any] = {}
     for block in [block for block in ALL if (block.page, block.language) == (page, "python")]:
         code = compile(block.text, str(block), "exec")
@@ -112,7 +138,18 @@ def test_the_python_of_a_page_runs(page: str, stack: DeployedStack) -> None:
                 namespace |= cleanup.enter_context(begun(watched[0]))
             exec(code, namespace)  # noqa: S102 - it is our own
             for _ in watched:
-                assert receive_to_the_end(connection)[-1]["status"] == "processing_complete"
+                assert _to_the_end(connection)["status"] == "processing_complete"
+    if page == "docs/migrating.md":
+        expected = {name: bool(rows(stack, f"DOCUMENT#{name}")) for name in ("under-way", "over")}
+        assert expected == {"under-way": True, "over": False}
+
+
+def _to_the_end(connection: Any) -> dict[str, Any]:
+    """Messages of the page's own go by."""
+    while True:
+        message: dict[str, Any] = json.loads(connection.recv(timeout=PATIENCE_SECONDS))
+        if message["status"] in FINAL:
+            return message
 
 
 # JavaScript, each block a module of its own, in Node
@@ -129,6 +166,8 @@ def modules(tmp_path: Path) -> Path:
 def in_node(folder: Path, block: Block, url: str, *, given: str = "", then: str = "") -> str:
     """What the block writes. `given` stands before it, `then` after it, in the same module."""
     code = re.sub(r"wss://…[^\"']*", url, block.text)
+    if "show" in code:
+        given += "const show = (update) => console.log(update.status);"
     if "ProgressClient" in code and "import" not in code:
         given = f'import {{ ProgressClient }} from "docprogress";\n{given}'
     module = folder / "block.mjs"
@@ -147,6 +186,9 @@ def in_node(folder: Path, block: Block, url: str, *, given: str = "", then: str 
     return ran.stdout
 
 
+NOTE = {"status": "note", "text": "Page 2 is a scan."}
+
+
 def on_a_stack(block: Block) -> bool:
     return block.page != "docs/authentication.md"
 
@@ -157,10 +199,16 @@ def on_a_stack(block: Block) -> bool:
 def test_the_javascript_of_a_page_hears_a_worker(block: Block, stack: DeployedStack, modules: Path) -> None:
     (document_id,) = re.findall(r'\.watch\("([^"]+)"', block.text)
 
+    for row in rows(stack, f"DOCUMENT#{document_id}"):  # of another page's
+        key = {name: row[name] for name in ("pk", "sk")}
+        stack.client("dynamodb").delete_item(TableName=stack.outputs["tableName"], Key=key)
+
     def work() -> None:
         assert eventually(lambda: rows_of_watchers(stack, document_id))
-        with docprogress.connect().track(document_id) as tracker:
+        publisher = docprogress.connect()
+        with publisher.track(document_id) as tracker:
             tracker.start(total=2)
+            publisher.post(document_id, NOTE)
             tracker.advance(2)
 
     with ThreadPoolExecutor() as pool:
@@ -168,6 +216,8 @@ def test_the_javascript_of_a_page_hears_a_worker(block: Block, stack: DeployedSt
         said = in_node(modules, block, stack.outputs["websocketUrl"])
         worked.result()
     assert said.splitlines()[-1].startswith("processing_complete")
+    if 'on("note"' in block.text:
+        assert NOTE["text"] in said
 
 
 @pytest.fixture
