@@ -28,7 +28,7 @@ class Speed:
 
 
 def child_environment() -> dict[str, str]:
-    """No settings or credentials of whoever runs this; the handlers' code importable."""
+    """No settings or credentials of the machine's user; the handlers' code importable."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     return kept | {
         "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "functions", REPOSITORY / "library")))

@@ -205,7 +205,7 @@ class DocumentProcessor:
                 metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
                 tracker.fail(Failure(str(unreadable), ErrorCode(unreadable.reason)))
                 return
-            # A newer upload, and whoever took this one over, writes its own.
+            # A newer upload writes its own, and so does the worker that took this one over.
             tracker.require_current()
             _store(upload, target, s3)
             # A watcher that comes late is not told how many there were in any other way.

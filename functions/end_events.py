@@ -1,4 +1,4 @@
-"""Puts an event on EventBridge for every end of every run, from the table's stream, whoever wrote it.
+"""Puts an event on EventBridge for every end of every run, from the table's stream, so every writer's ends count.
 
     {"source": "docprogress", "detail-type": "document.completed" or "document.failed",
      "detail": {"docId": str, "status": str, "run": str, "sequence": int, "owner"?: str, "result"?: object,

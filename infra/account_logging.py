@@ -16,7 +16,7 @@ def account_logging_role(
 ) -> pulumi.Output[str | None]:
     """The ARN of the account's role, known once API Gateway can write logs.
 
-    A role that is set is left alone, whoever set it. One that this API set stays in its stack.
+    A role that is set already is left alone. One that this API set stays in its stack.
 
     Args:
         api_id: names the roles that are made for this API.

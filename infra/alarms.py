@@ -135,7 +135,7 @@ ALARMS = (
         unit="executions",
         periods=(2, 2),
         reason="80 % of the default quota of 1,000, which all functions of the account share.",
-        means="Soon every function in the region is throttled, whoever owns it.",
+        means="Soon every function in the region is throttled, ours and others'.",
         first="Raise the quota (L-B99A9384); until then reserve concurrency for the connection handler.",
     ),
     Alarm(
@@ -181,7 +181,7 @@ ALARMS = (
         unit="ms",
         periods=(3, 3),
         wakes=False,
-        reason="The deadline of a progress message: whoever was not reached waits for the next one.",
+        reason="The deadline of a progress message: a watcher that was not reached waits for the next one.",
         means="A document has more watchers than one update reaches in time.",
         first="*slowest messages*; then [scaling.md](scaling.md).",
     ),

@@ -47,7 +47,7 @@ ACCESS_LOG_FORMAT = json.dumps(
 class DocumentsApiArgs:
     """
     Attributes:
-        authorization: who may ask: everyone, whoever signs with AWS credentials, or whoever has a token.
+        authorization: who may ask. Everyone, signers with AWS credentials, or bearers of a token.
         allowed_origins: whose pages may ask, such as `https://app.example.com`. Any by default, and with a `*`.
         api_throttle_rate: steady requests per second; api_throttle_burst: requests at once.
         physical_name: what the API is called in AWS; its access logs too.

@@ -105,7 +105,7 @@ class ProgressTable(pulumi.ComponentResource):
             stream_view_type="NEW_AND_OLD_IMAGES" if args.with_stream else None,
             opts=kept(parent=self, disposable=args.disposable),
         )
-        # DynamoDB uses a customer key in the name of whoever reads or writes.
+        # DynamoDB uses a customer key in the name of the role that reads or writes.
         self.using_keys = use_keys_of("dynamodb", table.arn, "aws:dynamodb:tableName", [table.name])
         self._key_users: set[str] = set()
         self.table_name = table.name

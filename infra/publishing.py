@@ -35,7 +35,7 @@ class Publishing:
     Attributes:
         authorization: without any, documents have no owners.
         shared_documents: a document without an owner is for every principal, and not for nobody.
-        close_expired: connections may expire while they are open, and whoever tells the watchers closes those.
+        close_expired: connections may expire while they are open. The function that tells the watchers closes those.
     """
 
     table: ProgressTable

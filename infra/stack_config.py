@@ -264,7 +264,7 @@ class StackConfig:
             )
         if not values["disposable"] and "*" in values["allowed_origins"]:
             yield (
-                "allowedOrigins is *, which lets every page on the web connect in the name of whoever visits it.",
+                "allowedOrigins is *, which lets every page on the web connect in the name of its visitors.",
                 f"allowedOrigins[{values['allowed_origins'].index('*')}]",
                 EXAMPLE_ORIGIN,
             )

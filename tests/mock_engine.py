@@ -26,7 +26,7 @@ from local.project import read_project
 
 PROJECT_ROOT = Path(__file__).parent.parent
 
-# China's partition: there, whoever writes "arn:aws:" or "amazonaws.com" by hand is found out.
+# China's partition: there, an "arn:aws:" or "amazonaws.com" that is written by hand is found out.
 PARTITION = "aws-cn"
 REGION = "cn-north-1"
 ACCOUNT = "123456789012"

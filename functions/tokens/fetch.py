@@ -51,7 +51,7 @@ def _scheme_of(url: str) -> str | None:
 def fetch_json(url: str, *, timeout_seconds: float = 2.0) -> dict[str, Any]:
     """GETs a JSON object of at most 256 KB.
 
-    Redirects are refused: following one would let whoever answers choose where the keys come from. Proxy
+    Redirects are refused: following one would let the server that answers choose where the keys come from. Proxy
     variables of the environment are not read.
 
     Args:

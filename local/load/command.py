@@ -28,7 +28,7 @@ from .watchers import Watcher, watch_all
 
 # Of the 500 new connections a second that an account has in a region, for all of its APIs.
 _MOST_PER_SECOND = 100.0
-# A connection asks for $connect and progress, and the other half of each route's throttle is for whoever else is there.
+# A connection asks for $connect and progress, and the other half of each route's throttle is for the stack's own pages.
 _SHARE_OF_THROTTLE = 0.5
 _FILES_BESIDE_SOCKETS = 128
 
