@@ -102,7 +102,12 @@ def advice(load: Load, found: dict[str, Any]) -> list[str]:
         " messages; half of maxMessagesPerSecond costs half."
     )
     slow = found["heardMilliseconds"] and found["heardMilliseconds"]["p95"] > _SLOW_MILLISECONDS
-    if slow or found["throttled"] or found["updatesOvertaken"] > found["updatesSent"] * watching / 100:
+    if (
+        slow
+        or found["throttled"]
+        or found["failed"]
+        or found["updatesOvertaken"] > found["updatesSent"] * watching / 100
+    ):
         said.append("Updates come late or are overtaken: lower maxMessagesPerSecond, or give the worker more memory.")
     if load.emulated:
         said.append("The times are this machine's and its emulator's: only what was lost or out of order says more.")
