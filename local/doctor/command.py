@@ -75,8 +75,9 @@ def patient_of(outputs: Mapping[str, Any], *, token: str = "") -> Patient:
         raise NoOutputs(f"these are no outputs of docprogress: {', '.join(missing)} is missing")
     if wrong := [key for key in (*_NEEDED, *_ACCESS) if not isinstance(outputs.get(key, ""), str)]:
         raise NoOutputs(f"these are no outputs of docprogress: {', '.join(wrong)} is no text")
-    if not isinstance(outputs.get("functionNames", {}), dict):
-        raise NoOutputs("these are no outputs of docprogress: functionNames is no object")
+    for key in ("functionNames", "workerEnvironment"):
+        if not isinstance(outputs.get(key, {}), dict):
+            raise NoOutputs(f"these are no outputs of docprogress: {key} is no object")
     endpoint_url = outputs.get("awsEndpointUrl")
     try:
         host = urlsplit(outputs["callbackUrl"]).hostname or ""

@@ -99,7 +99,7 @@ async def watch_all(
     Args:
         per_second: How many connections a second.
         connected: Called for each that watches, or cannot.
-        work: Processes the document; called in a thread.
+        work: Processes the document; called in a thread, unless nobody watches.
     """
     everyone = asyncio.Semaphore(0)
 
@@ -123,7 +123,8 @@ async def watch_all(
             tasks.append(asyncio.create_task(one(watcher)))
         for _ in watchers:
             await everyone.acquire()
-        await asyncio.to_thread(work)
+        if any(not watcher.refused for watcher in watchers):
+            await asyncio.to_thread(work)
         await asyncio.wait(tasks, timeout=_PATIENCE_SECONDS)
     finally:
         for task in tasks:

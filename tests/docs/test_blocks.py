@@ -6,6 +6,7 @@ Commands are for test_commands.py. Not proved here: that GitHub draws the diagra
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -163,6 +164,13 @@ def modules(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@functools.cache
+def web_socket() -> list[str]:
+    """Node.js 20 has one only if asked for."""
+    version = subprocess.run([command("node"), "--version"], capture_output=True, text=True, check=True).stdout
+    return ["--experimental-websocket"] if version.startswith(("v20.", "v21.")) else []
+
+
 def in_node(folder: Path, block: Block, url: str, *, given: str = "", then: str = "") -> str:
     """What the block writes. `given` stands before it, `then` after it, in the same module."""
     code = re.sub(r"wss://…[^\"']*", url, block.text)
@@ -172,9 +180,8 @@ def in_node(folder: Path, block: Block, url: str, *, given: str = "", then: str 
         given = f'import {{ ProgressClient }} from "docprogress";\n{given}'
     module = folder / "block.mjs"
     module.write_text(f"const url = {json.dumps(url)};\n{given}\n{code}\n{then}\n")
-    # Node.js 20 has a WebSocket only if asked for.
     ran = subprocess.run(
-        [command("node"), "--no-warnings", "--experimental-websocket", str(module)],
+        [command("node"), "--no-warnings", *web_socket(), str(module)],
         env={"PATH": os.environ["PATH"]},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
