@@ -96,6 +96,12 @@ class EngineProject:
         """Who asks from now on: the variables of a role's session, in place of the emulator's root user."""
         self._environment |= credentials
 
+    def rename(self, stack: str) -> Outcome:
+        """The stack and its settings file, as the CLI does."""
+        outcome = self.run("stack", "rename", stack)
+        self.stack, self._file = stack, self.program / f"Pulumi.{stack}.yaml"
+        return outcome
+
     def preview(self) -> Outcome:
         return self.run("preview")
 
@@ -140,12 +146,30 @@ class EngineProject:
             timeout=400,
             check=False,
         )
-        counts = {word: int(number) for number, word in _COUNT.findall(done.stdout)}
-        return Outcome(done.returncode, done.stdout, counts)
+        return _outcome(done)
+
+    def shell(self, script: str) -> Outcome:
+        """Commands as a page has them, in the folder of the program and about its stack."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.program,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        return _outcome(done)
 
     def _write(self) -> None:
         salt = {"encryptionsalt": self._salt} if getattr(self, "_salt", None) else {}
         self._file.write_text(yaml.safe_dump({**salt, "config": self._config}))
+
+
+def _outcome(done: subprocess.CompletedProcess[str]) -> Outcome:
+    counts = {word: int(number) for number, word in _COUNT.findall(done.stdout)}
+    return Outcome(done.returncode, done.stdout, counts)
 
 
 def _copy_tree(to: Path) -> None:

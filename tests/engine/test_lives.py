@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 import boto3
 import pulumi
 import pytest
+import yaml
 from websockets.sync.client import connect
 
 from local.emulator import CREDENTIALS, REGION, Emulator
@@ -109,6 +111,12 @@ def hear_a_document(project: EngineProject, folder: Path, name: str = "heard") -
     assert (heard[0]["status"], heard[-1]["status"]) == ("processing_started", "processing_complete")
 
 
+def deploy_once_more() -> str:
+    """What docs/operations.md says to do when a route was removed."""
+    (command,) = re.findall(r"`(pulumi up --replace [^`]+)`", (ROOT / "docs" / "operations.md").read_text())
+    return str(command)
+
+
 def disposable_life(project: EngineProject, folder: Path) -> None:
     nothing = Graph()
     settings: dict[str, Any] = {}
@@ -148,6 +156,8 @@ def disposable_life(project: EngineProject, folder: Path) -> None:
     up()
     hear_a_document(project, folder, "heard-without")
     assert up(**BY_SIGNATURE)["replace"] == 1
+    again = project.shell(f"{deploy_once_more()} --yes --skip-preview --non-interactive --color never")
+    assert changes(again) == Counter(replace=1, update=1), "the deployment, and its stage"
     assert changes(project.up()) == Counter()
     assert changes(project.refresh()) == Counter(), "nothing stands otherwise than it was declared"
 
@@ -166,6 +176,17 @@ def kept_life(project: EngineProject, folder: Path) -> None:
     assert refused.code != 0, refused
     assert "protected" in refused.output
     assert changes(project.up()) == Counter(), "the destroy that was refused took nothing"
+    # docs/operations.md, "Rename a stack": the plan after it refuses, and the name before is the way back.
+    settings = yaml.safe_load((project.program / "Pulumi.production-eu.yaml").read_text())
+    assert project.rename("production-us").code == 0
+    assert not (project.program / "Pulumi.production-eu.yaml").exists()
+    assert yaml.safe_load((project.program / "Pulumi.production-us.yaml").read_text()) == settings
+    refused = project.preview()
+    assert refused.code != 0, refused
+    assert "unable to replace resource" in refused.output
+    assert project.rename("production-eu").code == 0
+    assert changes(project.preview()) == Counter()
+
     project.set(createUserPool=None, **{key: BY_TOKEN[key] for key in ("jwtIssuer", "jwtAudience")})
     refused = project.preview()
     assert refused.code != 0, "everybody's account would go with the pool"
