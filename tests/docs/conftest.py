@@ -44,10 +44,14 @@ up) echo "$*" >> made-up; cat "$DOCS_OUTPUTS" ;;
 *) real "$@" ;;
 esac
 """
-# A page must not install anything on this machine: that there is something to install is all that is looked at.
-INSTALLERS = {
-    "pip": '#!/bin/sh\n[ "$1" = install ] && [ -f "$2/pyproject.toml" ]\n',
+# A page must neither install anything on this machine nor touch its repository: what there is to install is looked at.
+REFUSED = '#!/bin/sh\necho "not in a test: say in ELSEWHERE of tests/docs/test_commands.py what runs it" >&2\nexit 1\n'
+HARMLESS = {
+    "docker": REFUSED,
+    "gh": REFUSED,
+    "git": REFUSED,
     "npm": '#!/bin/sh\n[ "$1" = install ] && [ -f "${2:-.}/package.json" ]\n',
+    "pip": '#!/bin/sh\n[ "$1" = install ] && [ -f "$2/pyproject.toml" ]\n',
 }
 
 
@@ -110,7 +114,7 @@ def shell_in(folder: Path, outputs: Mapping[str, Any]) -> Shell:
     # A file may be written, such as a stack's settings, and in the examples; what another folder has is only read.
     shutil.copytree(ROOT / "examples", checkout / "examples", ignore=shutil.ignore_patterns("node_modules"))
     for path in ROOT.iterdir():
-        if path.is_dir() and path.name not in (".venv", ".build", "dist", "examples"):
+        if path.is_dir() and path.name not in (".git", ".venv", ".build", "dist", "examples"):
             (checkout / path.name).symlink_to(path)
         elif path.is_file():
             shutil.copy(path, checkout)
@@ -122,7 +126,7 @@ def shell_in(folder: Path, outputs: Mapping[str, Any]) -> Shell:
         _program(programs / stand_in.stem, f'#!/bin/sh\nexec {python} {shlex.quote(str(stand_in))} "$@"\n')
     _program(programs / "python", f'#!/bin/sh\nexec {python} "$@"\n')
     _program(programs / "make", MAKE)
-    for name, text in INSTALLERS.items():
+    for name, text in HARMLESS.items():
         _program(programs / name, text)
     environment = {
         "PATH": f"{programs}:{os.environ['PATH']}",
