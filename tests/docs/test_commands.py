@@ -37,8 +37,7 @@ pytestmark = pytest.mark.emulator
 # By how it begins: why a command does not run here.
 ELSEWHERE = {
     "gh attestation verify": "it asks GitHub for a release",
-    "python -m tools.demo_picture": "tests/tools/test_demo_picture.py; it runs a demo and writes into the tree",
-    "python -m tools.docs_from_code": "it writes into the tree; tests/tools compares what it would write",
+    "python -m tools.": "they write into the tree; tests/tools compares what they would write",
     "python -m benchmarks": "minutes; tests/benchmarks runs it small",
     "npm install\n": "tests/examples/test_worker_node.py runs the worker, with its packages",
     "docker build": "tests/examples/test_python_workers.py runs the image's command",
