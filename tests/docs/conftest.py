@@ -20,6 +20,7 @@ from local.sample_pdf import write_sample_pdf
 from tests.docs.pages import ROOT
 from tests.examples.workers import worker_environment
 from tests.local.conftest import DeployedStack, deployed
+from tests.local.scenarios import rows
 
 STAND_INS = Path(__file__).parent / "stand_ins"
 # Verbs that need minutes, a network or a terminal: make only says what it would run.
@@ -139,6 +140,13 @@ def shell_in(folder: Path, outputs: Mapping[str, Any]) -> Shell:
         **NO_PROFILE,
     }
     return Shell(checkout, environment)
+
+
+def forget(stack: DeployedStack, document_id: str) -> None:
+    """As if no page before had watched or processed it."""
+    for row in rows(stack, f"DOCUMENT#{document_id}"):
+        key = {name: row[name] for name in ("pk", "sk")}
+        stack.client("dynamodb").delete_item(TableName=stack.outputs["tableName"], Key=key)
 
 
 def _program(path: Path, text: str) -> None:

@@ -27,6 +27,7 @@ from docprogress.document import DocumentState, Failure, Status
 from functions.end_events import entry
 from infra.log_queries import LogQuery
 from local.emulator import CREDENTIALS, REGION
+from tests.docs.conftest import forget
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 from tests.infra.samples import policy
 from tests.infra.test_authorization import signed
@@ -206,9 +207,7 @@ def on_a_stack(block: Block) -> bool:
 def test_the_javascript_of_a_page_hears_a_worker(block: Block, stack: DeployedStack, modules: Path) -> None:
     (document_id,) = re.findall(r'\.watch\("([^"]+)"', block.text)
 
-    for row in rows(stack, f"DOCUMENT#{document_id}"):  # of another page's
-        key = {name: row[name] for name in ("pk", "sk")}
-        stack.client("dynamodb").delete_item(TableName=stack.outputs["tableName"], Key=key)
+    forget(stack, document_id)
 
     def work() -> None:
         assert eventually(lambda: rows_of_watchers(stack, document_id))

@@ -23,7 +23,7 @@ import yaml
 from local.doctor.command import examine, patient_of
 from local.emulator import REGION
 from local.project import read_project
-from tests.docs.conftest import STAND_INS, Shell
+from tests.docs.conftest import STAND_INS, Shell, forget
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 from tests.docs.stand_ins.pulumi import OPTIONS
 from tests.examples.workers import TRUST
@@ -80,6 +80,7 @@ def filled(script: str, stack: DeployedStack) -> str:
 
 def with_a_running_document(stack: DeployedStack, shell: Shell) -> None:
     shell.run("pulumi stack select prod && pulumi config set authorization AWS_IAM")
+    forget(stack, "invoice-7")
     upload(stack, "invoice-7", (shell.folder / "report.pdf").read_bytes())
     assert eventually(lambda: status(stack, "invoice-7") == "processing_complete")
     put_silent_document(stack, "invoice-7", updated_at=int(time.time() * 1000))
