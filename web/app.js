@@ -198,6 +198,11 @@ async function offerSignIn(session) {
       SIGNED_OUT[1] = error.message;
     });
   await say(session.finish());
+  addEventListener("pageshow", (event) => {
+    if (event.persisted && !session.isSignedIn) {
+      location.reload(); // by the back button, after its user has left: what was theirs is not shown to others
+    }
+  });
   page.session.addEventListener("click", async () => {
     if (session.isSignedIn) {
       client.close();

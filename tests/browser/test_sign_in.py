@@ -114,6 +114,15 @@ def test_whoever_signs_out_is_forgotten_here_and_at_the_issuer(
     assert issuer.grants == {}, "its refresh token is good for nothing any more"
 
 
+def test_the_back_button_shows_nothing_of_whoever_has_signed_out(page: Page, site: PageServer) -> None:
+    press_sign_in(page)
+    expect(card(page, "a").locator(".phase")).to_have_text("Processing")
+    # A browser under a debugger keeps no page that was left.
+    page.evaluate("sessionStorage.clear(); dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(page.locator("#connection")).to_have_text("Signed out")
+    expect(card(page, "a").locator(".phase")).to_have_text("Waiting")
+
+
 def test_a_sign_in_that_is_refused_says_why(page: Page, site: PageServer, issuer: OidcServer) -> None:
     issuer.visitor = None
     press_sign_in(page)
