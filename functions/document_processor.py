@@ -27,7 +27,6 @@ from urllib.parse import unquote_plus
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
-from botocore.exceptions import ClientError
 
 from docprogress.document import ErrorCode, Failure, is_document_id
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded, TimeLimitExceeded
@@ -246,7 +245,7 @@ def _find(upload: Upload, s3: S3Client) -> GetObjectOutputTypeDef:
         raise UnreadableDocument(Reason.TOO_LARGE, "The file's name is too long.")
     try:
         return s3.get_object(Bucket=upload.bucket, Key=upload.key, IfMatch=f'"{upload.etag}"')
-    except ClientError as error:
+    except s3.exceptions.ClientError as error:
         match error.response["Error"]["Code"]:
             case "NoSuchKey":
                 raise UnreadableDocument(Reason.MISSING, "The file was removed before it was read.") from error
@@ -259,7 +258,7 @@ def _require_newest(upload: Upload, s3: S3Client) -> None:
     """Raises SourceReplaced. An object that was removed meanwhile has no newer one."""
     try:
         s3.head_object(Bucket=upload.bucket, Key=upload.key, IfMatch=f'"{upload.etag}"')
-    except ClientError as error:
+    except s3.exceptions.ClientError as error:
         # The answer to HEAD has no body, and so no code but its status.
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status == HTTPStatus.PRECONDITION_FAILED:
@@ -299,7 +298,7 @@ def _store(upload: Upload, result: IO[bytes], s3: S3Client) -> None:
                 Metadata={_ORDER: upload.sequencer},
                 **condition,
             )
-        except ClientError as error:
+        except s3.exceptions.ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status not in _RESULT_CHANGED or attempt == _STORE_ATTEMPTS - 1:
                 raise
@@ -315,7 +314,7 @@ class KeptResult(NamedTuple):
 def _kept_result(upload: Upload, s3: S3Client) -> KeptResult | None:
     try:
         head = s3.head_object(Bucket=upload.bucket, Key=upload.result_key)
-    except ClientError as error:
+    except s3.exceptions.ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
             return None
         raise

@@ -66,6 +66,8 @@ class _Counted(io.BytesIO):
 class Bucket:
     """An S3 client's three calls, over a dictionary. An object's ETag is made of its content, as S3's is."""
 
+    exceptions = SimpleNamespace(ClientError=ClientError)
+
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.metadata: dict[str, dict[str, str]] = {}
