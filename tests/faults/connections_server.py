@@ -47,6 +47,9 @@ class Behaviour(Enum):
     RESET = auto()
     HANG = auto()
     GARBAGE = auto()
+    BAD_CHUNKS = auto()
+    CONTINUE = auto()  # interim answers for ever
+    FLOOD = auto()  # a body for ever
 
 
 ERRORS = {
@@ -244,6 +247,17 @@ class ConnectionsServer:
             return False
         elif behaviour is Behaviour.GARBAGE:
             writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+        elif behaviour is Behaviour.BAD_CHUNKS:
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n")
+        elif behaviour in (Behaviour.CONTINUE, Behaviour.FLOOD):
+            more = b"HTTP/1.1 100 Continue\r\n\r\n"
+            if behaviour is Behaviour.FLOOD:
+                writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                more = b"x" * 65_536
+            while True:  # until the client has had enough
+                writer.write(more)
+                await writer.drain()
+                await asyncio.sleep(0.01)
         elif behaviour is Behaviour.DELIVER_AND_ANNOUNCE_CLOSE:
             writer.write(_answer_head("200 OK", 0, "connection: Close\r\n"))
             return False

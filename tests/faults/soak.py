@@ -47,6 +47,11 @@ LASTING = [
     Behaviour.DELIVER_AND_DRIP,
     Behaviour.FORBIDDEN,
     Behaviour.BAD_REQUEST,
+    Behaviour.NOT_FOUND,
+    Behaviour.MOVED,
+    Behaviour.BAD_CHUNKS,
+    Behaviour.CONTINUE,
+    Behaviour.FLOOD,
 ]
 
 

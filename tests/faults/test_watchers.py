@@ -31,6 +31,7 @@ BAD = [
     Behaviour.DELIVER_AND_DRIP,
     Behaviour.GARBAGE,
     Behaviour.FORBIDDEN,
+    Behaviour.FLOOD,
 ]
 HEALTHY_WATCHERS = 20
 
