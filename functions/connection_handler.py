@@ -31,6 +31,7 @@ from docprogress.process import making_what_stays
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.connections import Connections
 from docprogress.table.states import States
+from docprogress.telemetry import counted
 from sandbox import started
 
 logger = Logger(use_rfc3339=True)
@@ -169,7 +170,7 @@ class ConnectionService:
             # against the limit until its TTL.
             self._connections.unsubscribe(document_id, connection.connection_id)
             self._require_entitled(connection, document_id, self._documents.ownership(document_id))
-            logger.info("Unsubscribed", **_who(connection), document_id=document_id)
+            logger.info("Unsubscribed", **_who(connection), document_id=document_id, **_answered("ask"))
             return snapshot_message(document_id, self._read(document_id, connection))
         # Before anything is stored for a stranger. Of the whole document, the time would tell whether it is there.
         self._require_entitled(connection, document_id, self._documents.ownership(document_id))
@@ -187,7 +188,7 @@ class ConnectionService:
             # It has become somebody's meanwhile.
             self._connections.unsubscribe(document_id, connection.connection_id)
             raise
-        logger.info("Subscribed", **_who(connection), document_id=document_id)
+        logger.info("Subscribed", **_who(connection), document_id=document_id, **_answered("subscribe"))
         return snapshot
 
     def cancel(self, caller: Caller, request: CancelRequest) -> Message:
@@ -201,7 +202,8 @@ class ConnectionService:
         if document is None or not may_cancel(principal_id, document):
             # It has become somebody's meanwhile, or is gone.
             raise RequestRefused(ErrorCode.FORBIDDEN, "You may not cancel this document.", document_id)
-        logger.info("Cancelled", **_who(connection), document_id=document_id, status=document.status.value)
+        status = document.status.value
+        logger.info("Cancelled", **_who(connection), document_id=document_id, status=status, **_answered("cancel"))
         return snapshot_message(document_id, document)
 
     def _expires_at(self, caller: Caller) -> int:
@@ -231,6 +233,20 @@ def _who(connection: Connection) -> dict[str, Any]:
     return {"connection_id": connection.connection_id, "principal_id": connection.principal_id}
 
 
+def _answered(kind: str) -> dict[str, Any]:
+    return counted("Messages", kind=kind, outcome="answered")
+
+
+def _kind(request: Ping | ProgressRequest | CancelRequest) -> str:
+    match request:
+        case Ping():
+            return "ping"
+        case CancelRequest():
+            return "cancel"
+        case ProgressRequest():
+            return "subscribe" if request.subscribe else "ask"
+
+
 def _expired(document_id: str | None) -> RequestRefused:
     return RequestRefused(
         ErrorCode.FORBIDDEN, "The connection has expired. Connect again.", document_id, recoverable=True
@@ -252,28 +268,33 @@ def handler(event: Event, _context: object) -> Reply:
     caller = Caller.from_event(event)
     # In each line: by the request the access log is found, by the connection everything else.
     with logger.append_context_keys(
-        connection_id=caller.connection_id, request_id=context.get("requestId"), principal_id=caller.principal_id
+        connection_id=caller.connection_id,
+        request_id=context.get("requestId"),
+        principal_id=caller.principal_id,
+        correlation_id=None,
     ):
         return _handle(event, caller)
 
 
 def _handle(event: Event, caller: Caller) -> Reply:
     context = event["requestContext"]
-    document_id = None
+    document_id, kind = None, "unknown"
     try:
         # By event type, not by route key: {"action": "$connect"} is a message, whatever it looks like.
         match context["eventType"]:
             case "CONNECT":
                 headers = _headers(event)
                 service().connect(caller, headers.get("origin"))
-                logger.info("Connected")
+                logger.info("Connected", **counted("ConnectionsOpened"))
                 return _accept(headers)
             case "DISCONNECT":
                 service().disconnect(caller)
-                logger.info("Disconnected", code=context.get("disconnectStatusCode"))
+                logger.info("Disconnected", code=context.get("disconnectStatusCode"), **counted("ConnectionsClosed"))
                 return {"statusCode": 200}
             case _:
                 request = parse_request(event.get("body"))
+                kind = _kind(request)
+                logger.append_keys(correlation_id=request.correlation_id)
                 if isinstance(request, Ping):
                     return _reply(service().pong(caller))
                 document_id = request.document_id
@@ -284,16 +305,20 @@ def _handle(event: Event, caller: Caller) -> Reply:
                     raise RequestRefused(ErrorCode.INVALID_MESSAGE, 'The message has more than one "action".')
                 return _reply(service().answer(caller, request))
     except ConnectionRefused as refused:
-        logger.warning("Connection refused", reason=str(refused), origin=_headers(event).get("origin"))
+        origin = _headers(event).get("origin")
+        logger.warning("Connection refused", reason=str(refused), origin=origin, **counted("ConnectionsRefused"))
         return {"statusCode": 403}
     except RequestRefused as refused:
-        logger.info("Request refused", error_code=refused.code.value, document_id=document_id)
+        code, count = refused.code.value, counted("Messages", kind=kind, outcome="refused")
+        logger.info("Request refused", error_code=code, document_id=document_id, **count)
         failure = Failure(str(refused), refused.code, refused.recoverable)
         return _reply(error_message(failure, refused.document_id))
     except Exception:
-        logger.exception("Request failed", route_key=context["routeKey"], document_id=document_id)
+        is_message = context["eventType"] == "MESSAGE"
+        count = counted("Messages", kind=kind, outcome="failed") if is_message else {}
+        logger.exception("Request failed", route_key=context["routeKey"], document_id=document_id, **count)
         failure = Failure("The server failed. Try again.", ErrorCode.INTERNAL_ERROR, recoverable=True)
-        if context["eventType"] == "MESSAGE":
+        if is_message:
             return _reply(error_message(failure, document_id))
         # On $connect the status refuses the connection; nobody hears the answer to $disconnect.
         return {"statusCode": 500}

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 
-from docprogress.document import ErrorCode, Failure, is_document_id
-from docprogress.errors import AlreadyProcessed, BeingProcessed, Superseded, TimeLimitExceeded
+from docprogress.document import ErrorCode, Failure, is_correlation_id, is_document_id
+from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, Superseded, TimeLimitExceeded
 from docprogress.process import making_what_stays
 from docprogress.publisher import Publisher, publisher
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
@@ -50,6 +51,8 @@ metrics = Metrics(namespace=NAMESPACE)
 copy_config_to_registered_loggers(logger, include={"docprogress", "documents"})
 
 MAX_DOCUMENT_BYTES = 100 * 1024 * 1024
+# Of those that cannot be read.
+_PAGES_LOGGED = 20
 # S3's limit; the result's key is a little longer than the document's.
 _MAX_KEY_BYTES = 1024
 _CHUNK_BYTES = 1024 * 1024
@@ -57,6 +60,8 @@ _CHUNK_BYTES = 1024 * 1024
 _OWN_MEMORY_BYTES = 192 * 1024 * 1024
 # Kept of Lambda's time for the end.
 _CLOSING_SECONDS = 10.0
+# The upload's metadata key for what log lines are found by, from the page on.
+_CORRELATION_ID = "correlation-id"
 # The result's metadata key for what S3 orders the uploads of a key by.
 _ORDER = "source-sequencer"
 _SEQUENCER = re.compile("[0-9A-Fa-f]+")
@@ -138,12 +143,15 @@ class DocumentProcessor:
         # S3 tests a new notification with an event that has none.
         for record in event.get("Records") or []:
             upload = Upload.from_record(record)
-            logger.append_keys(document_id=upload.document_id)
+            logger.append_keys(document_id=upload.document_id, correlation_id=None)
             if not (is_document(upload.key, suffixes_of(os.environ)) and is_document_id(upload.document_id)):
                 logger.error("Not processed: the key names no document", key=upload.key)
                 continue
             try:
                 self._process(upload, context, reporter, s3)
+            except Cancelled as cancelled:
+                logger.info("Not processed to its end: %s", cancelled)
+                metrics.add_metric("DocumentsCancelled", MetricUnit.Count, 1)
             except (AlreadyProcessed, Superseded) as refused:
                 logger.info("Not processed: %s", refused)
             except TimeLimitExceeded as exceeded:
@@ -163,6 +171,8 @@ class DocumentProcessor:
                 flush(metrics)
 
     def _process(self, upload: Upload, context: Any, reporter: Publisher, s3: S3Client) -> None:
+        began_at = time.monotonic()
+
         def remaining_seconds() -> float:
             return float(context.get_remaining_time_in_millis()) / 1000
 
@@ -180,6 +190,7 @@ class DocumentProcessor:
         ):
             try:
                 found = _find(upload, s3)
+                _correlate(found["Metadata"], tracker)
                 # Before anything can be wrong with the file: the owner alone is told of it.
                 tracker.owner = owner_of(found["Metadata"], os.environ, noted=tracker.owner)
                 _download(upload, found, source)
@@ -211,10 +222,12 @@ class DocumentProcessor:
             said = {"key": upload.result_key, "total": result.page_count, "unit": self._unit}
             tracker.complete(said, pages_unreadable=len(result.unreadable))
             metrics.add_metric("DocumentsCompleted", MetricUnit.Count, 1)
+            metrics.add_metric("DocumentTime", MetricUnit.Seconds, time.monotonic() - began_at)
 
     def _read(self, upload: Upload, reading: Reading, target: IO[bytes], tracker: ProgressTracker) -> Result:
         """Write the text of every page to target, as JSON, and report each page."""
         tracker.start(total=reading.page_count, unit=self._unit)
+        metrics.add_metric("DocumentsStarted", MetricUnit.Count, 1)
         head = {"docId": upload.document_id, "source": {"key": upload.key, "eTag": upload.etag}}
         result = Result(target, head, unit=self._unit)
         for text in reading:
@@ -223,6 +236,10 @@ class DocumentProcessor:
         result.end()
         # Whatever the unit is called: one graph shows how much is read.
         metrics.add_metric("PagesProcessed", MetricUnit.Count, result.page_count)
+        if result.unreadable:
+            # One line, however many there are.
+            some = result.unreadable[:_PAGES_LOGGED]
+            logger.warning("Pages cannot be read", count=len(result.unreadable), first=some)
         return result
 
 
@@ -265,6 +282,14 @@ def _require_newest(upload: Upload, s3: S3Client) -> None:
             raise SourceReplaced(upload) from error
         if status != HTTPStatus.NOT_FOUND:
             raise
+
+
+def _correlate(metadata: Mapping[str, str], tracker: ProgressTracker) -> None:
+    correlation_id = metadata.get(_CORRELATION_ID)
+    # Whoever may put objects may write anything there.
+    if is_correlation_id(correlation_id):
+        tracker.correlation_id = correlation_id
+        logger.append_keys(correlation_id=correlation_id)
 
 
 def _download(upload: Upload, found: GetObjectOutputTypeDef, target: IO[bytes]) -> None:

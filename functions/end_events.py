@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import boto3
 from aws_lambda_powertools import Logger
 
-from docprogress.document import DocumentState, Status
+from docprogress.document import DocumentState, Status, correlated
 from docprogress.table.items import state_of
 from sandbox import started
 
@@ -85,6 +85,7 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
         answer = events().put_events(Entries=[entry(end.state) for end in batch])
         for end, told in zip(batch, answer["Entries"], strict=True):
             said: dict[str, Any] = {"document_id": end.state.document_id, "sequence": end.state.sequence}
+            said |= correlated(end.state.correlation_id)
             if "EventId" in told:
                 logger.info("Event put", **said)
             else:

@@ -94,6 +94,7 @@ def end_stalled(
             silent_since=silent.updated_at,
             status=state.status.value,
             error_code=state.failure.code if state.failure else None,
+            correlation_id=state.correlation_id,
         )
         reporter.announce(state, FINAL_DELIVERY_SECONDS)
 

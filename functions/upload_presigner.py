@@ -1,6 +1,6 @@
 """Serves `POST /uploads` of an HTTP API: lets a browser send one document straight to the documents bucket.
 
-    {"fileName": str, "size": int}   size in bytes, optional
+    {"fileName": str, "size": int, "correlationId": str}   size in bytes; the last two are optional
 becomes a form that S3 takes for five minutes, for this one key, type, owner and range of sizes:
     {"docId": "uploads/report-1a2b3c4d", "url": str, "fields": {str: str}, "expiresAt": int}   epoch seconds
 A page posts the fields to the URL as multipart/form-data, with the file as the last one, named `file`.
@@ -30,7 +30,7 @@ import boto3
 from aws_lambda_powertools import Logger
 
 from docprogress import settings
-from docprogress.document import ErrorCode
+from docprogress.document import ErrorCode, is_correlation_id
 from docprogress.errors import DocumentExists, TooManyDocuments
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.owners import Owners
@@ -92,10 +92,11 @@ class UploadSettings:
 
 
 class UploadRequest(NamedTuple):
-    """size: bytes, or None where the client does not say."""
+    """size: bytes, or None where the client does not say. correlation_id: what log lines are found by."""
 
     file_name: str
     size: int | None
+    correlation_id: str | None = None
 
 
 class Upload(NamedTuple):
@@ -177,6 +178,8 @@ class UploadPresigner:
         fields = {"Content-Type": self._media_types[suffix]}
         if owner is not None:
             fields["x-amz-meta-owner"] = encode_owner(owner)
+        if request.correlation_id is not None:
+            fields["x-amz-meta-correlation-id"] = request.correlation_id
         # S3 refuses a form with a field that no condition names, so nobody can add an owner of their own.
         conditions: list[Any] = [{name: value} for name, value in fields.items()]
         # Before the policy gets its own expiration: what is promised must not end later than that.
@@ -258,7 +261,10 @@ def parse_upload_request(event: Event) -> UploadRequest:
     # In Python true is an int; in JSON it is no number.
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
         raise _invalid('"size" is a whole number of bytes from 1 up.')
-    return UploadRequest(file_name, size)
+    correlation_id = request.get("correlationId")
+    if correlation_id is not None and not is_correlation_id(correlation_id):
+        raise _invalid('"correlationId" is 1 to 128 letters, digits and any of . _ : and -.')
+    return UploadRequest(file_name, size, correlation_id)
 
 
 def owner_of(context: Mapping[str, Any]) -> str | None:
@@ -307,7 +313,13 @@ def handler(event: Event, _context: object) -> Answer:
         logger.exception("Upload not presigned")
         message = "The server failed. Try again."
         return _answer(500, {"errorCode": ErrorCode.INTERNAL_ERROR.value, "message": message})
-    logger.info("Upload presigned", document_id=upload.document_id, size=request.size)
+    logger.info(
+        "Upload presigned",
+        document_id=upload.document_id,
+        size=request.size,
+        correlation_id=request.correlation_id,
+        request_id=event["requestContext"].get("requestId"),
+    )
     return _answer(
         200,
         {

@@ -1,6 +1,6 @@
 """The dashboard of a stack: alarms on top, then what people see, what workers do, and what both stand on.
 
-A graph is a row of `GRAPHS`. `tools/dashboard_image.py` draws the same JSON that is deployed.
+A graph is a row of `GRAPHS`. `tools/docs_from_code.py --image` draws the same JSON that is deployed.
 """
 
 from __future__ import annotations
@@ -41,17 +41,20 @@ class Graph:
     unit: str = "Count"
 
 
+# Pings that are answered are not counted: AWS's MessageCount has them.
+_KINDS = (
+    *({"kind": kind, "outcome": "answered"} for kind in ("subscribe", "ask", "cancel")),
+    *({"kind": kind, "outcome": "refused"} for kind in ("subscribe", "cancel", "ping", "unknown")),
+    {"kind": "subscribe", "outcome": "failed"},
+)
 _OPERATIONS = tuple({"Operation": name} for name in ("GetItem", "PutItem", "Query", "UpdateItem"))
 
 GRAPHS = (
     Graph(
         title="Connections opened and closed",
-        of="api",
-        namespace=API_GATEWAY,
-        # There is no metric of closed connections: each calls the integration of $disconnect once.
-        metrics={"IntegrationLatency": ""},
-        statistics=("SampleCount",),
-        dimensions=({"Route": "$connect"}, {"Route": "$disconnect"}),
+        of="handler",
+        namespace=OWN,
+        metrics={"ConnectionsOpened": "opened", "ConnectionsClosed": "closed"},
         # A connection that vanished without a close is counted as open until API Gateway ends it, after two hours.
         expressions={"RUNNING_SUM(FILL(m1, 0) - FILL(m2, 0))": "open, estimated from the left edge on"},
     ),
@@ -60,6 +63,14 @@ GRAPHS = (
         of="api",
         namespace=API_GATEWAY,
         metrics={"MessageCount": "from and to clients", "ConnectCount": "connects"},
+    ),
+    Graph(
+        title="Messages of pages by kind and outcome",
+        of="handler",
+        namespace=OWN,
+        metrics={"Messages": ""},
+        dimensions=_KINDS,
+        stacked=True,
     ),
     Graph(
         title="Latency of the connection handler",
@@ -106,9 +117,18 @@ GRAPHS = (
         metrics={
             "DocumentsCompleted": "completed",
             "DocumentsUnreadable": "unreadable",
+            "DocumentsCancelled": "cancelled",
             "DocumentsFailed": "failed attempts",
         },
         stacked=True,
+    ),
+    Graph(
+        title="Documents' age at their end",
+        of="workers",
+        namespace=OWN,
+        metrics={"DocumentTime": ""},
+        statistics=("p50", "p95", "Maximum"),
+        unit="Seconds",
     ),
     Graph(
         title="Documents that the watchdog settled",
@@ -116,7 +136,12 @@ GRAPHS = (
         namespace=OWN,
         metrics={"DocumentsStalled": "stalled", "EndsToldLate": "ended untold"},
     ),
-    Graph(title="Pages", of="workers", namespace=OWN, metrics={"PagesProcessed": "processed"}),
+    Graph(
+        title="Documents started and pages",
+        of="workers",
+        namespace=OWN,
+        metrics={"DocumentsStarted": "documents started", "PagesProcessed": "pages processed"},
+    ),
     Graph(
         title="Duration of the functions, p99",
         of="functions",

@@ -242,9 +242,9 @@ class DocumentProgress(pulumi.ComponentResource):
             ),
             self._child(),
         )
-        handler = self._create_handler()
+        self.handler = self._create_handler()
         self.authorization = self._authorization()
-        self.api = api = self._create_api(handler)
+        self.api = api = self._create_api(self.handler)
         self.publishing = Publishing(
             table=self.table,
             api=api,
@@ -301,7 +301,7 @@ class DocumentProgress(pulumi.ComponentResource):
         self.url, self.callback_url, self.domain_target = api.url, api.callback_url, api.domain_target
         self.api_id, self.stage_name = api.api_id, api.stage_name
         self.table_name = self.table.table_name
-        self.connection_handler_name = handler.function_name
+        self.connection_handler_name = self.handler.function_name
         self.worker_environment = pulumi.Output.all(**self.publishing.worker_environment)
         self.worker_policy = self.publishing.worker_policy
         self.register_outputs({each: getattr(self, each) for each in DocumentProgress.__annotations__})

@@ -61,6 +61,14 @@ QUERIES = (
 | limit 1000""",
     ),
     LogQuery(
+        "what came of a correlation id",
+        "functions",
+        """fields @timestamp, service, level, message, connection_id, document_id, principal_id, status, error_code
+| filter correlation_id = "REPLACE-ME"
+| sort @timestamp asc
+| limit 1000""",
+    ),
+    LogQuery(
         "slowest messages",
         "functions",
         """filter message = "Announced"

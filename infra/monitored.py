@@ -15,7 +15,17 @@ SQS = "AWS/SQS"
 OWN = "docprogress"  # as in library/docprogress/telemetry.py
 
 Parts = Literal[
-    "account", "api", "announcers", "dead letters", "functions", "indexes", "stream", "table", "watchdog", "workers"
+    "account",
+    "api",
+    "announcers",
+    "dead letters",
+    "functions",
+    "handler",
+    "indexes",
+    "stream",
+    "table",
+    "watchdog",
+    "workers",
 ]
 Dimensions = Mapping[str, pulumi.Input[str]]
 
@@ -27,6 +37,7 @@ class Monitored:
         name: starts the physical name of everything that watches the stack, so no other owner may have it.
         functions: the physical name of each function, by its logical one.
         services: the name in its own metrics, by its logical one.
+        handler: the function behind the routes.
         announcers: which functions tell the watchers.
         workers: which functions report documents.
         watchdog: the function that ends silent documents.
@@ -43,6 +54,7 @@ class Monitored:
     indexes: tuple[str, ...] = ("by_activity", "by_connection")
     functions: Mapping[str, pulumi.Input[str]]
     services: Mapping[str, str]
+    handler: str
     announcers: tuple[str, ...]
     workers: tuple[str, ...] = ()
     watchdog: str
@@ -50,7 +62,7 @@ class Monitored:
     dead_letter_queue: pulumi.Input[str] | None = None
 
     def __post_init__(self) -> None:
-        named = {*self.announcers, *self.workers, self.watchdog, *filter(None, [self.stream])}
+        named = {self.handler, *self.announcers, *self.workers, self.watchdog, *filter(None, [self.stream])}
         if unknown := named - self.functions.keys():
             raise ValueError(f"{', '.join(sorted(unknown))} is not among functions: {', '.join(self.functions)}.")
 
@@ -71,6 +83,8 @@ class Monitored:
                 return {"": {"QueueName": self.dead_letter_queue}} if self.dead_letter_queue is not None else {}
             case "functions":
                 functions = tuple(self.functions)
+            case "handler":
+                return {"": {"service": self.services[self.handler]}}
             case "announcers":
                 functions = self.announcers
             case "workers":

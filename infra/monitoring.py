@@ -128,6 +128,7 @@ def _monitored(
         table_name=progress.table_name,
         functions={function.name: function.function_name for function in functions},
         services={function.name: function.service_name for function in functions},
+        handler=progress.handler.name,
         announcers=tuple(function.name for function in telling),
         workers=tuple(function.name for function in workers),
         watchdog=progress.watchdog.name,

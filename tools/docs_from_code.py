@@ -56,6 +56,7 @@ EXAMPLE = Monitored(
     services={
         name: f"docprogress-prod-{name}" for name in ("connection-handler", "documents-processor", "stall-watchdog")
     },
+    handler="connection-handler",
     announcers=("documents-processor", "stall-watchdog"),
     workers=("documents-processor",),
     watchdog="stall-watchdog",
@@ -205,10 +206,11 @@ def draw_dashboard(path: Path) -> None:
     # Only here: the table must be made without a browser.
     from playwright.sync_api import sync_playwright
 
+    svg = dashboard_svg()  # it runs a loop of its own, and a browser has one too
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 24 * _COLUMN, "height": 800})
-        page.set_content(f'<body style="margin:0">{dashboard_svg()}</body>')
+        page.set_content(f'<body style="margin:0">{svg}</body>')
         page.locator("svg").screenshot(path=path)
         browser.close()
 

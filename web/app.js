@@ -617,9 +617,12 @@ async function start() {
   } else if (tokenUrl) {
     token = () => fetchToken(tokenUrl);
   }
+  // By which the server's log lines of this page are found. Only a page from https or this machine has it.
+  const correlationId = crypto.randomUUID?.();
   client = new ProgressClient(settings.websocketUrl, {
     ...(token && { token }),
     ...(settings.tokenTransport && { tokenTransport: settings.tokenTransport }),
+    ...(correlationId && { correlationId }),
     onStateChange: showConnection,
   });
   page.documentId.addEventListener("input", () => {
@@ -642,7 +645,8 @@ async function start() {
   } else if (directUploadUrl) {
     takeFiles({ mediaTypes, directUploadUrl: new URL(directUploadUrl, document.baseURI) });
   } else if (uploadUrl) {
-    takeFiles({ mediaTypes, uploadUrl: new URL(uploadUrl, document.baseURI), ...(token && { token }) });
+    const correlated = correlationId && { correlationId };
+    takeFiles({ mediaTypes, uploadUrl: new URL(uploadUrl, document.baseURI), ...correlated, ...(token && { token }) });
   }
   /** @type {HTMLElement} */ (page.remembered.querySelector(".forget-all")).addEventListener("click", () => {
     forgetAll();

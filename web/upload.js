@@ -2,7 +2,7 @@
  * Sends a document to where documents are processed, in one of two ways:
  *
  * - `directUploadUrl`: `POST {url}?name={file name}` with the file as the body, answered with `{"docId": string}`;
- * - `uploadUrl`: `POST {url}` with `{"fileName": string, "size": number}`, answered with
+ * - `uploadUrl`: `POST {url}` with `{"fileName": string, "size": number, "correlationId"?: string}`, answered with
  *   `{"docId": string, "url": string, "fields": {string: string}}`, a form that S3 takes together with the file
  *   (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
  *
@@ -39,8 +39,8 @@ let running = 0;
 const waiting = [];
 
 /**
- * @typedef {{ mediaTypes: Record<string, string> } &
- *   ({ directUploadUrl: URL } | { uploadUrl: URL, token?: () => Promise<string | null | undefined> })} Destination
+ * @typedef {{ mediaTypes: Record<string, string> } & ({ directUploadUrl: URL } |
+ *   { uploadUrl: URL, correlationId?: string, token?: () => Promise<string | null | undefined> })} Destination
  *   `token` is sent to `uploadUrl` as `Authorization: Bearer`; it yields nothing to who is signed out.
  * @typedef {{ status: number, answer: any }} Answer
  */
@@ -62,7 +62,7 @@ export async function upload(file, destination, { onProgress, signal }) {
     signal.throwIfAborted();
     return "directUploadUrl" in destination
       ? await sendBody(file, destination.directUploadUrl, onProgress, signal)
-      : await sendForm(file, destination.uploadUrl, destination.token, onProgress, signal);
+      : await sendForm(file, destination, onProgress, signal);
   } finally {
     running--;
     waiting.shift()?.();
@@ -83,13 +83,12 @@ async function sendBody(file, url, onProgress, signal) {
 
 /**
  * @param {File} file
- * @param {URL} url
- * @param {(() => Promise<string | null | undefined>) | undefined} token
+ * @param {Extract<Destination, { uploadUrl: URL }>} destination
  * @param {(fraction: number) => void} onProgress
  * @param {AbortSignal} signal
  */
-async function sendForm(file, url, token, onProgress, signal) {
-  const request = JSON.stringify({ fileName: file.name, size: file.size });
+async function sendForm(file, { uploadUrl: url, correlationId, token }, onProgress, signal) {
+  const request = JSON.stringify({ fileName: file.name, size: file.size, correlationId });
   /** @type {Record<string, string>} */
   const headers = { "Content-Type": "application/json" };
   if (token !== undefined) {

@@ -13,7 +13,7 @@ const LATE = "AND NOT :run IN (#past_run_1, #past_run_2, #past_run_3)";
 const FREE = `#run_id = :run AND ((#status = :error AND #recoverable = :true) OR (${AT_WORK} AND #heard_at < :silent))`;
 const REMEMBER = ["run_id", "past_run_1", "past_run_2"].map((name, n) => `#past_run_${n + 1} = if_not_exists(#${name}, :no_run)`);
 const WORDS = { pending: "pending", started: "processing_started", progress: "progress", error: "error", no_run: "-", true: true, zero: 0, one: 1 };
-const SAID_BY_A_RUN = ["total_pages", "unit", "message", "phase", "result", "pages_unreadable", "error_code", "error_message", "recoverable", "announced"];
+const SAID_BY_A_RUN = ["total_pages", "unit", "message", "phase", "result", "pages_unreadable", "error_code", "error_message", "recoverable", "announced", "correlation_id"];
 
 export class Refused extends Error {} // the run has ended, was replaced, or is another worker's
 export class Cancelled extends Refused {}

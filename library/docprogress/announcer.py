@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from docprogress.access import may_watch
-from docprogress.document import DocumentState, Subscription
+from docprogress.document import DocumentState, Subscription, correlated
 from docprogress.errors import StoreUnavailable
 from docprogress.messages import Message, encode, state_message
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
 from docprogress.process import jitter
+from docprogress.spans import span
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Announcer:
             version=state.sequence,
             deadline_seconds=deadline_seconds,
             settle_seconds=0.0 if state.is_active else _SETTLE_SECONDS,
-            said={"sequence": state.sequence, "status": state.status.value},
+            said={"sequence": state.sequence, "status": state.status.value, **correlated(state.correlation_id)},
         )
 
     def post(
@@ -157,15 +158,18 @@ class Announcer:
             shared_documents=self._shared_documents,
         )
         try:
-            report = self._poster.post(
-                reading.pages(self._cut_short.get(document_id)),
-                frame.encode(),
-                topic=topic,
-                version=version,
-                deadline_seconds=deadline_seconds,
-                settle_seconds=settle_seconds,
-                forget=lambda gone: self._store.forget(document_id, gone),
-            )
+            with span("fan_out", document_id=document_id, **said) as traced:
+                report = self._poster.post(
+                    reading.pages(self._cut_short.get(document_id)),
+                    frame.encode(),
+                    topic=topic,
+                    version=version,
+                    deadline_seconds=deadline_seconds,
+                    settle_seconds=settle_seconds,
+                    forget=lambda gone: self._store.forget(document_id, gone),
+                )
+                if traced is not None:
+                    traced.set_attributes({f"docprogress.{name}": getattr(report, name) for name in report.__slots__})
         except DeliveryRefused as refused:
             self._count(refused.report, started_at)
             raise

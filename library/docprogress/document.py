@@ -118,6 +118,7 @@ class DocumentState(NamedTuple):
         failure: set exactly when the status is ERROR.
         result: what the worker said of its result, as JSON has it.
         pages_unreadable: how many pages are part of a complete document and could not be read.
+        correlation_id: what the log lines about the run are found by, from the page that asked for it on.
     """
 
     document_id: str
@@ -135,6 +136,7 @@ class DocumentState(NamedTuple):
     failure: Failure | None = None
     result: Mapping[str, Any] | None = None
     pages_unreadable: int = 0
+    correlation_id: str | None = None
 
     @property
     def is_active(self) -> bool:
@@ -219,6 +221,7 @@ class Update(NamedTuple):
     failure: Failure | None = None
     result: Mapping[str, Any] | None = None
     pages_unreadable: int = 0
+    correlation_id: str | None = None
     write_id: str | None = None
 
     @property
@@ -260,6 +263,16 @@ def is_document_id(value: object) -> bool:
         # Lone surrogates arrive as \ud800 in JSON, and no UTF-8 encoder takes them further.
         and not any(ch < " " or "\x7f" <= ch <= "\x9f" or "\ud800" <= ch <= "\udfff" for ch in value)
     )
+
+
+def is_correlation_id(value: object) -> bool:
+    """Whether value can be followed through the logs: it stands in headers and in queries as it is."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", value) is not None
+
+
+def correlated(correlation_id: str | None) -> dict[str, str]:
+    """What a log line says of it."""
+    return {"correlation_id": correlation_id} if correlation_id else {}
 
 
 def composed(document_id: str) -> str:

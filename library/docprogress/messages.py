@@ -5,6 +5,7 @@ Client to server, text frames of JSON:
     {"action": "progress", "docId": str, "subscribe": false}   only ask, or end a subscription
     {"action": "cancel", "docId": str}                         end the document's run, answered with its end
     {"action": "ping"}                                         keeps the connection open
+Each may have "correlationId": str, by which its log lines are found.
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from docprogress.document import PAGES, DocumentState, ErrorCode, Failure, Phase, Status, composed, is_document_id
+from docprogress.document import (
+    PAGES,
+    DocumentState,
+    ErrorCode,
+    Failure,
+    Phase,
+    Status,
+    composed,
+    is_correlation_id,
+    is_document_id,
+)
 from docprogress.errors import RequestRefused
 
 Message = dict[str, Any]
@@ -34,18 +45,20 @@ _STATUSES_OF_OURS = {*(status.value for status in Status), "pong"}
 
 @dataclass(frozen=True)
 class Ping:
-    pass
+    correlation_id: str | None = None
 
 
 @dataclass(frozen=True)
 class ProgressRequest:
     document_id: str
     subscribe: bool = True
+    correlation_id: str | None = None
 
 
 @dataclass(frozen=True)
 class CancelRequest:
     document_id: str
+    correlation_id: str | None = None
 
 
 def parse_request(body: str | None) -> Ping | ProgressRequest | CancelRequest:
@@ -71,11 +84,11 @@ def parse_request(body: str | None) -> Ping | ProgressRequest | CancelRequest:
         raise RequestRefused(ErrorCode.INVALID_MESSAGE, f"A message is nested at most {MAX_REQUEST_DEPTH} levels deep.")
     match request["action"]:
         case "ping":
-            return Ping()
+            return Ping(_correlation_id(request))
         case "progress":
             return _parse_progress(request)
         case "cancel":
-            return CancelRequest(_document_id(request))
+            return CancelRequest(_document_id(request), _correlation_id(request))
     raise RequestRefused(ErrorCode.UNKNOWN_ACTION, 'The known actions are "progress", "cancel" and "ping".')
 
 
@@ -98,7 +111,16 @@ def _parse_progress(request: Message) -> ProgressRequest:
     subscribe = request.get("subscribe", True)
     if not isinstance(subscribe, bool):
         raise RequestRefused(ErrorCode.INVALID_MESSAGE, '"subscribe" is true or false.', document_id)
-    return ProgressRequest(document_id, subscribe)
+    return ProgressRequest(document_id, subscribe, _correlation_id(request))
+
+
+def _correlation_id(request: Message) -> str | None:
+    correlation_id = request.get("correlationId")
+    if correlation_id is not None and not is_correlation_id(correlation_id):
+        raise RequestRefused(
+            ErrorCode.INVALID_MESSAGE, '"correlationId" is 1 to 128 letters, digits and any of . _ : and -.'
+        )
+    return correlation_id
 
 
 def _document_id(request: Message) -> str:

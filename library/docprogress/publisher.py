@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from docprogress import settings
 from docprogress.announcer import Announcer
-from docprogress.document import DocumentState
+from docprogress.document import DocumentState, Status
 from docprogress.errors import SettingsError, StoreUnavailable
 from docprogress.messages import own_message
 from docprogress.posting.fan_out import FanOut
@@ -20,6 +21,7 @@ from docprogress.process import PerProcess, importing, making_what_stays
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.connections import Connections
 from docprogress.table.states import States
+from docprogress.telemetry import announcements, embedded, outcome
 from docprogress.tracker import PROGRESS_DELIVERY_SECONDS, ProgressTracker
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ class PublisherSettings:
         max_messages_per_second: progress updates per document. Start, end and errors are always sent.
         close_expired: disconnect watchers whose connection has expired, with its token or of age.
         shared_documents: tell documents without an owner to all principals who watch them. False: to none of them.
+        emit_metrics: write what this process counts to its standard output, in CloudWatch's embedded metric format, at
+            each start and end of a document. For a worker outside Lambda, whose output is shipped to CloudWatch Logs.
+        service: what those metrics are of.
     """
 
     table_name: str
@@ -47,6 +52,8 @@ class PublisherSettings:
     max_messages_per_second: int
     close_expired: bool
     shared_documents: bool = False
+    emit_metrics: bool = False
+    service: str = "worker"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> PublisherSettings:
@@ -58,6 +65,8 @@ class PublisherSettings:
             max_messages_per_second=settings.positive(environment, "MAX_MESSAGES_PER_SECOND", 4),
             close_expired=environment.get("CLOSE_EXPIRED_CONNECTIONS") == "true",
             shared_documents=settings.are_documents_shared(environment),
+            emit_metrics=environment.get("EMIT_METRICS") == "true",
+            service=environment.get("POWERTOOLS_SERVICE_NAME") or "worker",
         )
 
 
@@ -105,12 +114,21 @@ class Publisher:
             StoreUnavailable: who watches could not be read.
         """
         announcer = self.announcer
-        if announcer is None:
-            return None
-        report = announcer.announce(state, deadline_seconds)
+        try:
+            if announcer is None:
+                return None
+            report = announcer.announce(state, deadline_seconds)
+        finally:
+            if self._settings.emit_metrics and state.status is not Status.PROGRESS:
+                self._emit_metrics(state, announcer)
         if state.has_ended and not report.untried:
             self._note_announced(state)
         return report
+
+    def _emit_metrics(self, state: DocumentState, announcer: Announcer | None) -> None:
+        figures = [*outcome(state), *(announcements(announcer) if announcer else ())]
+        sys.stdout.writelines(f"{line}\n" for line in embedded(self._settings.service, figures))
+        sys.stdout.flush()
 
     def _note_announced(self, state: DocumentState) -> None:
         try:
@@ -153,6 +171,7 @@ class Publisher:
         owner: str | None = None,
         joined: bool = False,
         attempt: int | None = None,
+        correlation_id: str | None = None,
         remaining_seconds: Callable[[], float] = lambda: float("inf"),
         retry_follows: bool | int = False,
     ) -> ProgressTracker:
@@ -166,6 +185,7 @@ class Publisher:
             owner=owner,
             joined=joined,
             attempt=attempt,
+            correlation_id=correlation_id,
             max_messages_per_second=self._settings.max_messages_per_second,
             remaining_seconds=remaining_seconds,
             retry_follows=retry_follows,
@@ -195,6 +215,7 @@ def connect(
     max_messages_per_second: int | None = None,
     close_expired: bool | None = None,
     shared_documents: bool | None = None,
+    emit_metrics: bool | None = None,
     session: boto3.Session | None = None,
 ) -> Publisher:
     """This process's publisher of these settings. What no keyword says, the environment does; see PublisherSettings.
@@ -215,6 +236,7 @@ def connect(
         "AWS_REGION": region or (session.region_name if session else None),
         "CLOSE_EXPIRED_CONNECTIONS": None if close_expired is None else str(close_expired).lower(),
         "SHARED_DOCUMENTS": None if shared_documents is None else str(shared_documents).lower(),
+        "EMIT_METRICS": None if emit_metrics is None else str(emit_metrics).lower(),
         **{name: None if number is None else str(number) for name, number in numbers.items()},
     }
     environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}

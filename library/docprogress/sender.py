@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import weakref
 from collections import deque
@@ -35,7 +36,9 @@ class Sender:
         return self._thread is not None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, daemon=True, name="progress-tracker")
+        # In the context of who starts it: what is traced or logged there belongs to the same request.
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._run,), daemon=True, name="progress-tracker")
         self._thread.start()
 
     def hand(self, call: Callable[[], object]) -> None:

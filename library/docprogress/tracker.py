@@ -30,6 +30,8 @@ from docprogress.document import (
     Tally,
     Update,
     composed,
+    correlated,
+    is_correlation_id,
     is_document_id,
     readable,
     result_json,
@@ -37,6 +39,7 @@ from docprogress.document import (
 from docprogress.errors import Cancelled, StartRefused, StoreUnavailable, Superseded, TimeLimitExceeded
 from docprogress.process import after_fork, jitter
 from docprogress.sender import Sender
+from docprogress.spans import span
 from docprogress.store import StateStore
 from docprogress.time_left import TimeLeft
 
@@ -109,6 +112,8 @@ class ProgressTracker:
             completes the document only if all its pages are counted, and an exception does not end it: the others
             go on, and `fail` says so if they should not.
         attempt: of a joined tracker, the `attempt` of the one that has begun. None: the one that is on.
+        correlation_id: what log lines about this run are found by, such as the id of the request that it is for. May be
+            assigned until the document is started.
         max_messages_per_second: progress updates per document, over all its workers. Start, end and errors
             are always sent.
         remaining_seconds: how long the worker has left (Lambda's remaining time). Shortly before its time is up, the
@@ -129,6 +134,7 @@ class ProgressTracker:
         owner: str | None = None,
         joined: bool = False,
         attempt: int | None = None,
+        correlation_id: str | None = None,
         max_messages_per_second: float = 4.0,
         remaining_seconds: Callable[[], float] = lambda: float("inf"),
         retry_follows: bool | int = False,
@@ -146,6 +152,7 @@ class ProgressTracker:
             _require_count("order", order, least=0, most=MAX_ORDER)
         _require_count("retry_follows", retry_follows, least=0)
         self._owner = _require_owner(owner)
+        self.correlation_id = correlation_id
         self._run = Run(document_id, run_id or uuid.uuid4().hex, attempt)
         self._order = order
         self._store = store
@@ -182,6 +189,19 @@ class ProgressTracker:
             self._owner = _require_owner(owner)
             self._last_written_at = time.monotonic() - HEARTBEAT_SECONDS
             self._sender.changed.notify()
+
+    @property
+    def correlation_id(self) -> str | None:
+        """Raises ValueError on assignment of what is no such id."""
+        return self._correlation_id
+
+    @correlation_id.setter
+    def correlation_id(self, correlation_id: str | None) -> None:
+        if correlation_id is not None and not is_correlation_id(correlation_id):
+            raise ValueError(
+                f"correlation_id is {correlation_id!r}; it is 1 to 128 letters, digits and any of . _ : -, or None."
+            )
+        self._correlation_id = correlation_id
 
     @property
     def document_id(self) -> str:
@@ -223,15 +243,16 @@ class ProgressTracker:
             )
         self._begin()
         self._raise_sender_error()
-        state = self._write_certainly(
-            Update(
-                status=Status.STARTED,
-                total=total,
-                unit=None if unit == PAGES else unit,
-                owner=self.owner,
-                write_id=self._start_id,
-            )
+        started = Update(
+            status=Status.STARTED,
+            total=total,
+            unit=None if unit == PAGES else unit,
+            owner=self.owner,
+            correlation_id=self.correlation_id,
+            write_id=self._start_id,
         )
+        with span("start", **self._ids()):
+            state = self._write_certainly(started)
         self._started = True
         self._due_at = time.monotonic() + self._interval_seconds
         self._sender.hand(lambda: self._tell(state))
@@ -297,7 +318,8 @@ class ProgressTracker:
     def fail(self, failure: Failure) -> None:
         """End in an error that watchers are told. Works before `start` too, for a file that cannot be opened."""
         self._begin()
-        self._finish(Update(status=Status.ERROR, failure=failure, owner=None if self._started else self.owner))
+        owner = None if self._started else self.owner
+        self._finish(Update(status=Status.ERROR, failure=failure, owner=owner, correlation_id=self.correlation_id))
 
     def __enter__(self) -> Self:
         self._begin()
@@ -368,7 +390,8 @@ class ProgressTracker:
         unwritten = self._stop_sender()
         if isinstance(self._sender_error, TimeLimitExceeded):
             raise self._sender_error
-        self._send(self._end(update, unwritten), FINAL_DELIVERY_SECONDS)
+        with span("end", **self._ids()):
+            self._send(self._end(update, unwritten), FINAL_DELIVERY_SECONDS)
 
     def _end(self, update: Update, unwritten: _Unwritten) -> DocumentState:
         phase = unwritten.phase if update.status is Status.ERROR else None
@@ -459,11 +482,15 @@ class ProgressTracker:
         try:
             if self._time.is_up and not self._joined:
                 return self._end_in_time(unwritten)
-            state = self._write_when_due(unwritten)
-            if state:
-                # Set before sending: the rate is of starts, and a slow fan-out must not slow it further.
-                self._due_at = time.monotonic() + self._interval_seconds
-                self._send(state, PROGRESS_DELIVERY_SECONDS)
+            if unwritten == _NOTHING:
+                self._write_when_due(unwritten)
+                return True
+            with span("update", **self._ids()):
+                state = self._write_when_due(unwritten)
+                if state:
+                    # Set before sending: the rate is of starts, and a slow fan-out must not slow it further.
+                    self._due_at = time.monotonic() + self._interval_seconds
+                    self._send(state, PROGRESS_DELIVERY_SECONDS)
         except Exception as error:  # noqa: BLE001  the worker's next call raises it
             self._note_error(error)
             return False
@@ -584,7 +611,7 @@ class ProgressTracker:
             raise RuntimeError(f"{action}() on document {self.document_id!r}, which {state}.")
 
     def _ids(self) -> dict[str, str]:
-        return {"document_id": self.document_id, "run_id": self.run_id}
+        return {"document_id": self.document_id, "run_id": self.run_id, **correlated(self.correlation_id)}
 
 
 def _require_owner(owner: str | None) -> str | None:

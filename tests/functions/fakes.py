@@ -224,6 +224,7 @@ class InMemoryStore:
             failure=update.failure,
             result=update.result,
             pages_unreadable=update.pages_unreadable,
+            correlation_id=update.correlation_id or row.state.correlation_id,
         )
         row.published_at = row.heard_at = self._now()
         row.write_id = update.write_id

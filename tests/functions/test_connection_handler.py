@@ -13,6 +13,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -731,3 +732,63 @@ def test_progress_is_served_on_its_own_route_alone(connected: Sandbox) -> None:
     answer = connected.say('{"action":"ping","action":"progress","docId":"x"}', route_key="$default")
     assert answer["errorCode"] == "INVALID_MESSAGE"
     assert connected.store.subscriptions == {}
+
+
+# --- correlation and metrics ---
+
+
+def lines_of(sandbox: Sandbox) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in sandbox.log.splitlines()]
+
+
+def test_the_lines_about_a_message_have_its_correlation_id_and_the_next_ones_have_not(connected: Sandbox) -> None:
+    connected.ask(correlationId="page-1:a.b_c")
+    connected.say('{"action":"cancel","docId":"unknown","correlationId":"x"}')
+    connected.ask()
+    subscribed, cancelled, again = lines_of(connected)[-3:]
+    assert (subscribed["correlation_id"], cancelled["correlation_id"]) == ("page-1:a.b_c", "x")
+    assert "correlation_id" not in again
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a\n", "é", "x" * 129, 5, ["a"], {}, True, "${jndi}"])
+@pytest.mark.parametrize("action", ["progress", "cancel", "ping"])
+def test_a_correlation_id_that_is_none_is_refused_and_not_logged(connected: Sandbox, action: str, bad: object) -> None:
+    said = json.dumps({"action": action, "docId": "invoice-7", "correlationId": bad})
+    assert connected.say(said)["errorCode"] == "INVALID_MESSAGE"
+    assert "correlation_id" not in lines_of(connected)[-1]
+    assert connected.store.subscriptions == {}
+
+
+def test_a_line_counts_what_it_says_with_dimensions_of_few_values(sandbox: Sandbox) -> None:
+    sandbox.invoke(recorded("connect"))
+    sandbox.ask()
+    sandbox.ask(subscribe=False)
+    sandbox.say("no json")
+    sandbox.say('{"action":"ping"}')
+    sandbox.invoke(recorded("disconnect"))
+    lines = lines_of(sandbox)
+    assert [
+        (line["message"], next(each for each in line if each[0].isupper()), line.get("kind"), line.get("outcome"))
+        for line in lines
+    ] == [
+        ("Connected", "ConnectionsOpened", None, None),
+        ("Subscribed", "Messages", "subscribe", "answered"),
+        ("Unsubscribed", "Messages", "ask", "answered"),
+        ("Request refused", "Messages", "unknown", "refused"),
+        ("Disconnected", "ConnectionsClosed", None, None),
+    ]
+    for line in lines:
+        (definition,) = line["_aws"]["CloudWatchMetrics"]
+        (dimensions,), (metric,) = definition["Dimensions"], definition["Metrics"]
+        assert definition["Namespace"] == "docprogress"
+        assert dimensions == (["service", "kind", "outcome"] if "kind" in line else ["service"])
+        assert all(isinstance(line[each], str) for each in dimensions), "CloudWatch drops a metric without one of them"
+        assert (line[metric["Name"]], metric["Unit"]) == (1, "Count")
+        assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 3600, "epoch milliseconds"
+
+
+def test_a_message_that_fails_is_counted_as_one(connected: Sandbox) -> None:
+    fail(connected, "subscribe")
+    connected.ask()
+    failed = lines_of(connected)[-1]
+    assert (failed["Messages"], failed["kind"], failed["outcome"]) == (1, "subscribe", "failed")

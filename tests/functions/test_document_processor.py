@@ -885,3 +885,64 @@ def test_the_log_names_the_document_and_holds_nothing_of_its_text(sandbox: Sandb
 
     assert '"document_id":"b"' in sandbox.log.replace(": ", ":")
     assert "123456" not in sandbox.log
+
+
+# What its lines and metrics say
+
+
+def lines_of(sandbox: Sandbox) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in sandbox.log.splitlines()]
+
+
+def test_lines_about_an_upload_have_its_correlation_id_and_the_next_ones_have_not(sandbox: Sandbox) -> None:
+    sandbox.bucket.metadata["invoice-7.pdf"] = {"correlation-id": "page-1"}
+    state = sandbox.process(b"no PDF")
+    assert state.correlation_id == "page-1"
+    assert {line.get("correlation_id") for line in lines_of(sandbox) if line["level"] == "WARNING"} == {"page-1"}
+    before = len(lines_of(sandbox))
+    sandbox.process(b"no PDF either", "other.pdf")
+    assert all("correlation_id" not in line for line in lines_of(sandbox)[before:])
+
+
+def test_metadata_that_is_no_correlation_id_is_passed_over(sandbox: Sandbox) -> None:
+    sandbox.bucket.metadata["invoice-7.pdf"] = {"correlation-id": "a b\u2028c"}
+    assert sandbox.process(pdf()).status is Status.COMPLETE
+    assert "correlation_id" not in sandbox.log
+
+
+def test_documents_that_start_and_that_are_cancelled_are_counted(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sandbox.process(pdf(1))
+    assert metric(capsys.readouterr().out, "DocumentsStarted") == 1
+
+    def cancel_at_the_start(method: str) -> None:
+        if method == "processing_started":
+            sandbox.store.cancel("cancelled", principal_id=None)
+
+    sandbox.store.before = cancel_at_the_start
+    sandbox.process(pdf(1), "cancelled.pdf")
+    output = capsys.readouterr().out
+    assert (metric(output, "DocumentsCancelled"), metric(output, "DocumentsFailed")) == (1, 0)
+
+
+def test_however_many_pages_cannot_be_read_there_is_one_line_about_them(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Texts:
+        page_count = 1001
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def __iter__(self) -> Iterator[str | None]:
+            return iter([None] * 1000 + ["text"])
+
+    monkeypatch.setattr(sandbox._module, "Reading", lambda *_, **__: Texts())
+    assert sandbox.process(pdf(1)).pages_unreadable == 1000
+    (line,) = [line for line in lines_of(sandbox) if line["message"] == "Pages cannot be read"]
+    assert (line["count"], len(line["first"])) == (1000, 20)
+    assert len(sandbox.log) < 20_000

@@ -432,6 +432,9 @@ def test_somebody_who_never_finds_a_free_id_is_told_to_try_again(service: Servic
         '{"fileName": ""}',
         '{"fileName": 17}',
         '{"fileName": ["report.pdf"]}',
+        '{"fileName": "report.pdf", "correlationId": "a b"}',
+        '{"fileName": "report.pdf", "correlationId": 7}',
+        '{"fileName": "report.pdf", "correlationId": ""}',
         '{"fileName": "report.pdf", "size": 0}',
         '{"fileName": "report.pdf", "size": -1}',
         '{"fileName": "report.pdf", "size": 1.5}',
@@ -781,3 +784,10 @@ def test_without_the_right_to_expect_documents_no_form_is_signed(aws: Aws) -> No
     presigner = aws.presigner("without-expect", PUT_DOCUMENTS)
     with pytest.raises(Exception, match="AccessDenied"):
         presigner.presign(UploadRequest("report.pdf", None), "alice")
+
+
+def test_a_correlation_id_goes_along_with_the_object(service: Service) -> None:
+    upload = service.upload({"fileName": "report.pdf", "correlationId": "page-1"})
+    assert upload["fields"]["x-amz-meta-correlation-id"] == "page-1"
+    assert json.loads(service.log.getvalue().splitlines()[-1])["correlation_id"] == "page-1"
+    assert "x-amz-meta-correlation-id" not in service.upload({"fileName": "report.pdf"})["fields"]

@@ -40,6 +40,7 @@ MONITORED = Monitored(
         "watchdog": "docprogress-test-watchdog",
     },
     services={name: f"docprogress-test-{name}" for name in ("handler", "worker", "watchdog")},
+    handler="handler",
     announcers=("worker", "watchdog"),
     workers=("worker",),
     watchdog="watchdog",

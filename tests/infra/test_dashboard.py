@@ -81,8 +81,8 @@ def test_a_line_is_a_metric_with_its_dimensions_and_its_name() -> None:
 
 def test_open_connections_are_estimated_from_those_opened_and_closed() -> None:
     opened, closed, (estimated,) = graphs()["Connections opened and closed"]["metrics"]
-    assert opened[2:8] == ["ApiId", "api1", "Stage", "live", "Route", "$connect"]
-    assert (closed[7], closed[8]["id"]) == ("$disconnect", "m2")
+    assert opened[:4] == ["docprogress", "ConnectionsOpened", "service", "docprogress-test-handler"]
+    assert (closed[1], closed[-1]["id"]) == ("ConnectionsClosed", "m2")
     assert estimated["expression"] == "RUNNING_SUM(FILL(m1, 0) - FILL(m2, 0))"
 
 

@@ -286,3 +286,13 @@ def test_no_message_takes_the_place_of_another_or_of_a_state() -> None:
     hall.announcer.announce(state(), 5.0)
 
     assert len({topic for topic, _ in hall.poster.topics}) == 3
+
+
+def test_the_line_about_a_state_has_its_correlation_id(caplog: pytest.LogCaptureFixture) -> None:
+    hall = Hall()
+    with caplog.at_level(logging.INFO):
+        hall.announcer.announce(state()._replace(correlation_id="page-1"), 1.0)
+        hall.announcer.announce(state(), 1.0)
+    correlated, not_correlated = (vars(record) for record in caplog.records if record.message == "Announced")
+    assert correlated["correlation_id"] == "page-1"
+    assert "correlation_id" not in not_correlated

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections import deque
 from typing import Any
 
 import boto3
 import pytest
 
-from docprogress.document import DocumentState, Failure, Status
+from docprogress.announcer import Totals
+from docprogress.document import DocumentState, ErrorCode, Failure, Status
 from docprogress.errors import SettingsError, StoreUnavailable
 from docprogress.messages import Message
 from docprogress.posting.report import DeliveryReport
@@ -21,6 +25,9 @@ SETTINGS = PublisherSettings(
     max_messages_per_second=4,
     close_expired=False,
 )
+
+
+TIMES = deque(float(number) for number in range(250))
 
 
 class Announced:
@@ -37,6 +44,9 @@ class Announced:
 
     def post(self, document_id: str, known: DocumentState | None, message: Message, deadline_seconds: float) -> object:
         return document_id, known, message, deadline_seconds
+
+    def take_totals(self) -> Totals:
+        return Totals(self._outcome if isinstance(self._outcome, DeliveryReport) else DeliveryReport(), TIMES.copy())
 
 
 class Notes:
@@ -56,8 +66,8 @@ class Notes:
 
 
 class Told(Publisher):
-    def __init__(self, outcome: DeliveryReport | Exception | None) -> None:
-        super().__init__(SETTINGS)
+    def __init__(self, outcome: DeliveryReport | Exception | None, **settings: Any) -> None:
+        super().__init__(dataclasses.replace(SETTINGS, **settings))
         self._told = None if outcome is None else Announced(outcome)
         self.states: Any = Notes()
 
@@ -141,3 +151,61 @@ def test_a_process_without_credentials_is_told_so_at_its_first_post(monkeypatch:
 def test_where_the_stream_tells_the_watchers_a_worker_cannot_post() -> None:
     with pytest.raises(SettingsError, match="CALLBACK_URL is not set"):
         Told(None).post("d", {"status": "chat"})
+
+
+# Metrics of a worker outside Lambda
+
+
+def emitted(publisher: Publisher, told: DocumentState, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    publisher.announce(told, 10.0)
+    lines: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for line in lines:
+        (definition,) = line["_aws"]["CloudWatchMetrics"]
+        assert (definition["Namespace"], definition["Dimensions"]) == ("docprogress", [["service"]])
+        assert {each["Name"] for each in definition["Metrics"]} == line.keys() - {"_aws", "service"}
+        assert line["service"] == "reader"
+        assert all(len(line[each["Name"]]) <= 100 for each in definition["Metrics"]), "CloudWatch takes no more"
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("told", "counted"),
+    [
+        (state(Status.STARTED), {"DocumentsStarted": 1}),
+        (state(Status.COMPLETE)._replace(processed=9), {"DocumentsCompleted": 1, "PagesProcessed": 9}),
+        (state(Status.COMPLETE)._replace(processed=9, unit="x" * 99), {"DocumentsCompleted": 1, "PagesProcessed": 9}),
+        (state(Status.ERROR, Failure("No.")), {"DocumentsFailed": 1}),
+        (state(Status.ERROR, Failure("No.", ErrorCode.CANCELLED)), {"DocumentsCancelled": 1}),
+    ],
+)
+def test_a_worker_that_is_told_to_writes_what_it_counts_in_lines_for_cloudwatch(
+    told: DocumentState, counted: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    publisher = Told(DeliveryReport(delivered=3), emit_metrics=True, service="reader")
+    lines = emitted(publisher, told, capsys)
+    first = {name: sum(value) for name, value in lines[0].items() if name not in ("_aws", "service", "FanOutTime")}
+    assert first == {
+        **counted,
+        "MessagesDelivered": 3,
+        "ConnectionsStale": 0,
+        "MessagesThrottled": 0,
+        "MessagesFailed": 0,
+        "MessagesRefused": 0,
+    }
+    assert [time for line in lines for time in line["FanOutTime"]] == list(TIMES)
+
+
+def test_a_document_is_counted_where_its_watchers_cannot_be_read_and_where_the_stream_tells_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unread = Told(StoreUnavailable("the Query was throttled"), emit_metrics=True)
+    with pytest.raises(StoreUnavailable):
+        unread.announce(ENDS[0], 10.0)
+    Told(None, emit_metrics=True).announce(ENDS[0], 10.0)
+    assert capsys.readouterr().out.count('"DocumentsCompleted": [1]') == 2
+
+
+def test_progress_writes_no_line_and_without_the_switch_nothing_does(capsys: pytest.CaptureFixture[str]) -> None:
+    Told(DeliveryReport(), emit_metrics=True).announce(state(Status.PROGRESS), 2.0)
+    Told(DeliveryReport()).announce(ENDS[0], 10.0)
+    assert capsys.readouterr().out == ""

@@ -1319,3 +1319,23 @@ def test_whatever_the_workers_do_the_states_of_a_document_make_sense(steps: list
     # A browser drops what is not newer than what it has.
     newest = max(desk.heard, key=lambda state: state.sequence, default=None)
     assert newest == (published[-1] if published else None), "the last state must be told to those who watch"
+
+
+# Correlation
+
+
+def test_a_correlation_id_is_written_with_the_start_or_with_a_failure_before_it(desk: Desk) -> None:
+    with desk.tracker(correlation_id="request-1") as tracker:
+        tracker.start(total=1)
+        tracker.advance()
+    assert [state.correlation_id for state in desk.store.published] == ["request-1"] * len(desk.store.published)
+    refused = desk.tracker("other", run_id="r")
+    refused.correlation_id = "request-2"
+    refused.fail(Failure("It is no PDF."))
+    assert desk.store.published[-1].correlation_id == "request-2"
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "x" * 129, "é", 5])
+def test_what_is_no_correlation_id_is_refused_at_once(desk: Desk, bad: Any) -> None:
+    with pytest.raises(ValueError, match="correlation_id is"):
+        desk.tracker(correlation_id=bad)

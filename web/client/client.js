@@ -75,9 +75,12 @@ export class ProgressClient {
   /**
    * @param {string | URL | AddressSource} url the `wss://` address of the stage (`ws://` on one's own machine)
    * @param {ClientOptions} [options]
-   * @throws {TypeError} if `url` is not a WebSocket address
+   * @throws {TypeError} if `url` is not a WebSocket address, or `correlationId` none that the server takes
    */
   constructor(url, options = {}) {
+    if (!/^[\w.:-]{1,128}$/.test(options.correlationId ?? "-")) {
+      throw new TypeError("A correlationId is 1 to 128 letters, digits and any of . _ : -");
+    }
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     this.#options = /** @type {typeof DEFAULTS & Omit<ClientOptions, keyof typeof DEFAULTS>} */ ({ ...DEFAULTS, ...given });
     this.#platform = platformWith(options.platform);

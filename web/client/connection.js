@@ -11,7 +11,7 @@ import { setWatchedTimeout } from "./platform.js";
 /**
  * @typedef {import("./messages.js").Message} Message
  * @typedef {import("./index.js").Platform} Platform
- * @typedef {{ replyTimeoutMs: number, reconnectCapMs: number, pingIntervalMs: number, connectTimeoutMs: number }} ConnectionOptions
+ * @typedef {{ replyTimeoutMs: number, reconnectCapMs: number, pingIntervalMs: number, connectTimeoutMs: number, correlationId?: string | undefined }} ConnectionOptions
  */
 
 /** Unsubscriptions under way while new documents are asked for; the server counts them until it has heard of them. */
@@ -265,7 +265,7 @@ export class Connection {
 
   /** @param {object} message */
   send(message) {
-    this.#socket?.send(JSON.stringify(message));
+    this.#socket?.send(JSON.stringify({ correlationId: this.#options.correlationId, ...message }));
   }
 
   /** @param {string} reason */

@@ -142,6 +142,8 @@ export interface ClientOptions {
   replaceAfterMs?: number | undefined;
   /** How long `done` waits for a retry after `PROCESSING_STALLED`; 300,000 (5 minutes). */
   retryWithinMs?: number | undefined;
+  /** Sent with each message, and in the server's log lines about it: 1 to 128 letters, digits and any of `. _ : -`. */
+  correlationId?: string | undefined;
   /** The surroundings, replaced by tests. */
   platform?: Partial<Platform> | undefined;
 }

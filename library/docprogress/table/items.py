@@ -108,6 +108,7 @@ def state_values(
     failure: Failure | None = None,
     result: Mapping[str, Any] | None = None,
     pages_unreadable: int = 0,
+    correlation_id: str | None = None,
 ) -> dict[str, Any]:
     """The attributes that say so, without those that say nothing."""
     values: dict[str, Any] = {
@@ -118,6 +119,7 @@ def state_values(
         "phase": phase and {"M": _phase_values(phase)},
         "result": {"S": result_json(result)} if result is not None else None,
         "pages_unreadable": {"N": str(pages_unreadable)} if pages_unreadable else None,
+        "correlation_id": correlation_id and {"S": correlation_id},
     }
     if failure:
         values |= {
@@ -131,7 +133,7 @@ def state_values(
 # What a run says of itself, and a new run takes away.
 SAID_BY_A_RUN = (
     *("total_pages", "unit", "message", "phase", "result", "pages_unreadable"),
-    *("error_code", "error_message", "recoverable", "announced"),
+    *("error_code", "error_message", "recoverable", "announced", "correlation_id"),
 )
 
 
@@ -167,6 +169,7 @@ def state_of(item: Item) -> DocumentState:
         failure=failure,
         result=json.loads(result) if result else None,
         pages_unreadable=_number(item, "pages_unreadable"),
+        correlation_id=_text(item, "correlation_id"),
     )
 
 

@@ -85,6 +85,7 @@ def publication(document_id: str, update: Update, moment: Moment) -> UpdateItem:
             failure=update.failure,
             result=update.result,
             pages_unreadable=update.pages_unreadable,
+            correlation_id=update.correlation_id,
         )
     )
     if update.status in (Status.COMPLETE, Status.ERROR):

@@ -1071,3 +1071,15 @@ def test_a_request_that_cannot_be_made_is_not_tried_for_ever() -> None:
     client.close()
 
     assert not isinstance(caught.value, StoreUnavailable)
+
+
+def test_a_runs_correlation_id_is_kept_until_the_next_run(store: States, document_id: str) -> None:
+    first = begin(store, document_id)
+    store.write(first, Update(status=Status.STARTED, total=2, correlation_id="page-1"))
+    known = store.write(first, Update(status=Status.COMPLETE))
+    assert known is not None
+    assert known.correlation_id == "page-1"
+    begin(store, document_id, run_id="run-2")
+    state = store.read(document_id)
+    assert state is not None
+    assert state.correlation_id is None

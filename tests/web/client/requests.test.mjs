@@ -174,3 +174,16 @@ test("those who hear of the connection each hear the same, even if one of them c
   platform.socket.accept();
   assert.deepEqual(heard, [["first", "open"], ["first", "closed"], ["second", "closed"]]);
 });
+
+test("each message has the client's correlation id, or one of its own", async () => {
+  await connected({ correlationId: "page-1:a.b_c" });
+  watched("a");
+  await client.send("annotate", { correlationId: "note-1" });
+  assert.deepEqual(
+    platform.socket.sent.map((message) => message.correlationId),
+    ["page-1:a.b_c", "note-1"],
+  );
+  for (const correlationId of ["", "a b", "x".repeat(129), "é", "a\n"]) {
+    assert.throws(() => connect({ correlationId }), TypeError);
+  }
+});
