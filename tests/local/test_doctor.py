@@ -11,6 +11,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
 
 from local.doctor import document as documents
+from local.doctor import legs
 from local.doctor.command import NoOutputs, examine, patient_of
 from local.doctor.finding import Finding, Patient, Status
 from local.emulator import CREDENTIALS, REGION
@@ -402,6 +406,70 @@ def test_a_stage_that_writes_no_logs_is_said(
 def test_tokens_in_the_execution_log_are_a_warning(iam_stack: Stack) -> None:
     with stage_settings(iam_stack, DataTraceEnabled=True):
         assert worst(patient_of(outputs_of(iam_stack)), of="data trace").status is Status.WARNING
+
+
+def test_a_route_that_is_missing_is_a_fault(patient: Patient) -> None:
+    routes = patient.client("apigatewayv2").get_routes(ApiId=patient.outputs["apiId"])["Items"]
+    left = [each for each in routes if each["RouteKey"] != "progress"]
+    found = worst(answering(patient, "apigatewayv2", get_routes={"Items": left}), of="routes")
+    assert (found.status, found.detail) == (Status.FAULT, "progress is missing")
+
+
+def test_an_index_that_is_not_there_yet_is_a_fault(patient: Patient) -> None:
+    table = patient.client("dynamodb").describe_table(TableName=patient.outputs["tableName"])["Table"]
+    indexes = [{**each, "IndexStatus": "CREATING"} for each in table["GlobalSecondaryIndexes"]]
+    building = answering(patient, "dynamodb", describe_table={"Table": {**table, "GlobalSecondaryIndexes": indexes}})
+    found = worst(building, of="table")
+    assert (found.status, "by_activity, by_connection" in found.detail) == (Status.FAULT, True)
+
+
+PENDING = '{"status":"pending"}'
+HERS = {"Items": [{"connection_id": {"S": "hers"}}]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "rows", "leg", "detail"),
+    [
+        ([], HERS, "subscription", "no answer in"),
+        (None, HERS, "subscription", "the connection was closed"),
+        (['{"status":"error","errorCode":"INTERNAL_ERROR"}'], HERS, "subscription", "INTERNAL_ERROR"),
+        ([PENDING], {"Items": []}, "post", "not in the table of the outputs"),
+        ([PENDING], HERS, "post", "accepted, and not here after"),
+        ([PENDING, '{"status":"chat"}'], HERS, "post", "something else arrived"),
+    ],
+)
+def test_a_conversation_that_goes_wrong_is_a_fault_of_the_leg_that_does(
+    patient: Patient,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: list[str] | None,
+    rows: dict[str, Any],
+    leg: str,
+    detail: str,
+) -> None:
+    monkeypatch.setattr(legs, "_PATIENCE_SECONDS", 0.5)
+
+    def converse(connection: ServerConnection) -> None:
+        connection.recv()
+        for answer in answers or []:
+            connection.send(answer)
+        if answers is not None:
+            with contextlib.suppress(ConnectionClosed):
+                connection.recv()
+                connection.send(PENDING)
+
+    with serve(converse, "127.0.0.1", 0) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+            elsewhere = dataclasses.replace(patient, outputs={**patient.outputs, "websocketUrl": url})
+            elsewhere = answering(elsewhere, "dynamodb", query=rows)
+            elsewhere = answering(elsewhere, "apigatewaymanagementapi", post_to_connection={})
+            (found,) = [each for each in legs.legs(elsewhere) if each.status is not Status.OK]
+        finally:
+            server.shutdown()
+            serving.join()
+    assert (found.check, found.status, detail in found.detail, bool(found.cure)) == (leg, Status.FAULT, True, True)
 
 
 @pytest.mark.parametrize("change", [{"State": "Failed"}, {"LastUpdateStatus": "Failed"}])
