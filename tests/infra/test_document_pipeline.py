@@ -299,8 +299,3 @@ def test_pdfs_alone_need_no_word_of_it() -> None:
 def test_a_kind_that_cannot_be_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         pipeline(**changes)
-
-
-def test_the_processor_is_traced_where_the_pipeline_is() -> None:
-    processor = pipeline(tracing=True).one("aws:lambda/function:Function", "documents-processor-function")
-    assert processor.inputs["tracingConfig"] == {"mode": "Active"}
