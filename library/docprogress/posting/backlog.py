@@ -250,7 +250,7 @@ class Backlog:
         connection_id = place.recipient.connection_id
         self._note_pace(place)
         if place.payload is not place.sent and verdict is not Verdict.STALE:
-            place.attempts = 0
+            place.attempts, place.hung = 0, False
             self.again(place)  # a newer message came meanwhile
             return
         self._done(place)

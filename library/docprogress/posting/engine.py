@@ -41,6 +41,8 @@ _LONGEST_REOPEN_SECONDS = 1.0
 _WATCH_SECONDS = 0.05
 # So long a slow post may keep a connection that others need, while it seems that the gateway is slow for everyone.
 _PATIENCE_SECONDS = 2.0
+# Whoever gave no answer the last time is waited for this much longer each time: the others of that kind wait behind it.
+_HUNG_SECONDS = 1.0
 # A post may meet several kept connections that end at the moment.
 _MAX_RESENT = 3
 # Credentials that are refused as expired so soon after they were fetched will not get better.
@@ -314,7 +316,8 @@ class Engine:
                 continue
             busy = True
             waited_seconds = now - connection.sent_at
-            if waited_seconds >= self._request_timeout_seconds:
+            patience = _HUNG_SECONDS * place.attempts if place.hung else self._request_timeout_seconds
+            if waited_seconds >= min(patience, self._request_timeout_seconds):
                 self.lost(connection, TimeoutError("no answer in time"))
             elif waited_seconds >= self._window.slow_seconds and not place.is_slow:
                 self._backlog.slow(place)

@@ -717,6 +717,18 @@ def test_more_watchers_that_hang_than_there_are_connections_hold_up_nobody(make_
     assert [server.received[w.connection_id] for w in healthy] == [[b"1", b"2"]] * 50
 
 
+def test_who_gave_no_answer_once_does_not_wait_behind_those_that_never_do(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("docprogress.posting.backlog.jitter", lambda least, _most: least)
+    hanging, late, healthy = watchers(3, "bad"), watchers(1, "late"), watchers(50)
+    behaviours = {w.connection_id: [Behaviour.HANG] * 99 for w in hanging} | {late[0].connection_id: [Behaviour.HANG]}
+    with ConnectionsServer(by_id(behaviours)) as server:
+        fan_out = make_fan_out(server.callback_url, max_connections=4)
+        fan_out.post([[*hanging, *late, *healthy]], b"1", deadline_seconds=AMPLE, forget=never_forget)
+        assert eventually(lambda: server.received[late[0].connection_id] == [b"1"])
+
+
 def test_a_gateway_that_is_slow_for_everyone_makes_nobody_a_straggler(make_fan_out: MakeFanOut) -> None:
     everyone = watchers(128)
     with ConnectionsServer(answer_seconds=0.6) as server:
