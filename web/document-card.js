@@ -21,14 +21,14 @@ const MOST_CELLS = 60;
 /** What to do about each error code that is final, and what helps; `null` where the same file would fail again. */
 /** @type {Map<string, [advice: string, remedy: Remedy | null]>} */
 const ADVICE = new Map([
-  ["PROCESSING_FAILED", ["Upload it again. If it fails again, save it as a new PDF and add that file.", "upload"]],
+  ["PROCESSING_FAILED", ["Upload it again. If it fails again, save it as a new file and add that.", "upload"]],
   ["PROCESSING_STALLED", ["Nobody works on it any more. Upload it again.", "upload"]],
   ["CANCELLED", ["To have it processed after all, upload it again.", "upload"]],
   ["TIME_LIMIT_EXCEEDED", ["Split it into parts, then add those.", null]],
   ["DOCUMENT_TOO_LARGE", ["Split it or make it smaller, then add the result.", null]],
   ["DOCUMENT_ENCRYPTED", ["Remove the password, then add the file without it.", null]],
-  ["DOCUMENT_DAMAGED", ["Open it in a PDF viewer and print or save it as a new PDF, then add that file.", null]],
-  ["DOCUMENT_EMPTY", ["Check that it is the right file, then add the one that has pages.", null]],
+  ["DOCUMENT_DAMAGED", ["Open it, print or save it as a new file, then add that.", null]],
+  ["DOCUMENT_EMPTY", ["Check that it is the right file, then add the one that has something in it.", null]],
   ["DOCUMENT_MISSING", ["It is no longer where it was stored. Upload it again.", "upload"]],
   ["FORBIDDEN", ["Ask the document's owner for access, or sign in with another account.", "watch"]],
   ["TOO_MANY_SUBSCRIPTIONS", ["Stop watching another document, then watch this one again.", "watch"]],

@@ -227,7 +227,7 @@ def test_a_damaged_pdf_says_that_it_failed_and_what_to_do(
     shown = card(page, "damaged.pdf")
     expect(shown.locator(".phase")).to_have_text("Failed")
     expect(shown.locator(".what")).not_to_be_empty()
-    expect(shown.locator(".advice")).to_have_text(re.compile("save it as a new PDF"))
+    expect(shown.locator(".advice")).to_have_text(re.compile("save it as a new file"))
 
 
 def test_a_document_is_cancelled_before_anybody_takes_it_up(site: PageServer, open_page: OpenPage) -> None:

@@ -311,7 +311,7 @@ def test_a_failed_document_says_why_and_what_to_do_and_can_be_uploaded_anew(
     backend.reach(failed, 3, 4)
     backend.fail(failed, "Page 4 is damaged.")
     expect_phase(shown, "Failed", 75)
-    expect(shown).to_contain_text("Page 4 is damaged. Upload it again. If it fails again, save it as a new PDF")
+    expect(shown).to_contain_text("Page 4 is damaged. Upload it again. If it fails again, save it as a new file")
     expect(page.locator("#tally")).to_have_text("0 of 1 complete, 1 failed")
     shown.get_by_role("button", name="Upload again: a.pdf").click()
     expect_phase(shown, "Waiting")
@@ -768,7 +768,7 @@ ADVICE = {
     "TIME_LIMIT_EXCEEDED": "Split it",
     "DOCUMENT_TOO_LARGE": "Split it",
     "DOCUMENT_ENCRYPTED": "Remove the password",
-    "DOCUMENT_DAMAGED": "Open it in a PDF viewer and print or save it as a new PDF",
+    "DOCUMENT_DAMAGED": "Open it, print or save it as a new file",
     "DOCUMENT_EMPTY": "Check that it is the right file",
     "DOCUMENT_MISSING": "Upload it again.",
     "OUT_OF_INK": "Wait a moment, then try again.",
