@@ -157,6 +157,22 @@ def test_however_the_answer_is_framed_nobody_hears_twice(make_fan_out: MakeFanOu
     assert heard == [1] * 40
 
 
+def test_a_kept_connection_that_ends_is_replaced_at_once_and_a_fresh_one_counts_against_its_watcher(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("docprogress.posting.backlog.jitter", lambda *_: 1_000.0)
+    kept, fresh = watchers(2)
+    behaviours = {kept.connection_id: [Behaviour.DELIVER, Behaviour.RESET], fresh.connection_id: [Behaviour.RESET]}
+    with ConnectionsServer(by_id(behaviours)) as server:
+        fan_out = make_fan_out(server.callback_url, max_connections=1)
+        for _ in range(2):
+            report = fan_out.post([[kept]], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            assert report == DeliveryReport(delivered=1)
+        report = make_fan_out(server.callback_url).post([[fresh]], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        assert report == DeliveryReport(failed=1)
+    assert server.attempts == {kept.connection_id: 3, fresh.connection_id: 1}
+
+
 def test_connections_closed_after_a_few_requests_are_replaced(make_fan_out: MakeFanOut) -> None:
     with ConnectionsServer(close_after=3) as server:
         report = make_fan_out(server.callback_url, max_connections=4).post(
