@@ -6,6 +6,7 @@ Not proved here: that every PDF in the world can be read (docs/pdf-readers.md ha
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import zlib
 from contextlib import suppress
@@ -245,3 +246,21 @@ def test_a_reader_that_cannot_run_is_not_the_document_s_fault(source: Path, monk
     source.write_bytes(HELLO)
     with pytest.raises(RuntimeError, match="The reader ended with 1"), Reading(str(source), seconds=PATIENCE_SECONDS):
         pass
+
+
+@pytest.mark.parametrize(
+    ("deadly", "reason", "finding"),
+    [
+        (signal.SIGSEGV, Reason.DAMAGED, "The document cannot be opened."),
+        (signal.SIGALRM, Reason.OUT_OF_TIME, "The document takes too long to be opened."),
+        (signal.SIGKILL, Reason.TOO_LARGE, "The document needs more memory than there is."),
+    ],
+)
+def test_what_its_reader_dies_of_is_told_of_the_document(
+    source: Path, monkeypatch: pytest.MonkeyPatch, deadly: signal.Signals, reason: Reason, finding: str
+) -> None:
+    (source.parent / "dying.py").write_text(f"import os\nos.kill(os.getpid(), {deadly:d})\n")
+    monkeypatch.syspath_prepend(source.parent)
+    with pytest.raises(UnreadableDocument) as unreadable, Reading(str(source), seconds=60.0, reader="dying"):
+        pass
+    assert (unreadable.value.reason, unreadable.value.finding) == (reason, finding)
