@@ -549,7 +549,7 @@ with ConnectionsServer() as server:
             os._exit(1)
     assert os.waitpid(child, 0)[1] == 0, "the child could not do it"
     assert post() == 1, "the parent's connections were harmed"
-    fan_out.close()
+# Nothing is closed, and the process ends all the same.
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=100)
 
