@@ -993,8 +993,8 @@ class TestRows:
     def test_everything_that_is_said_comes_back(self, store: States, document_id: str) -> None:
         run = begin(store, document_id)
         store.write(run, Update(status=Status.STARTED, unit="rows"))
-        said = advance(store, document_id, 3, message="Reading ü🎉", phase=Phase("ocr", 2), total=40)
-        assert (said.message, said.phase, said.total, said.unit) == ("Reading ü🎉", Phase("ocr", 2), 40, "rows")
+        said = advance(store, document_id, 3, message="Reading ü🎉", phase=Phase("ocr", 2, 3), total=40)
+        assert (said.message, said.phase, said.total, said.unit) == ("Reading ü🎉", Phase("ocr", 2, 3), 40, "rows")
         assert store.read(document_id) == said
         end = finish(store, document_id, result={"key": "ü", "deep": [{"a": None}]}, pages_unreadable=2)
         assert (end.result, end.pages_unreadable) == ({"key": "ü", "deep": [{"a": None}]}, 2)
