@@ -245,16 +245,29 @@ def _callers_of_signed_connections() -> None:
 
 
 def _code_updates_that_let_calls_end() -> None:
-    """A call that runs ends with the code that it began with; MiniStack kills the worker in the middle of it."""
+    """A call that runs ends with the code that it began with, and the next one has the new code.
+
+    MiniStack kills the worker in the middle of a call, and goes on with those of an alias that was moved.
+    """
     retired: set[Any] = set()
 
-    def update(original: Callable[..., Response], name: str, data: dict[str, Any]) -> Response:
+    def retire(name: str, qualifier: str) -> None:
         with lambda_runtime._lock:
             for key, workers in lambda_runtime._workers.items():
-                if key.split(":")[-2:] == [name, "$LATEST"]:
+                if key.split(":")[-2:] == [name, qualifier]:
                     retired.update(worker for worker in workers if worker.in_use)
                     workers[:] = [worker for worker in workers if not worker.in_use]
+
+    def update(original: Callable[..., Response], name: str, data: dict[str, Any]) -> Response:
+        retire(name, "$LATEST")
         return original(name, data)
+
+    def move(original: Callable[..., Response], name: str, alias: str, data: dict[str, Any]) -> Response:
+        response = original(name, alias, data)
+        if _answered(response):
+            retire(name, alias)
+            lambda_runtime.invalidate_worker(name, qualifier=alias)
+        return response
 
     def release(original: Callable[..., None], worker: Any) -> None:
         original(worker)
@@ -263,4 +276,5 @@ def _code_updates_that_let_calls_end() -> None:
             lambda_runtime.kill_workers([worker])
 
     _wrap(lambda_svc, "_update_code", update)
+    _wrap(lambda_svc, "_update_alias", move)
     _wrap(lambda_svc, "release_worker", release)

@@ -92,7 +92,10 @@ class Reload:
             code = archive.read_bytes()
             digest = base64.b64encode(hashlib.sha256(code).digest()).decode()
             if digest != self._deployed[name]:
-                self._lambda.update_function_code(FunctionName=name, ZipFile=code)
+                aliases = self._lambda.list_aliases(FunctionName=name)["Aliases"]
+                made = self._lambda.update_function_code(FunctionName=name, ZipFile=code, Publish=bool(aliases))
+                for alias in aliases:  # through which the stack calls it, with snapStart
+                    self._lambda.update_alias(FunctionName=name, Name=alias["Name"], FunctionVersion=made["Version"])
                 self._deployed[name] = digest
                 yield Path(self._modules[name]).stem
 

@@ -169,8 +169,8 @@ def test_an_update_of_its_code_lets_a_call_end_with_the_code_that_it_began_with(
     client = aws("lambda")
     role = aws("iam").create_role(RoleName="slow", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
 
-    def invoke(seconds: float) -> str:
-        answer = client.invoke(FunctionName="slow", Payload=json.dumps({"seconds": seconds}))
+    def invoke(seconds: float, name: str = "slow") -> str:
+        answer = client.invoke(FunctionName=name, Payload=json.dumps({"seconds": seconds}))
         return str(json.load(answer["Payload"]))
 
     client.create_function(
@@ -188,5 +188,12 @@ def test_an_update_of_its_code_lets_a_call_end_with_the_code_that_it_began_with(
         client.update_function_code(FunctionName="slow", ZipFile=zipped(SLOW.format(word="new")))
         assert invoke(0) == "new"
         assert running.result(timeout=60) == "old"
+    version = client.publish_version(FunctionName="slow")["Version"]
+    client.create_alias(FunctionName="slow", Name="live", FunctionVersion=version)
+    assert invoke(0, "slow:live") == "new"
+    made = client.update_function_code(FunctionName="slow", ZipFile=zipped(SLOW.format(word="newest")), Publish=True)
+    assert invoke(0, "slow:live") == "new", "an alias goes on with its version"
+    client.update_alias(FunctionName="slow", Name="live", FunctionVersion=made["Version"])
+    assert invoke(0, "slow:live") == "newest"
     client.delete_function(FunctionName="slow")
     aws("iam").delete_role(RoleName="slow")
