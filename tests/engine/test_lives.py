@@ -22,6 +22,7 @@ import pytest
 import yaml
 from websockets.sync.client import connect
 
+from infra.document_kinds import KIND
 from local.emulator import CREDENTIALS, REGION, Emulator
 from local.sample_pdf import write_sample_pdf
 from tests.engine.project import ROOT, EngineProject, Outcome
@@ -33,7 +34,8 @@ CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/of-somebody"
 # The emulator has no zone to put records in: tools/deployer_rights.py lives with one.
 NAMED = {"domainName": "live.example.com", "certificateArn": CERTIFICATE, "dualStack": True}
 BY_TOKEN = {"authorization": "JWT", "jwtIssuer": "https://issuer.example.com", "jwtAudience": "app"}
-BY_SIGNATURE = {"authorization": "AWS_IAM", "fanOut": "stream", "documentUploads": True}
+OTHER_KINDS = {"documentKinds": [KIND.example], "documentUploads": True}
+BY_SIGNATURE = {"authorization": "AWS_IAM", "fanOut": "stream", "cancellation": False, **OTHER_KINDS}
 
 KEPT = {
     "authorization": "JWT",
@@ -149,7 +151,7 @@ def disposable_life(project: EngineProject, folder: Path) -> None:
     # A name and its mapping, their component, and the API's addresses.
     assert up(apiThrottleRate=77, **NAMED) == Counter(create=3, update=1)
     assert changes(project.up()) == Counter()
-    assert up(**BY_TOKEN)["replace"] == 2, "the deployment, and what the API may invoke"
+    assert up(**BY_TOKEN, **OTHER_KINDS)["replace"] == 2, "the deployment, and what the API may invoke"
     assert up()["replace"] == 2
     up(snapStart=True)
     hear_a_document(project, folder, "heard-from-a-snapshot")
