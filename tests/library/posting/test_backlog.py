@@ -254,6 +254,16 @@ def test_a_last_message_is_tried_again_at_once_on_who_waits_for_a_retry(desk: De
     assert update.report(1) == DeliveryReport(delivered=1)
 
 
+def test_who_is_due_already_has_one_turn_though_a_last_message_comes(desk: Desk) -> None:
+    desk.tell(watchers(1))
+    desk.answer(desk.take_all()[0], 429)
+    desk.wait(rules.GIVE_UP_SECONDS)
+    update = desk.tell(watchers(1), version=2, settle_seconds=2.0)
+    (place,) = desk.take_all()
+    desk.answer(place, 200)
+    assert update.over
+
+
 def test_a_progress_message_waits_for_the_turn_of_who_waits_for_a_retry(desk: Desk) -> None:
     desk.tell(watchers(1))
     (place,) = desk.take_all()
