@@ -13,6 +13,8 @@ MAX_DOCUMENT_ID_LENGTH = 256
 MAX_MESSAGE_CHARACTERS = 500
 MAX_RESULT_BYTES = 2048
 MAX_NAME_CHARACTERS = 100
+# JavaScript counts no further without rounding.
+MAX_COUNT = 2**53 - 1
 # DynamoDB keeps 38 digits of a number.
 MAX_ORDER = 10**38 - 1
 # How long a recoverable error may stay one: who was to try again has not, so the watchdog makes it final.

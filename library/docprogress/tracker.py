@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 from docprogress.document import (
+    MAX_COUNT,
     MAX_DOCUMENT_ID_LENGTH,
     MAX_NAME_CHARACTERS,
     MAX_ORDER,
@@ -231,7 +232,7 @@ class ProgressTracker:
             AlreadyProcessed: this run has ended: a repeated event.
             BeingProcessed: another worker is on this run; try again later.
             Superseded: a newer run has begun.
-            ValueError: total is no whole number from 1 up, or unit no short string.
+            ValueError: total is no whole number from 1 to 2^53 - 1, or unit no short string.
             RuntimeError: it has started; a retry needs a tracker of its own.
         """
         if total is not None:
@@ -267,7 +268,7 @@ class ProgressTracker:
             Superseded: the document has ended or was started anew elsewhere; stop working on it.
             Cancelled: a Superseded; its owner has cancelled it.
             TimeLimitExceeded: there is no time left; stop working.
-            ValueError: count is no whole number from 0 up, or message no string.
+            ValueError: count is no whole number from 0 to 2^53 - 1, or message no string.
         """
         _require_count("count", count, least=0)
         self._say("advance", _Unwritten(count, None if message is None else readable(message)))
@@ -621,9 +622,9 @@ def _require_owner(owner: str | None) -> str | None:
     return owner
 
 
-def _require_count(name: str, value: object, *, least: int, most: float = float("inf")) -> None:
+def _require_count(name: str, value: object, *, least: int, most: int = MAX_COUNT) -> None:
     if not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{name} is {value!r}; it is a whole number from {least} up.")
+        raise ValueError(f"{name} is {value!r}; it is a whole number from {least} to {most}.")
 
 
 def _require_name(name: str, value: object) -> None:

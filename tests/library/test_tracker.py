@@ -236,7 +236,7 @@ def test_a_joined_worker_is_seen_to_be_alive_before_its_first_page_is_done(
         assert eventually(lambda: "heartbeat" in desk.store.calls)
 
 
-@pytest.mark.parametrize("pages", [-1, 0.5])
+@pytest.mark.parametrize("pages", [-1, 0.5, 2**53])
 def test_what_is_no_number_of_pages_is_refused_and_the_others_count(desk: Desk, pages: Any) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=2)
