@@ -517,7 +517,8 @@ def test_a_document_goes_to_s3_by_a_presigned_form(
     assert document_id(card(page, "a.pdf")) == "a-1"
     presigning, sending = asked
     assert presigning.headers["authorization"] == "Bearer secret"
-    assert presigning.post_data_json == {"fileName": "a.pdf", "size": len(PDF)}
+    asked_for = presigning.post_data_json
+    assert asked_for == {"fileName": "a.pdf", "size": len(PDF), "correlationId": asked_for["correlationId"]}
     assert "authorization" not in sending.headers, "S3 knows the form, not the token"
     body = (sending.post_data_buffer or b"").decode()
     assert re.findall(r'name="(\w+)"', body) == ["key", "policy", "file"], "S3 ignores what follows the file"

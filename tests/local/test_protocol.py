@@ -72,7 +72,7 @@ def test_a_watcher_hears_a_document_from_its_start_to_its_end(stack: Stack, tmp_
     assert messages[0] == {"status": "processing_started", "docId": "report", "totalPages": 60, "sequence": first}
     # How many come between depends on the time they take: an update that cannot be posted in time is left out.
     last = messages[-1]["sequence"]
-    result = {"key": "results/report.json"}
+    result = {"key": "results/report.json", "total": 60, "unit": "pages"}
     assert messages[-1] == {"status": "processing_complete", "docId": "report", "result": result, "sequence": last}
     pages = [message["pagesProcessed"] for message in messages[1:-1]]
     assert pages == sorted(pages)
