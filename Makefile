@@ -43,9 +43,10 @@ load: $(VENV)/.local ## many pages on one document: make load WATCHERS=50, or WA
 emulator: $(VENV)/.local ## the emulator alone, for pulumi up --stack local; until Ctrl-C
 	@exec $(RUN) -m local emulator $(ARGS)
 
-# A file's tests stay together, since they share stacks. More processes than four would mostly start stacks of their own.
+# A file's tests stay together, since they share stacks. Four processes, on two cores too: most tests wait for an emulator
+# or a browser. More would mostly start stacks of their own.
 test: $(VENV)/.dev ## every test
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n 4 --dist loadfile $(ARGS)
 
 policy: $(VENV)/.dev ## the policy pack's rules over every stack, without the Pulumi CLI
 	$(RUN) -m pytest tests/policy $(ARGS)
