@@ -69,7 +69,7 @@ def assert_signed_as_by_botocore(
     connection_id=st.one_of(
         st.from_regex(r"[A-Za-z0-9_-]{1,24}={0,2}", fullmatch=True),
         st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
-        st.sampled_from([".", "..", "a/b", "a//b", "%3D", "=", "a b", "é=", "?x=y", "#", "+", "~", "a.b="]),
+        st.sampled_from([".", "..", "a/b", "a//b", "%3D", "=", "a b", "é=", "?x=y", "#", "+", "~", "a.b=", "\ud800"]),
     ),
     method=st.sampled_from(["POST", "DELETE"]),
     callback_url=st.sampled_from(
