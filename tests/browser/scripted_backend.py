@@ -91,8 +91,8 @@ class ScriptedBackend:
             }
         )
 
-    def complete(self, document_id: str, sequence: int = 1000) -> None:
-        self.publish({"status": "processing_complete", "docId": document_id, "sequence": sequence})
+    def complete(self, document_id: str, sequence: int = 1000, **said: Any) -> None:
+        self.publish({"status": "processing_complete", "docId": document_id, "sequence": sequence, **said})
 
     def fail(self, document_id: str, message: str, *, recoverable: bool = False, sequence: int = 1000) -> None:
         self.publish(

@@ -73,7 +73,7 @@ def show_stages(page: Page, backend: ScriptedBackend, shoot: Any) -> None:
         page.clock.run_for(1500)
         for document_id, pages in zip(ids, (step * 5 + 1, step * 77, step * 2, min(step, 3)), strict=True):
             backend.reach(document_id, pages, totals[document_id])
-    backend.complete(ids[2])
+    backend.complete(ids[2], result={"key": f"results/{ids[2]}.json", "total": 12, "unit": "pages"})
     expect(page.locator('[data-phase="complete"]')).to_have_count(1)
     shoot("middle")
     backend.fail(ids[3], "Page 4 cannot be read: its fonts are damaged.")

@@ -94,7 +94,7 @@ def plain(value: Any) -> Any:
 
 
 def changes(outcome: Outcome) -> Counter[str]:
-    assert outcome.code == 0, outcome
+    assert outcome.code == 0, str(outcome)
     return Counter({word: number for word, number in outcome.counts.items() if word != "unchanged"})
 
 
@@ -224,7 +224,7 @@ def killed_life(project: EngineProject, folder: Path) -> None:
     functions.close()
     assert project.run("cancel", "--yes").code == 0, "the lock of the one that was killed"
     outcome = project.up()
-    assert outcome.code == 0, outcome
+    assert outcome.code == 0, str(outcome)
     with connect(project.outputs()["url"], open_timeout=PATIENCE_SECONDS, ping_interval=None) as connection:
         assert ask(connection, action="progress", docId="unknown")["status"] == "pending"
     assert changes(project.up()) == Counter()
