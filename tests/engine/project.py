@@ -137,7 +137,7 @@ class EngineProject:
     def _run_at_last(self, *command: str) -> Outcome:
         """Once more where it failed, as a person would; its counts are of both.
 
-        On a busy machine one of the provider's thousands of requests now and then seems to be made again, and to meet its
+        On a busy machine one of the provider's thousands of requests now and then seems to be made again, and meets its
         own work: a CloudFront update (412), a permission that is there and cannot be read.
         """
         first = self.run(*command)
