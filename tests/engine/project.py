@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -110,10 +111,18 @@ class EngineProject:
         return self._run_at_last("up", "--yes", "--skip-preview")
 
     def up_until_killed(self, resource_type: str, made: Callable[[], bool]) -> None:
-        """Kills an `up` outright as soon as `made` says so, once the CLI has said that it creates such a resource."""
+        """Kills an `up` outright as soon as `made` says so, once the CLI has said that it creates such a resource.
+
+        With its plugins and the program, which would outlive it, as where a machine is switched off.
+        """
         command = ["pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, "--non-interactive"]
         with subprocess.Popen(
-            [*command, "--color", "never"], cwd=self.program, env=self._environment, stdout=subprocess.PIPE, text=True
+            [*command, "--color", "never"],
+            cwd=self.program,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         ) as started:
             assert started.stdout is not None
             said = []
@@ -122,7 +131,7 @@ class EngineProject:
                 if resource_type in line and "creating" in line:
                     while started.poll() is None and not made():
                         time.sleep(0.02)
-                    started.kill()
+                    _kill_session(started.pid)
         assert started.returncode == -signal.SIGKILL, "".join(said)
 
     def refresh(self) -> Outcome:
@@ -184,6 +193,15 @@ class EngineProject:
 def _outcome(done: subprocess.CompletedProcess[str]) -> Outcome:
     counts = {word: int(number) for number, word in _COUNT.findall(done.stdout)}
     return Outcome(done.returncode, done.stdout, counts)
+
+
+def _kill_session(session: int) -> None:
+    # The CLI gives each plugin a process group of its own.
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,sess="], capture_output=True, text=True, check=True).stdout
+    for pid, its_session in (line.split() for line in listed.splitlines()):
+        if its_session == str(session):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def _copy_tree(to: Path) -> None:
