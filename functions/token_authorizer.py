@@ -57,14 +57,14 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
         arn = _connect_arn(event)
         principal = authorizer().verify(_token(event, authorizer().token_source))
     except TokenRefused as refused:
-        reason, key_id_length = refused.reason, refused.key_id_length
+        reason = refused.reason
     except KeysUnavailable as error:
         logger.error("cannot authorize", reason=error.reason, connection_id=connection_id)
         raise
     else:
         logger.info("connection authorized", connection_id=connection_id, expires_at=principal.expires_at)
         return _allow(arn, principal)
-    logger.warning("connection refused", reason=reason, key_id_length=key_id_length, connection_id=connection_id)
+    logger.warning("connection refused", reason=reason, connection_id=connection_id)
     raise Exception("Unauthorized")  # noqa: TRY002 - API Gateway answers 401 to this text, and 500 to any other
 
 

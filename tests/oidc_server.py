@@ -93,7 +93,7 @@ def ec_key(key_id: str | None) -> IssuerKey:
 
 
 class OidcServer:
-    """Serves discovery and keys until `stop`; `requests` counts what was asked for, by path.
+    """Serves discovery and keys until `stop`; `requests` counts what was asked for, by path, and `hosts` by whose name.
 
     Args:
         keys: published, and the first one signs; an RSA and an EC key unless given.
@@ -112,6 +112,7 @@ class OidcServer:
         self.grants: dict[str, dict[str, str]] = {}
         """What codes and refresh tokens are good for, each once."""
         self.requests: Counter[str] = Counter()
+        self.hosts: Counter[str] = Counter()
         self.certificate: Path | None = None
         self._latency_seconds = latency_seconds
         self._stopping = threading.Event()
@@ -205,6 +206,7 @@ class OidcServer:
                 url = urlsplit(self.path)
                 asked = dict(parse_qsl(url.query))
                 issuer.requests[self.path if url.path == JWKS_PATH else url.path] += 1
+                issuer.hosts[self.headers["Host"]] += 1
                 self.close_connection = True
                 if self.path == DISCOVERY_PATH:
                     document = {

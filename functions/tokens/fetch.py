@@ -26,7 +26,6 @@ class FetchError(Exception):
     def __init__(self, reason: str, url: str) -> None:
         super().__init__(f"{reason}: {url}")
         self.reason = reason
-        self.url = url
 
 
 def is_loopback_http(url: str) -> bool:
@@ -84,10 +83,10 @@ def _get(url: str, deadline: float) -> bytes:
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     with _connect(connection.host, connection.port, deadline, tls=parts.scheme == "https") as sock:
         connection.sock = sock
-        headers = {"Host": parts.netloc, "Accept": "application/json", "Connection": "close"}
-        connection.request("GET", path, headers=headers)
+        # `connection` speaks no TLS, so its own Host would name even the port 443.
+        connection.request("GET", path, headers={"Host": parts.netloc, "Accept": "application/json"})
         # Not `getresponse`: a socket's own time-out starts again with every byte that arrives.
-        with http.client.HTTPResponse(sock, method="GET") as response:
+        with http.client.HTTPResponse(sock) as response:
             response.fp.close()
             response.fp = io.BufferedReader(_DeadlineReader(sock, deadline))
             response.begin()

@@ -167,13 +167,14 @@ def _parse_key(jwk: dict[str, Any]) -> SigningKey | None:
     algorithm: str
     public_key: object
     try:
-        if _is_of_type(jwk, "RSA", "n", "e"):
-            algorithm, public_key = "RS256", RSAAlgorithm.from_jwk(jwk)
-        elif _is_of_type(jwk, "EC", "x", "y") and jwk.get("crv") == "P-256":
-            algorithm, public_key = "ES256", ECAlgorithm.from_jwk(jwk)
-        else:
-            return None
-    # TypeError: a private key's member that is no text.
+        match jwk.get("kty"), jwk.get("crv"):
+            case "RSA", _:
+                algorithm, public_key = "RS256", RSAAlgorithm.from_jwk(jwk)
+            case "EC", "P-256":
+                algorithm, public_key = "ES256", ECAlgorithm.from_jwk(jwk)
+            case _:
+                return None
+    # TypeError: a member that is no text.
     except (InvalidKeyError, TypeError, ValueError):
         return None
     if jwk.get("alg", algorithm) != algorithm:
@@ -184,7 +185,3 @@ def _parse_key(jwk: dict[str, Any]) -> SigningKey | None:
     if not isinstance(public_key, RSAPublicKey | EllipticCurvePublicKey):
         return None
     return SigningKey(key_id, algorithm, public_key)
-
-
-def _is_of_type(jwk: Mapping[str, Any], key_type: str, *parameters: str) -> bool:
-    return jwk.get("kty") == key_type and all(isinstance(jwk.get(name), str) for name in parameters)

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from tests.oidc_server import (
     ec_key,
     rsa_key,
 )
-from tokens.fetch import FetchError, fetch_json
+from tokens.fetch import MAX_BODY_BYTES, FetchError, fetch_json, is_loopback_http
 from tokens.settings import settings_from
 from tokens.signing_keys import KeysUnavailable, SigningKeys, load_issuer_keys, parse_key_set
 
@@ -50,6 +51,7 @@ ROOT = Path(__file__).parents[2]
 # The two seconds that an issuer has may pass here before its thread has had a turn.
 PATIENCE_SECONDS = 60.0
 CONNECT_ARN = "arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5/prod/$connect"
+CONNECTION_ID = "Xk3dQcTtjoECJ5w="
 
 
 # Harness: a gateway that sends events as API Gateway does, and reads the log that the authorizer writes.
@@ -79,7 +81,7 @@ class Gateway:
         assert caught.type is Exception
         assert caught.value.__cause__ is caught.value.__context__ is None, "a cause would be logged with it"
         [line] = self.log_lines()[lines_before:]
-        assert line["level"] == "WARNING"
+        assert (line["level"], line["connection_id"]) == ("WARNING", CONNECTION_ID)
         return str(line["reason"])
 
 
@@ -92,7 +94,7 @@ def connect_event(**fields: Any) -> dict[str, Any]:
         "requestContext": {
             "routeKey": "$connect",
             "eventType": "CONNECT",
-            "connectionId": "Xk3dQcTtjoECJ5w=",
+            "connectionId": CONNECTION_ID,
         },
         **fields,
     }
@@ -172,7 +174,8 @@ def test_a_good_token_allows_exactly_this_connect_and_carries_who_and_until_when
         "context": {"principal_id": "auth0|alice", "expires_at": str(expires_at)},
     }
     [line] = gateway.log_lines()
-    assert (line["message"], line["connection_id"]) == ("connection authorized", "Xk3dQcTtjoECJ5w=")
+    assert (line["message"], line["connection_id"]) == ("connection authorized", CONNECTION_ID)
+    assert line["expires_at"] == expires_at, "with it a connection that ends early is told from one that broke"
 
 
 @pytest.mark.parametrize(
@@ -344,6 +347,7 @@ def test_a_key_inside_the_token_is_not_even_looked_at(gateway: Gateway, issuer: 
     [
         ({"crit": ["exp"], "exp": 1}, "malformed"),
         ({"crit": []}, "malformed"),
+        ({"b64": False}, "malformed"),
         ({"typ": "logout+jwt"}, "wrong_type"),
         ({"typ": "secevent+jwt"}, "wrong_type"),
         ({"typ": 1}, "wrong_type"),
@@ -427,6 +431,13 @@ def test_the_issuers_clock_may_be_half_a_minute_ahead_but_no_token_outlives_its_
     now = int(time.time())
     assert gateway.connect(issuer.token(nbf=now + 20, iat=now + 20))["principalId"] == "alice"
     assert gateway.refusal_of(issuer.token(exp=now)) == "expired"
+
+
+@pytest.mark.parametrize("claim", ["nbf", "iat"])
+def test_a_token_of_the_future_is_refused_beyond_half_a_minute(
+    gateway: Gateway, issuer: OidcServer, claim: str
+) -> None:
+    assert gateway.refusal_of(issuer.token(**{claim: int(time.time()) + 90})) == "not_yet_valid"
 
 
 @pytest.mark.parametrize(
@@ -609,7 +620,7 @@ def test_without_keys_a_connection_fails_as_the_servers_fault_and_is_not_called_
     with pytest.raises(KeysUnavailable, match=f"unavailable: {reason}$"):
         gateway.connect(issuer.token())
     [line] = gateway.log_lines()
-    assert (line["level"], line["reason"]) == ("ERROR", reason)
+    assert (line["level"], line["reason"], line["connection_id"]) == ("ERROR", reason, CONNECTION_ID)
     assert JWKS_PATH + "?moved" not in issuer.requests
 
 
@@ -656,8 +667,14 @@ def test_a_discovery_document_must_be_the_issuers_own_and_point_to_https(
     issuer: OidcServer, discovery: dict[str, Any], reason: str
 ) -> None:
     issuer.discovery = discovery
-    with pytest.raises(KeysUnavailable, match=reason):
+    with pytest.raises(KeysUnavailable, match=f"unavailable: {reason}$"):
         load_issuer_keys(issuer.issuer, None)
+
+
+def test_the_discovery_document_of_an_issuer_that_ends_in_a_slash_is_found(issuer: OidcServer) -> None:
+    issuer.discovery = {"issuer": f"{issuer.issuer}/"}
+    assert load_issuer_keys(f"{issuer.issuer}/", None)
+    assert issuer.requests == {DISCOVERY_PATH: 1, JWKS_PATH: 1}
 
 
 def test_a_given_jwks_url_spares_discovery(
@@ -671,17 +688,77 @@ def test_a_given_jwks_url_spares_discovery(
 def test_every_address_of_a_host_is_tried(issuer: OidcServer, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve = socket.getaddrinfo
     unreachable = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("255.255.255.255", 443))
+    found = [unreachable, *resolve("127.0.0.1", 0)]
 
-    def two_addresses(host: str, *args: Any, **kwargs: Any) -> list[Any]:
-        found = resolve("127.0.0.1" if host == "localhost" else host, *args, **kwargs)
-        return [unreachable, *found] if host == "localhost" else list(found)
+    def by_name(host: str, *args: Any, **kwargs: Any) -> list[Any]:
+        return found if host == "issuer.example" else list(resolve(host, *args, **kwargs))
 
-    monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
-    localhost = issuer.jwks_url.replace("127.0.0.1", "localhost")
-    assert fetch_json(localhost, timeout_seconds=PATIENCE_SECONDS)["keys"]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [unreachable])
-    with pytest.raises(FetchError, match="unreachable"):
-        fetch_json(issuer.jwks_url, timeout_seconds=PATIENCE_SECONDS)
+    monkeypatch.setattr(socket, "getaddrinfo", by_name)
+    url = issuer.jwks_url.replace("127.0.0.1", "issuer.example")
+    assert fetch_json(url, timeout_seconds=PATIENCE_SECONDS)["keys"]
+    found = [unreachable]
+    with pytest.raises(FetchError, match=re.escape(f"unreachable: {url}")):
+        fetch_json(url, timeout_seconds=PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """Accepts one connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        yield server
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_host_that_never_answers_ends_with_its_time(silent: socket.socket, scheme: str) -> None:
+    url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/jwks.json"
+    with pytest.raises(FetchError, match=re.escape(f"timeout: {url}")):
+        fetch_json(url, timeout_seconds=0.05)
+
+
+def test_a_host_that_takes_no_connection_ends_with_its_time(silent: socket.socket) -> None:
+    with socket.create_connection(silent.getsockname()), pytest.raises(FetchError, match="timeout"):
+        fetch_json(f"http://127.0.0.1:{silent.getsockname()[1]}/jwks.json", timeout_seconds=0.05)
+
+
+@pytest.mark.parametrize(("rest", "asked_for"), [("", "/"), ("?v=1", "/?v=1"), ("/keys?v=1", "/keys?v=1")])
+def test_a_url_is_asked_for_as_it_is_and_for_json(silent: socket.socket, rest: str, asked_for: str) -> None:
+    host = f"127.0.0.1:{silent.getsockname()[1]}"
+    with ThreadPoolExecutor(1) as pool:
+        fetched = pool.submit(fetch_json, f"http://{host}{rest}", timeout_seconds=PATIENCE_SECONDS)
+        connection, _ = silent.accept()
+        with connection, connection.makefile("rb") as request:
+            lines = [line.decode().strip() for line in iter(request.readline, b"\r\n")]
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            assert fetched.result(PATIENCE_SECONDS) == {}
+    assert lines[0] == f"GET {asked_for} HTTP/1.1"
+    assert {f"Host: {host}", "Accept: application/json"} <= set(lines)
+
+
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(silent: socket.socket) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        fetched = pool.submit(fetch_json, url, timeout_seconds=PATIENCE_SECONDS)
+        connection, _ = silent.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (MAX_BODY_BYTES + 16 * 1024))
+            with pytest.raises(FetchError, match=re.escape(f"too_large: {url}")):
+                fetched.result(PATIENCE_SECONDS / 2)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("http://127.0.0.1:8080/", True),
+        ("http://[::1]/", True),
+        ("http://localhost/", True),
+        ("http://169.254.169.254/latest/meta-data/", False),
+        ("http://127.0.0.1.example.com/", False),
+        ("http://localhost@example.com/", False),
+        ("https://127.0.0.1/", False),
+    ],
+)
+def test_only_loopback_counts_as_this_machine(url: str, is_here: bool) -> None:
+    assert is_loopback_http(url) is is_here
 
 
 def test_https_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -693,6 +770,15 @@ def test_https_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
         wrong_host = issuer.jwks_url.replace("127.0.0.1", "localhost")
         with pytest.raises(FetchError, match="unreachable"):
             fetch_json(wrong_host, timeout_seconds=PATIENCE_SECONDS)
+
+
+def test_a_host_is_not_asked_for_by_a_port_that_goes_without_saying(monkeypatch: pytest.MonkeyPatch) -> None:
+    with OidcServer(ec_key("ec-1"), tls=True) as issuer:
+        monkeypatch.setenv("SSL_CERT_FILE", str(issuer.certificate))
+        connect, port = socket.create_connection, urlsplit(issuer.issuer).port
+        monkeypatch.setattr(socket, "create_connection", lambda to, timeout: connect((to[0], port), timeout))
+        assert fetch_json(f"https://127.0.0.1{JWKS_PATH}", timeout_seconds=PATIENCE_SECONDS)["keys"]
+    assert issuer.hosts == {"127.0.0.1": 1}
 
 
 RSA_JWK = rsa_key("rsa-1").public_jwk()
@@ -720,6 +806,7 @@ EC_JWK = ec_key("ec-1").public_jwk()
         {"kty": "oct", "kid": "secret", "k": "c2VjcmV0", "alg": "HS256"},
         {"kty": ["RSA"]},
         rsa_key("short", 1024).public_jwk(),
+        {**RSA_JWK, "n": segment(bytes([0x80, *1022 * [0], 1, 1]) * 2)},  # 16,368 bits: slow to verify with
         "not a key",
         None,
     ],
@@ -728,9 +815,21 @@ def test_a_key_for_another_purpose_is_passed_over_and_the_others_serve(jwk: Any)
     assert [key.key_id for key in parse_key_set({"keys": [jwk, EC_JWK]})] == ["ec-1"]
 
 
+@pytest.mark.parametrize("jwk", [RSA_JWK, EC_JWK])
+def test_a_key_need_not_say_what_it_is_for(jwk: dict[str, Any]) -> None:
+    silent = {name: value for name, value in jwk.items() if name not in ("use", "alg", "key_ops")}
+    assert parse_key_set({"keys": [silent]}) == parse_key_set({"keys": [jwk]}) != []
+
+
+def test_a_key_set_has_at_most_32_entries() -> None:
+    assert len(parse_key_set({"keys": [EC_JWK] * 32})) == 32
+    with pytest.raises(KeysUnavailable, match="too_many_keys"):
+        parse_key_set({"keys": [EC_JWK] * 33})
+
+
 @pytest.mark.parametrize("document", [{}, {"keys": None}, {"keys": {"kid": "rsa-1"}}])
 def test_what_is_no_key_set_is_refused(document: dict[str, Any]) -> None:
-    with pytest.raises(KeysUnavailable, match="not_a_key_set"):
+    with pytest.raises(KeysUnavailable, match=r"unavailable: not_a_key_set$"):
         parse_key_set(document)
 
 
@@ -747,6 +846,7 @@ GOOD_SETTINGS = {"JWT_ISSUER": "https://issuer.example", "JWT_AUDIENCE": "web", 
         ({"JWT_ISSUER": "http://issuer.example"}, "give the issuer's https:// URL"),
         ({"JWT_ISSUER": "issuer.example"}, "give the issuer's https:// URL"),
         ({"JWT_ISSUER": "https://issuer.example?x=1"}, "no query"),
+        ({"JWT_ISSUER": "https://issuer.example#x"}, "no query and no fragment"),
         ({"JWT_AUDIENCE": " , "}, "name the audiences"),
         ({"TOKEN_SOURCE": "cookie"}, "give one of querystring, subprotocol"),
         ({"JWKS_URL": "http://issuer.example/jwks"}, "give an https:// URL"),
@@ -830,7 +930,7 @@ def test_no_part_of_a_token_is_ever_written_anywhere(issuer: OidcServer) -> None
     )
 
     written = ran.stdout + ran.stderr
-    assert written.count('"connection_id":"Xk3dQcTtjoECJ5w="') == len(tokens), "one line a decision"
+    assert written.count(f'"connection_id":"{CONNECTION_ID}"') == len(tokens), "one line a decision"
     assert ran.stderr.count("Exception: Unauthorized") == len(tokens) - 1
     secrets = {part for token in tokens for part in token.split(".") if len(part) > 4}
     secrets |= {"alice", "somebody else", "issuer.example", "kid-of-the-forger", "x-unknown", "forger"}
