@@ -205,6 +205,8 @@ class ConnectionsServer:
         connection_id = unquote(request.target.removeprefix(f"{self._path}/%40connections/"))
         if self._answer_seconds:
             await asyncio.sleep(self._answer_seconds)
+            if reader.at_eof():  # the client has given up, and nobody can tell whether its message was taken
+                return False
         behaviour = self.plan(connection_id, self.attempts[connection_id])
         self.attempts[connection_id] += 1
         if behaviour.name.startswith("DELIVER"):

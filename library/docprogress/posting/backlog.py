@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from itertools import count, islice
+from itertools import chain, count, islice
 
 from docprogress.posting.http1 import Response
 from docprogress.posting.report import Recipient
@@ -201,6 +201,17 @@ class Backlog:
             place = heapq.heappop(self._waiting)[2]
             if place.is_waiting:
                 self._is_due(place)
+
+    def forgive(self) -> None:
+        """Let those that gave no answer once have their turn like the others: the gateway was slow, and not they."""
+        waiting = [place for _, _, place in self._waiting if place.is_waiting and place.hung]
+        for place in chain(waiting, *(topic.hung for topic in self._late)):
+            if place.attempts == 1:
+                place.is_waiting = place.is_late = place.hung = False
+                self._stragglers -= 1
+                self.again(place)
+        for topic in self._late:
+            topic.hung = deque(place for place in topic.hung if place.hung)
 
     def unreachable(self, problem: str, now: float) -> None:
         """Nobody can be connected to: note why, and drop who has waited too long."""

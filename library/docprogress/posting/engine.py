@@ -12,7 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from docprogress.posting.backlog import Backlog, Place
 from docprogress.posting.connection import Address, Connection, open_socket
@@ -29,6 +30,8 @@ from docprogress.process import jitter
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
 
+T = TypeVar("T")
+
 # A TLS handshake costs a small Lambda more than many posts: with few being opened at once, those that are
 # ready take the work that others would have been opened for.
 _MAX_OPENING = 16
@@ -37,10 +40,16 @@ _LATE_SHARE = 8
 # Below what load balancers and NAT gateways keep (60 and 350 s): some drop a connection without a word.
 _MAX_IDLE_SECONDS = 50.0
 _ADDRESSES_VALID_SECONDS = 30.0  # half of the TTL of AWS's records
+# Where older addresses are known, a lookup is waited for no longer, and one that failed is repeated after as long.
+_LOOKUP_SECONDS = 1.0
 _LONGEST_REOPEN_SECONDS = 1.0
 _WATCH_SECONDS = 0.05
 # So long a slow post may keep a connection that others need, while it seems that the gateway is slow for everyone.
 _PATIENCE_SECONDS = 2.0
+# Of the connections: what posts may keep after that, so that it is learnt how slow the gateway is.
+_SPARED_SHARE = 8
+# A gateway that took so long for one may take this much longer for another.
+_PACE_FACTOR = 1.5
 # Whoever gave no answer the last time is waited for this much longer each time: the others of that kind wait behind it.
 _HUNG_SECONDS = 1.0
 # A post may meet several kept connections that end at the moment.
@@ -82,11 +91,14 @@ class Engine:
         self._slow: deque[Connection] = deque()  # those that wait for long, the longest first
         self._delivered_sent_at = 0.0  # when the latest of the posts that were delivered was sent
         self._patience_seconds = _PATIENCE_SECONDS
+        self._pace_seconds = 0.0  # within which a slow gateway answers, as far as that is known
+        self._spared: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._opening_failures = 0
         self._opening_paused_until = 0.0
         self._addresses: list[Address] = []
         self._addresses_valid_until = 0.0
+        self._looking_up: asyncio.Future[list[Any]] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._watching = False  # closely, since posts are under way
         # add_reader is what the connections live on, and not every platform's default loop has it.
@@ -160,9 +172,11 @@ class Engine:
         self._backlog.ended(place)
         if verdict is Verdict.DELIVERED and connection.sent_at > self._delivered_sent_at:
             self._delivered_sent_at = connection.sent_at
-        if place.is_slow and not self._is_overtaken(connection):
-            place.is_slow = False  # that is the gateway's pace, not the watcher's
-            self._patience_seconds = _PATIENCE_SECONDS
+        if place.is_slow:
+            self._spared.discard(connection)
+            if not self._is_overtaken(connection):
+                place.is_slow = False  # that is the gateway's pace, not the watcher's
+                self._wait_longer(now - connection.sent_at)
         if not place.is_late:
             self._window.answered(now - connection.sent_at, throttled=verdict is Verdict.THROTTLED)
         if verdict is Verdict.EXPIRED_CREDENTIALS and self._may_renew(place):
@@ -250,6 +264,9 @@ class Engine:
                     if self._loop.time() - connection.sent_at < self._patience_seconds:
                         return False
                     self._patience_seconds = 0.0  # it was in vain: these do not answer at all
+                    if len(self._spared) < self._most // _SPARED_SHARE:
+                        self._spared.add(self._slow.popleft())  # or do they?
+                        continue
                 self._discard(connection)
                 self._backlog.ended(place)
                 self._backlog.unanswered(place, "TimeoutError", self._loop.time(), hung=True)
@@ -261,13 +278,18 @@ class Engine:
         """Whether a post that was sent so much later was delivered: it is the watcher that is slow, not the gateway."""
         return self._delivered_sent_at - connection.sent_at >= self._window.slow_seconds
 
+    def _wait_longer(self, seconds: float) -> None:
+        """The gateway takes so long: give it time, and those another chance that were given up too early."""
+        self._pace_seconds = _PACE_FACTOR * seconds
+        if not self._patience_seconds:
+            self._backlog.forgive()
+        self._patience_seconds = max(_PATIENCE_SECONDS, self._pace_seconds)
+
     async def _open(self) -> None:
         host = self._endpoint.host
         async with asyncio.timeout(self._request_timeout_seconds):
             if self._loop.time() >= self._addresses_valid_until:
-                found = await self._loop.getaddrinfo(host, self._endpoint.port, type=socket.SOCK_STREAM)
-                self._addresses = list(found)
-                self._addresses_valid_until = self._loop.time() + _ADDRESSES_VALID_SECONDS
+                await self._look_up()
             self._addresses = [*self._addresses[1:], self._addresses[0]]  # the next one starts elsewhere
             try:
                 opened = await open_socket(self._addresses, host, self._context)
@@ -280,6 +302,27 @@ class Engine:
         connection = Connection(self._readers, *opened, self)
         self._connections.add(connection)
         self._use(connection, self._loop.time())
+
+    async def _look_up(self) -> None:
+        """Find the host's addresses; those found before do while its name cannot be looked up."""
+        if self._looking_up is None:
+            self._looking_up = _on_a_thread(
+                self._loop,
+                lambda: socket.getaddrinfo(self._endpoint.host, self._endpoint.port, type=socket.SOCK_STREAM),
+            )
+            self._looking_up.add_done_callback(self._looked_up)
+        looking_up = self._looking_up
+        await asyncio.wait([looking_up], timeout=_LOOKUP_SECONDS if self._addresses else None)
+        if not self._addresses:
+            looking_up.result()
+
+    def _looked_up(self, looking_up: asyncio.Future[list[Any]]) -> None:
+        self._looking_up = None
+        if looking_up.exception() is None:
+            self._addresses = looking_up.result()
+            self._addresses_valid_until = self._loop.time() + _ADDRESSES_VALID_SECONDS
+        elif self._addresses:
+            self._addresses_valid_until = self._loop.time() + _LOOKUP_SECONDS
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
@@ -302,6 +345,7 @@ class Engine:
     def _discard(self, connection: Connection) -> None:
         connection.close()
         self._connections.discard(connection)
+        self._spared.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -316,7 +360,9 @@ class Engine:
                 continue
             busy = True
             waited_seconds = now - connection.sent_at
-            patience = _HUNG_SECONDS * place.attempts if place.hung else self._request_timeout_seconds
+            patience = self._request_timeout_seconds
+            if place.hung:
+                patience = max(_HUNG_SECONDS * place.attempts, self._pace_seconds)
             if waited_seconds >= min(patience, self._request_timeout_seconds):
                 self.lost(connection, TimeoutError("no answer in time"))
             elif waited_seconds >= self._window.slow_seconds and not place.is_slow:
@@ -332,7 +378,9 @@ class Engine:
         if due_at is not None:
             self._watchdog = self._loop.call_at(due_at, self._watch)
         self._window.rest()
+        self._pace_seconds = 0.0
         self._slow.clear()
+        self._spared.clear()
         # Not before all is quiet: how many are slow goes up and down, and those opened for them would with it.
         while len(self._idle) > self._window.size:
             self._discard(self._idle[0])
@@ -360,7 +408,7 @@ class Engine:
             return
         self._suspended.append(place)
         if self._renewing is None:
-            self._renewing = self._loop.run_in_executor(None, self._credentials)  # it may block
+            self._renewing = _on_a_thread(self._loop, self._credentials)
             self._renewing.add_done_callback(self._renewed)
 
     def _renewed(self, renewing: asyncio.Future[ReadOnlyCredentials]) -> None:
@@ -388,3 +436,27 @@ class Engine:
             task.cancel()
         ended = asyncio.gather(*self._opening, return_exceptions=True)
         ended.add_done_callback(lambda _: self._loop.stop())
+
+
+def _on_a_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], T]) -> asyncio.Future[T]:
+    """Call what may block, on a thread of its own.
+
+    The interpreter waits for those of the loop's executor when it exits, and gives them nothing more to do then.
+    """
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(set_outcome: Callable[[Any], None], outcome: object) -> None:
+        if not future.done():
+            set_outcome(outcome)
+
+    def run() -> None:
+        outcome: tuple[Callable[[Any], None], object]
+        try:
+            outcome = future.set_result, call()
+        except Exception as error:  # noqa: BLE001  whoever awaits the future gets it
+            outcome = future.set_exception, error
+        with suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="fan-out-call", daemon=True).start()
+    return future

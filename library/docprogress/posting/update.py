@@ -76,7 +76,7 @@ class Update:
 
     def begin(self) -> None:
         if not self.over:
-            self._timers.append(self._later(self._seconds, self.end))
+            self._timers.append(self._later(self._seconds, self._time_out))
 
     def handed(self, watchers: int) -> None:
         self._handed += watchers
@@ -149,6 +149,11 @@ class Update:
             for timer in self._timers:
                 timer.cancel()
             self.wake.set()
+
+    def _time_out(self) -> None:
+        if self._handed and not self._sent:  # of which nothing else tells: no attempt to connect has failed yet
+            self.problems["no connection was ready in time"] += 1
+        self.end()
 
     def _end_gathering(self) -> None:
         self._gathering = False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -177,12 +178,12 @@ def test_the_name_is_looked_up_again_after_half_its_ttl_and_connections_are_spre
         here = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
         nowhere = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))
 
-        async def look_up(_loop: object, *_: object, **__: object) -> list[Any]:
+        def look_up(*_: object, **__: object) -> list[Any]:
             nonlocal looked_up
             looked_up += 1
             return [here, nowhere]
 
-        monkeypatch.setattr(asyncio.SelectorEventLoop, "getaddrinfo", look_up)
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
         fan_out = make_fan_out(server.callback_url, max_connections=1)
         for ahead, expected in ((0.0, 1), (29.0, 1), (2.0, 2)):
             clock.ahead += ahead
@@ -191,3 +192,26 @@ def test_the_name_is_looked_up_again_after_half_its_ttl_and_connections_are_spre
             assert looked_up == expected
             server.drop_connections()
     assert {address[1] for address in opener.first_addresses} == {port, 9}
+
+
+@pytest.mark.parametrize("failure", ["fails", "hangs"])
+def test_while_the_name_cannot_be_looked_up_it_is_reached_where_it_was(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch, clock: Clock, failure: str
+) -> None:
+    monkeypatch.setattr("docprogress.posting.engine._LOOKUP_SECONDS", 0.05)
+    released = threading.Event()
+
+    def look_up(*_: object, **__: object) -> list[Any]:
+        if failure == "hangs":
+            released.wait(AMPLE)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    with ConnectionsServer() as server:
+        fan_out = make_fan_out(server.callback_url)
+        for number in range(3):
+            report = fan_out.post([watchers(20)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            assert report == DeliveryReport(delivered=20), f"after {number} lookups that were none"
+            monkeypatch.setattr(socket, "getaddrinfo", look_up)
+            clock.ahead += 31.0
+            server.drop_connections()
+        released.set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import resource
+import socket
 import subprocess
 import sys
 import threading
@@ -345,6 +346,22 @@ def test_a_server_that_cannot_be_reached_costs_the_deadline_and_says_why(
     assert report == DeliveryReport(untried=report.untried)
     (error,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "cannot connect: ConnectionRefusedError" in error
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing_is_told_of_when_the_deadline_comes_first(
+    make_fan_out: MakeFanOut, clock: Clock, begun: list[Update], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It never answers the TLS handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as pool:
+        fan_out = make_fan_out(f"https://127.0.0.1:{silent.getsockname()[1]}/prod", request_timeout_seconds=1_000)
+        posting = pool.submit(fan_out.post, [watchers(3)], MESSAGE, deadline_seconds=500, forget=never_forget)
+        accepted, _ = silent.accept()
+        assert not posting.done()
+        clock.ahead += 501
+        assert posting.result(AMPLE) == DeliveryReport(untried=3)
+        accepted.close()
+    (error,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "no connection was ready in time" in error
 
 
 def test_tls_is_verified_against_the_systems_authorities(
@@ -762,6 +779,22 @@ def test_a_gateway_that_is_slow_for_everyone_makes_nobody_a_straggler(make_fan_o
             )
             assert server.busiest > 32, "most connections are for everyone, an eighth is for stragglers"
     assert [server.received[w.connection_id] for w in everyone] == [[b"0", b"1"]] * 128, "nobody was given up"
+
+
+def test_a_gateway_slower_than_anybodys_patience_is_told_from_watchers_that_hang(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few of those that wait are spared. They are answered in the end, and then everyone is waited for as long."""
+    monkeypatch.setattr("docprogress.posting.engine._PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("docprogress.posting.engine._HUNG_SECONDS", 0.1)
+    everyone = watchers(120)
+    with ConnectionsServer(answer_seconds=1.0) as server:
+        fan_out = make_fan_out(server.callback_url, max_connections=32)
+        report = fan_out.post([everyone], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget)
+        assert report == DeliveryReport(delivered=120)
+        assert [server.received[w.connection_id] for w in everyone] == [[MESSAGE]] * 120
+        assert max(server.attempts.values()) == 1
+        assert len(server.requests) <= 240, "each is given up once at most"
 
 
 def test_another_topic_notices_nothing_of_one_whose_watchers_hang(make_fan_out: MakeFanOut) -> None:
