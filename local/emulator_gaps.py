@@ -15,7 +15,11 @@ import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import h11
+from hypercorn.events import RawData
+from hypercorn.protocol.h11 import H11Protocol
 from ministack import app as ministack
 from ministack.core import iam_evaluator, lambda_runtime, router
 from ministack.core.responses import json_response
@@ -36,6 +40,7 @@ _AUTHORIZER_DEFAULTS = (
 
 def mend() -> None:
     """Mends all of them; to be called once, before the first request."""
+    _answers_in_one_piece()
     _urls_that_resolve()
     _apis_that_keep_their_ip_address_type()
     _route_settings_deleted_alone()
@@ -56,6 +61,30 @@ def _wrap(module: Any, name: str, around: Callable[..., Any]) -> None:
 
 def _answered(response: Response) -> dict[str, Any]:
     return dict(json.loads(response[2])) if response[0] < 300 and response[2] else {}
+
+
+def _answers_in_one_piece() -> None:
+    """Head and body of an answer together, as ASGI asks; hypercorn sends the head ahead.
+
+    AWS's SDK for Go closes the body of its request once it has a head. If its writer is still there, net/http takes
+    the write for failed and drops the connection. The body of the answer is lost where it is still on its way, and the
+    SDK asks again for what is done (aws/aws-sdk-go-v2#2737). AWS is too far away to answer that soon.
+    """
+
+    async def send(self: H11Protocol, event: Any) -> None:
+        try:
+            data = self.connection.send(event)
+        except h11.LocalProtocolError:
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response):
+            heads[self] = data
+        else:
+            await self.send(RawData(data=heads.pop(self, b"") + data))
+
+    heads: WeakKeyDictionary[H11Protocol, bytes] = WeakKeyDictionary()
+    H11Protocol._send_h11_event = send  # type: ignore[method-assign]
 
 
 def _urls_that_resolve() -> None:

@@ -60,7 +60,8 @@ def main(listener: int, lifeline: int, actions: str = "") -> None:
 
     config = Config()
     config.bind = [f"fd://{listener}"]
-    config.keep_alive_timeout = 75
+    # Longer than the 90 s of Go's clients: a request that comes as the server closes is done, and its answer is lost.
+    config.keep_alive_timeout = 100
     config.loglevel = "WARNING"
     logging.getLogger("ministack").setLevel(logging.WARNING)  # its banner
 

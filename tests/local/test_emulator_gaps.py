@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
+import socket
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -17,6 +19,7 @@ from botocore.exceptions import ClientError
 from websockets.sync.client import connect
 
 from local.emulator import REGION, Emulator
+from tests.local.scenarios import PATIENCE_SECONDS
 
 TRUST = '{"Version":"2012-10-17","Statement":[]}'
 
@@ -37,6 +40,15 @@ def function(aws: Any) -> Iterator[dict[str, Any]]:
     yield made
     aws("lambda").delete_function(FunctionName="gaps")
     aws("iam").delete_role(RoleName="gaps")
+
+
+def test_an_answer_comes_whole_so_that_no_client_drops_the_connection_before_its_body(emulator: Emulator) -> None:
+    with socket.create_connection(("127.0.0.1", emulator.port), PATIENCE_SECONDS) as connection:
+        for _ in range(50):  # of the answers in two pieces, some arrive as one
+            connection.sendall(f"GET /_ministack/health HTTP/1.1\r\nHost: 127.0.0.1:{emulator.port}\r\n\r\n".encode())
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            (length,) = re.findall(rb"(?i)content-length: (\d+)", head)
+            assert len(body) == int(length)
 
 
 def test_the_endpoint_of_an_api_resolves_and_speaks_its_protocol(emulator: Emulator, aws: Any, api: str) -> None:
