@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +107,7 @@ class EngineProject:
         return self.run("preview")
 
     def up(self) -> Outcome:
-        return self._run_at_last("up", "--yes", "--skip-preview")
+        return self.run("up", "--yes", "--skip-preview")
 
     def up_until_killed(self, resource_type: str, made: Callable[[], bool]) -> None:
         """Kills an `up` outright as soon as `made` says so, once the CLI has said that it creates such a resource.
@@ -138,23 +137,10 @@ class EngineProject:
         return self.run("refresh", "--yes", "--skip-preview")
 
     def destroy(self, *, previewed: bool = False) -> Outcome:
-        return self._run_at_last("destroy", "--yes", *(() if previewed else ("--skip-preview",)))
+        return self.run("destroy", "--yes", *(() if previewed else ("--skip-preview",)))
 
     def outputs(self) -> dict[str, Any]:
         return dict(json.loads(self.run("stack", "output", "--json").output))
-
-    def _run_at_last(self, *command: str) -> Outcome:
-        """Once more where it failed, as a person would; its counts are of both.
-
-        On a busy machine one of the provider's thousands of requests now and then seems to be made again, and meets its
-        own work: a CloudFront update (412), a permission that is there and cannot be read.
-        """
-        first = self.run(*command)
-        if first.code == 0:
-            return first
-        second = self.run(*command)
-        done = {word: number for word, number in first.counts.items() if word not in ("unchanged", "errored")}
-        return Outcome(second.code, first.output + second.output, Counter(done) + Counter(second.counts))
 
     def run(self, *command: str) -> Outcome:
         on_stack = () if command[:2] == ("stack", "init") else ("--stack", self.stack)
