@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -78,8 +77,7 @@ class SourceReplaced(Superseded):
         super().__init__(f"s3://{upload.bucket}/{upload.key} was replaced")
 
 
-@dataclass(frozen=True)
-class Upload:
+class Upload(NamedTuple):
     """One version of an object, from an S3 event notification."""
 
     bucket: str
@@ -122,7 +120,8 @@ class Upload:
 @cache
 def _s3() -> S3Client:
     with making_what_stays():
-        return publisher().session.client("s3")
+        made: S3Client = publisher().client("s3")
+    return made
 
 
 class DocumentProcessor:

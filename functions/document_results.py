@@ -20,11 +20,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import boto3
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from docprogress import settings
+from docprogress import clients, settings
 from docprogress.document import DocumentState, Failure, Status
 from docprogress.messages import error_message
 from docprogress.table.client import Table, dynamodb_client
@@ -107,7 +106,7 @@ def key_of(state: DocumentState | None) -> str | None:
     return key if isinstance(key, str) and key.startswith(RESULTS) and key != RESULTS else None
 
 
-session = cache(boto3.Session)
+session = cache(clients.new_session)
 
 
 @cache

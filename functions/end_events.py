@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-import boto3
 from aws_lambda_powertools import Logger
 
+from docprogress import clients
 from docprogress.document import DocumentState, Status, correlated
 from docprogress.table.items import state_of
 from sandbox import started
@@ -74,7 +74,7 @@ def entry(state: DocumentState) -> dict[str, str]:
 
 @cache
 def events() -> Any:
-    return boto3.client("events")
+    return clients.client("events", clients.new_session())
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:

@@ -26,10 +26,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
 
-import boto3
 from aws_lambda_powertools import Logger
 
-from docprogress import settings
+from docprogress import clients, settings
 from docprogress.document import ErrorCode, is_correlation_id
 from docprogress.errors import DocumentExists, TooManyDocuments
 from docprogress.table.client import Table, dynamodb_client
@@ -278,7 +277,7 @@ def owner_of(context: Mapping[str, Any]) -> str | None:
     return owner
 
 
-session = cache(boto3.Session)
+session = cache(clients.new_session)
 
 
 @cache

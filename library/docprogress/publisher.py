@@ -6,11 +6,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from docprogress import settings
+from docprogress import clients, settings
 from docprogress.announcer import Announcer
 from docprogress.document import DocumentState, Status
 from docprogress.errors import SettingsError, StoreUnavailable
@@ -26,12 +25,12 @@ from docprogress.tracker import PROGRESS_DELIVERY_SECONDS, ProgressTracker
 
 if TYPE_CHECKING:
     import boto3
+    from botocore.session import Session
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublisherSettings:
+class PublisherSettings(NamedTuple):
     """
     Attributes:
         callback_url: the stage's `https://…/{stage}`, through which connections are posted to. None where a
@@ -71,23 +70,32 @@ class PublisherSettings:
 
 
 class Publisher:
-    """The table and the announcer of one process, shared by all its trackers. Loads boto3 at first use.
+    """The table and the announcer of one process, shared by all its trackers. Loads botocore at first use.
 
     Args:
-        session: whose credentials and endpoints are used. None: a new `boto3.Session`.
+        session: whose credentials and endpoints are used. None: a new one.
     """
 
     def __init__(self, settings: PublisherSettings, session: boto3.Session | None = None) -> None:
         self._settings = settings
-        self._session = PerProcess(lambda: session or _new_session(settings.region))
+        self._session: PerProcess[boto3.Session | Session] = PerProcess(
+            lambda: session or clients.new_session(settings.region)
+        )
+        self._boto3_session = PerProcess(lambda: session or _wrapped(self._session()))
         self._announcer = PerProcess(self._new_announcer)
-        self.table = Table(settings.table_name, lambda: dynamodb_client(self.session))
+        self.table = Table(settings.table_name, lambda: dynamodb_client(self._session()))
         self.states = States(self.table, document_retention_seconds=settings.document_retention_seconds)
 
     @property
     def session(self) -> boto3.Session:
         """For the worker's own clients too: a second session would load botocore's data once more."""
-        return self._session()
+        return self._boto3_session()
+
+    def client(self, service: str) -> Any:
+        """A client of the worker's own, like those of `session`, for which boto3 is not loaded: a function of Lambda
+        starts sooner.
+        """
+        return clients.client(service, self._session())
 
     @property
     def announcer(self) -> Announcer | None:
@@ -99,7 +107,7 @@ class Publisher:
             return None
         return Announcer(
             Connections(self.table),
-            _fan_out(self._settings.callback_url, self._settings.region, self.session),
+            _fan_out(self._settings.callback_url, self._settings.region, self._session()),
             close_expired=self._settings.close_expired,
             shared_documents=self._settings.shared_documents,
             now=self.table.now,  # by a clock that is ahead all watchers would have expired
@@ -192,14 +200,14 @@ class Publisher:
         )
 
 
-def _new_session(region: str) -> boto3.Session:
+def _wrapped(session: Any) -> boto3.Session:
     with importing:
         import boto3
 
-        return boto3.Session(region_name=region)
+        return boto3.Session(botocore_session=session)
 
 
-def _fan_out(callback_url: str, region: str, session: boto3.Session) -> FanOut:
+def _fan_out(callback_url: str, region: str, session: boto3.Session | Session) -> FanOut:
     credentials = session.get_credentials()
     if credentials is None:
         raise RuntimeError("No AWS credentials were found where boto3 looks for them, and posting needs some.")

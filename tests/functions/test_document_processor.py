@@ -130,8 +130,11 @@ class FakePublisher:
 
     def __init__(self, store: InMemoryStore, poster: RecordingPoster, bucket: Bucket) -> None:
         self.store = store
-        self.session = SimpleNamespace(client=lambda service: {"s3": bucket}[service])
+        self._clients = {"s3": bucket}
         self.announcer: Announcer | None = Announcer(store, poster)
+
+    def client(self, service: str) -> Bucket:
+        return self._clients[service]
 
     def track(self, document_id: str, **arguments: Any) -> ProgressTracker:
         return ProgressTracker(

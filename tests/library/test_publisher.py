@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import deque
 from typing import Any
@@ -67,7 +66,7 @@ class Notes:
 
 class Told(Publisher):
     def __init__(self, outcome: DeliveryReport | Exception | None, **settings: Any) -> None:
-        super().__init__(dataclasses.replace(SETTINGS, **settings))
+        super().__init__(SETTINGS._replace(**settings))
         self._told = None if outcome is None else Announced(outcome)
         self.states: Any = Notes()
 

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any
 
+from docprogress import clients
 from docprogress.errors import StoreUnavailable
 from docprogress.process import PerProcess, importing
 from docprogress.table.items import Item
 
 if TYPE_CHECKING:
     import boto3
+    from botocore.session import Session
     from types_boto3_dynamodb import DynamoDBClient
 
 _THROTTLED = {
@@ -31,20 +33,20 @@ _BATCHES = 10
 _TOLERATED_SECONDS = 5.0
 
 
-def dynamodb_client(session: boto3.Session | None = None) -> DynamoDBClient:
+def dynamodb_client(session: boto3.Session | Session | None = None) -> DynamoDBClient:
     """A client with this package's time-outs: the table is near, so an answer that takes longer will not come."""
-    with importing:  # boto3 imports more of itself while it makes a client
-        import boto3
+    with importing:
         from botocore.config import Config
 
-        # boto3's own pool has ten connections, and throws away each one more.
-        config = Config(
-            connect_timeout=2,
-            read_timeout=3,
-            retries={"mode": "standard", "total_max_attempts": 4},
-            max_pool_connections=_CONNECTIONS,
-        )
-        return (session or boto3.Session()).client("dynamodb", config=config)
+    # botocore's own pool has ten connections, and throws away each one more.
+    config = Config(
+        connect_timeout=2,
+        read_timeout=3,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        max_pool_connections=_CONNECTIONS,
+    )
+    made: DynamoDBClient = clients.client("dynamodb", session or clients.new_session(), config)
+    return made
 
 
 class Table:
