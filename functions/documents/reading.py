@@ -10,9 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from documents.unreadable import Reason, UnreadableDocument
 
@@ -28,8 +27,7 @@ _OUT_OF_MEMORY = {-signal.SIGABRT, -signal.SIGKILL}
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPYCACHEPREFIX")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """
     Attributes:
         memory_bytes: of the reading process's address space.
@@ -38,6 +36,9 @@ class Limits:
 
     memory_bytes: int = 1024**3
     page_seconds: float = 60.0
+
+
+_USUAL_LIMITS = Limits()
 
 
 class Reading:
@@ -60,7 +61,7 @@ class Reading:
         path: str,
         *,
         seconds: float,
-        limits: Limits = Limits(),
+        limits: Limits = _USUAL_LIMITS,
         reader: str = "documents.reader",
         unit: str = "pages",
     ) -> None:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from docprogress.document import (
     PAGES,
@@ -43,20 +42,17 @@ MAX_FRAME_BYTES = 32 * 1024
 _STATUSES_OF_OURS = {*(status.value for status in Status), "pong"}
 
 
-@dataclass(frozen=True)
-class Ping:
+class Ping(NamedTuple):
     correlation_id: str | None = None
 
 
-@dataclass(frozen=True)
-class ProgressRequest:
+class ProgressRequest(NamedTuple):
     document_id: str
     subscribe: bool = True
     correlation_id: str | None = None
 
 
-@dataclass(frozen=True)
-class CancelRequest:
+class CancelRequest(NamedTuple):
     document_id: str
     correlation_id: str | None = None
 
