@@ -6,13 +6,12 @@ Reading a system's 140 authorities takes a small Lambda a tenth of a second; AWS
 from __future__ import annotations
 
 import binascii
-import re
 import ssl
 from pathlib import Path
 
 # https://www.amazontrust.com/repository/
 _NAMES = (b"Amazon Root CA ", b"Starfield Services Root Certificate Authority - G2")
-_certificates = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL).findall
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
 def likely_context() -> ssl.SSLContext:
@@ -35,5 +34,6 @@ def trust_all_of_system(context: ssl.SSLContext) -> None:
 
 def _likely(bundle: bytes) -> bytes:
     """The certificates of a PEM file that carry one of the names, in DER."""
-    found = (binascii.a2b_base64(certificate) for certificate in _certificates(bundle))
+    parts = (part.partition(_END) for part in bundle.split(_BEGIN)[1:])
+    found = (binascii.a2b_base64(certificate) for certificate, end, _ in parts if end)
     return b"".join(der for der in found if any(name in der for name in _NAMES))
