@@ -30,6 +30,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from docprogress.document import ErrorCode, Failure, is_correlation_id, is_document_id
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, Superseded, TimeLimitExceeded
+from docprogress.posting.fan_out import load_engine
 from docprogress.process import making_what_stays
 from docprogress.publisher import Publisher, publisher
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
@@ -347,4 +348,4 @@ def _kept_result(upload: Upload, s3: S3Client) -> KeptResult | None:
     return KeptResult(head["ETag"], int(sequencer, 16) if _SEQUENCER.fullmatch(sequencer) else 0)
 
 
-started(logger, lambda: (publisher().table.client, publisher().announcer, _s3()))
+started(logger, lambda: (publisher().table.client, publisher().announcer and load_engine(), _s3()))

@@ -14,6 +14,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
 from docprogress.document import DocumentState
+from docprogress.posting.fan_out import load_engine
 from docprogress.posting.report import DeliveryReport
 from docprogress.publisher import Publisher, publisher
 from docprogress.table.items import state_of
@@ -92,4 +93,4 @@ def is_outage(report: DeliveryReport) -> bool:
     return unreached > _OUTAGE_FACTOR * reached and (report.untried > 0 or unreached >= _LEAST_OUTAGE)
 
 
-started(logger, lambda: (publisher().table.client, publisher().announcer))
+started(logger, lambda: (publisher().table.client, publisher().announcer, load_engine()))

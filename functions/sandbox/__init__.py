@@ -8,20 +8,18 @@ from collections.abc import Callable
 
 from aws_lambda_powertools import Logger
 
-# https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
-_AHEAD_OF_CALLS = ("provisioned-concurrency", "snap-start")
-
 
 def started(logger: Logger, prepare: Callable[[], object]) -> None:
     """Called once, at the end of a function's module.
 
     Args:
         prepare: makes what the first call would make, such as clients. It connects to nothing: with SnapStart, every
-            sandbox is a copy of the one that has called it. Not called where a call is waiting for the module; that
-            call makes what it needs.
+            sandbox is a copy of the one that has called it. Called in Lambda alone, where it is ahead of the calls or,
+            on demand, has a whole processor until the module is imported; a call with 512 MB has 0.29 of one.
     """
+    # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     initialization = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
-    if initialization in _AHEAD_OF_CALLS:
+    if initialization:
         prepare()
     if initialization != "snap-start":
         _say(logger)

@@ -42,6 +42,14 @@ _FORGET_BATCH = 100
 _DISCONNECT_PAGE = 1_000
 
 
+def load_engine() -> type[Engine]:
+    """Import what posts, for which a first post takes some 12 ms of CPU: call it where there is time before that."""
+    with importing:
+        from docprogress.posting.engine import Engine
+
+        return Engine
+
+
 class FanOut:
     """Posts to the connections of one API stage. Safe to use from several threads, which share its sockets.
 
@@ -203,10 +211,7 @@ class FanOut:
             if self._closed:
                 raise RuntimeError("this FanOut was closed")
             if self._engine is None:
-                with importing:
-                    from docprogress.posting.engine import Engine  # asyncio and ssl cost a cold start some 20 ms
-
-                self._engine = Engine(
+                self._engine = load_engine()(
                     self._endpoint,
                     self._region,
                     self._credentials,
