@@ -200,11 +200,13 @@ class Graph:
 
     Attributes:
         outputs: the stack's.
+        completed: the URNs of the components that said that all of their children are declared.
         warnings: what Pulumi had to say at warning level and above; pulumi_aws tells of deprecated inputs here.
     """
 
     resources: dict[str, Resource] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
+    completed: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Resource]:
@@ -363,6 +365,7 @@ class _Monitor(mocks.MockMonitor):
         return response
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
+        self._graph.completed.add(request.urn)
         if "::pulumi:pulumi:Stack::" in request.urn:
             self._graph.outputs = plain(rpc.deserialize_properties(request.outputs))
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]  # pulumi's

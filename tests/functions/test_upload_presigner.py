@@ -340,6 +340,7 @@ def test_where_nobody_is_known_a_document_has_no_owner(service: Service) -> None
         tokens(17),
         tokens("a" * (MAX_OWNER_BYTES + 1)),
         tokens("ü" * (MAX_OWNER_BYTES // 6 + 1)),
+        tokens("a" * 2_000),  # with the names and a correlation id more than the 2 KB of S3
         iam_authorizer(None),
         iam_authorizer(""),
         iam_authorizer(" \t"),

@@ -58,6 +58,24 @@ def test_the_bucket_is_closed_to_the_public(graph: Graph) -> None:
     }
 
 
+def test_the_bucket_takes_no_acls(graph: Graph) -> None:
+    assert child(graph, "BucketOwnershipControls").inputs == {
+        "bucket": BUCKET,
+        "rule": {"objectOwnership": "BucketOwnerEnforced"},
+    }
+
+
+def test_the_guards_of_a_bucket_outlive_it(graph: Graph) -> None:
+    retained = {each.type.rpartition(":")[2] for each in graph if each.retain_on_delete}
+    assert retained == {
+        "BucketOwnershipControls",
+        "BucketPublicAccessBlock",
+        "BucketPolicy",
+        "BucketServerSideEncryptionConfiguration",
+        "BucketLifecycleConfiguration",
+    }, "a bucket that is not empty is not deleted, and must still be private"
+
+
 def test_the_bucket_refuses_what_is_not_encrypted_on_the_way(graph: Graph) -> None:
     bucket_policy = child(graph, "BucketPolicy")
     assert bucket_policy.inputs["bucket"] == BUCKET
@@ -203,6 +221,12 @@ def test_an_upload_that_was_given_up_is_kept_with_its_reason(graph: Graph) -> No
         (["sqs:SendMessage"], [queue.outputs["arn"]])
     )
     assert "documents-processor-report-failures" in graph.before(config), "Lambda refuses a queue it may not send to"
+
+
+def test_the_processor_is_tried_twice_more(graph: Graph) -> None:
+    assert child(graph, "FunctionEventInvokeConfig").inputs["maximumRetryAttempts"] == 2, (
+        "so many tries are announced to watchers (functions/document_processor.py)"
+    )
 
 
 def test_the_processor_has_memory_and_a_limit_of_its_own() -> None:

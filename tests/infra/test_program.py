@@ -54,6 +54,11 @@ def test_the_rules_here_see_every_component_that_there_is(everything: Graph) -> 
     assert components == {each.type for each in everything if each.type.startswith("docprogress:")}
 
 
+def test_every_component_says_when_all_of_its_children_are_declared(everything: Graph) -> None:
+    components = {each.urn for each in everything if each.type.startswith("docprogress:")}
+    assert components <= everything.completed, "Pulumi shows a component that does not as unfinished"
+
+
 # The stages
 
 
