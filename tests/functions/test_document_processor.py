@@ -60,6 +60,7 @@ class _Counted(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(size)
         self._bucket.bytes_read += len(data)
+        self._bucket.bytes_at_once = max(self._bucket.bytes_at_once, len(data))
         return data
 
 
@@ -74,6 +75,8 @@ class Bucket:
         self.faults: dict[str, list[Exception]] = {}
         self.before_put: Callable[[], None] = lambda: None
         self.bytes_read = 0
+        self.bytes_at_once = 0
+        self.bodies: list[_Counted] = []
 
     def etag(self, key: str) -> str:
         return hashlib.sha256(self.objects[key]).hexdigest()[:32]
@@ -83,7 +86,8 @@ class Bucket:
         self._fault("get_object")
         self._find(Key, IfMatch, codes=("NoSuchKey", "PreconditionFailed"))
         content = self.objects[Key]
-        body = StreamingBody(_Counted(self, content), len(content))
+        self.bodies.append(_Counted(self, content))
+        body = StreamingBody(self.bodies[-1], len(content))
         return {"Body": body, "Metadata": self.metadata.get(Key, {})}
 
     def head_object(self, *, Bucket: str, Key: str, IfMatch: str | None = None) -> dict[str, Any]:
@@ -466,6 +470,19 @@ def test_a_file_over_the_limit_is_not_even_downloaded(sandbox: Sandbox) -> None:
     assert sandbox.bucket.bytes_read == 0
 
 
+@pytest.mark.parametrize("fields", [{}, {"size": 100 * 1024 * 1024 + 1}], ids=["read", "too large"])
+def test_a_file_leaves_no_connection_open(sandbox: Sandbox, fields: dict[str, int]) -> None:
+    sandbox.process(pdf(1), **fields)
+    (body,) = sandbox.bucket.bodies
+
+    assert body.closed
+
+
+def test_a_large_file_is_never_in_memory_as_a_whole(sandbox: Sandbox) -> None:
+    assert sandbox.process(pdf(1) + b"\0" * 3_000_000).status is Status.COMPLETE
+    assert sandbox.bucket.bytes_at_once <= 1024 * 1024
+
+
 def test_a_file_at_the_limit_is_read(sandbox: Sandbox) -> None:
     assert sandbox.process(pdf(1), size=100 * 1024 * 1024).status is Status.COMPLETE
 
@@ -553,6 +570,11 @@ def test_the_same_file_uploaded_again_is_processed_again(sandbox: Sandbox) -> No
 
     assert sandbox.statuses.count(Status.STARTED) == 2
     assert sandbox.last.status is Status.COMPLETE
+
+
+def test_where_uploads_have_no_order_another_file_is_another_run(sandbox: Sandbox) -> None:
+    sandbox.process(pdf(1), sequencer="")
+    assert sandbox.process(pdf(2), sequencer="").processed == 2
 
 
 def test_a_retry_by_lambda_takes_the_document_over_from_a_worker_that_was_killed(sandbox: Sandbox) -> None:

@@ -5,9 +5,11 @@ Not proved here: that every PDF in the world can be read (docs/pdf-readers.md ha
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
+import tracemalloc
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from documents.reader import Pypdf
 from documents.reading import Limits, Reading
 from documents.unreadable import Reason, UnreadableDocument
 from tests.functions.documents.pdfs import built, doubling_forms, one_page, page, stream, text
@@ -180,6 +183,24 @@ def test_a_page_with_too_much_text_makes_the_document_too_large(source: Path) ->
     refused = refusal_of(source, built(one_page(stream(b"BT /F1 9 Tf " + lines + b" ET"))), limits=Limits())
 
     assert (refused.reason, refused.finding) == (Reason.TOO_LARGE, "Page 1 has more text than can be read.")
+
+
+def test_pages_that_were_read_are_not_kept_in_memory(source: Path) -> None:
+    pages, blank = range(10, 160), stream(b"q Q" + b" " * 200_000, deflated=True)
+    objects = one_page(stream(b""))
+    objects[2] = b"<</Type/Pages/Kids[%s]/Count %d>>" % (b"".join(b"%d 0 R " % each for each in pages), len(pages))
+    objects |= {each: page(each + 1_000) for each in pages} | {each + 1_000: blank for each in pages}
+    source.write_bytes(built(objects))
+    pypdf = Pypdf(str(source))
+    tracemalloc.start()
+    try:
+        assert all(pypdf.can_decode(number) for number in range(pypdf.page_count))
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        logging.disable(logging.NOTSET)
+    assert pypdf.page_count == len(pages)
+    assert most_bytes < 200_000 * len(pages) / 2
 
 
 def test_a_page_that_takes_for_ever_costs_itself_and_no_other_one(source: Path) -> None:
