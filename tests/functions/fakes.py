@@ -181,6 +181,10 @@ class InMemoryStore:
             row = self._rows[state.document_id]
             row.announced = row.announced or row.state.sequence == state.sequence
 
+    def remove(self, document_id: str) -> None:
+        """As its time to live does."""
+        del self._rows[document_id]
+
     @property
     def untold(self) -> list[str]:
         """Documents that have ended, and nobody has noted that their watchers were told."""

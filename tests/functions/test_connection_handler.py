@@ -144,6 +144,18 @@ def test_a_connection_is_kept_until_the_gateway_would_end_it(sandbox: Sandbox) -
     assert sandbox.store.connected_at[CONNECTION_ID] == CONNECTED_AT
 
 
+@pytest.mark.parametrize(("max_age_seconds", "lasts"), [("60", 60), (None, 7200)])
+def test_a_stack_may_end_connections_earlier_than_the_gateway(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, max_age_seconds: str | None, lasts: int
+) -> None:
+    monkeypatch.delenv("CONNECTION_MAX_AGE_SECONDS")
+    if max_age_seconds is not None:
+        monkeypatch.setenv("CONNECTION_MAX_AGE_SECONDS", max_age_seconds)
+    sandbox.invoke(recorded("connect"))
+
+    assert sandbox.store.connections[CONNECTION_ID].expires_at == CONNECTED_AT // 1000 + lasts
+
+
 def test_a_connection_keeps_the_principal_that_the_authorizer_found(sandbox: Sandbox) -> None:
     sandbox.invoke(recorded("connect", authorizer={"principalId": "alice", "integrationLatency": 12}))
 
@@ -184,6 +196,10 @@ def test_only_pages_of_allowed_origins_connect(sandbox: Sandbox, monkeypatch: py
 
     assert [sandbox.invoke(event)["statusCode"] for event in (strange, silent)] == [403, 403]
     assert sandbox.store.connections == {}
+    assert [(line["reason"], line.get("origin")) for line in lines_of(sandbox)] == [
+        ("origin", "https://evil.example.com"),
+        ("origin", None),
+    ]
     assert sandbox.invoke(allowed)["statusCode"] == 200
 
 
@@ -408,8 +424,22 @@ def test_a_client_gone_wild_is_stopped_and_told(connected: Sandbox) -> None:
 
     refused = [answer for answer in answers if answer["status"] == "error"]
     assert {answer["errorCode"] for answer in refused} == {"TOO_MANY_SUBSCRIPTIONS"}
+    assert refused[0]["docId"] == "document-100"
+    assert "100 documents" in refused[0]["message"]
     assert len(connected.store.subscriptions) == 150 - len(refused)
     assert connected.ask("document-0")["status"] == "pending", "what it watches already it may ask for again"
+
+
+@pytest.mark.parametrize("request_", [{}, {"subscribe": False}, {"action": "cancel"}])
+@pytest.mark.parametrize("principal", [None, "bob"], ids=["not connected", "not the owner"])
+def test_a_refusal_names_the_document_that_it_is_about(
+    sandbox: Sandbox, request_: dict[str, Any], principal: str | None
+) -> None:
+    begin(sandbox.store, owner="alice")
+    if principal is not None:
+        sandbox.invoke(recorded("connect", authorizer={"principalId": principal}))
+
+    assert sandbox.ask(**request_)["docId"] == "invoice-7", "a page may have asked for several"
 
 
 # --- $default ---
@@ -610,6 +640,32 @@ def test_a_document_is_cancelled_by_its_owner_alone(sandbox: Sandbox, owner: str
     assert cancel(sandbox)["errorCode"] == "CANCELLED"
 
 
+@pytest.mark.parametrize("becomes", ["another's", "gone"])
+def test_a_document_that_stops_being_the_callers_while_it_is_cancelled_is_not_shown(
+    sandbox: Sandbox, becomes: str
+) -> None:
+    sandbox.invoke(recorded("connect", authorizer={"principalId": "alice"}))
+    begin(sandbox.store, owner="alice")
+
+    def meanwhile(method: str) -> None:
+        if method == "cancel":
+            sandbox.store.before = lambda _: None
+            if becomes == "gone":
+                sandbox.store.remove("invoice-7")
+            else:
+                begin(sandbox.store, owner="bob", run_id="r2")
+
+    sandbox.store.before = meanwhile
+
+    assert cancel(sandbox) == {
+        "status": "error",
+        "errorCode": "FORBIDDEN",
+        "message": "You may not cancel this document.",
+        "docId": "invoice-7",
+        "recoverable": False,
+    }
+
+
 def test_a_connection_that_has_expired_cancels_nothing(sandbox: Sandbox) -> None:
     begin(sandbox.store)
 
@@ -669,11 +725,13 @@ def test_who_watches_what_is_logged(sandbox: Sandbox) -> None:
     begin(sandbox.store, owner="alice")
     sandbox.ask()
     sandbox.ask(subscribe=False)
+    cancel(sandbox)
 
-    lines = [line for line in map(json.loads, sandbox.log.splitlines()) if "document_id" in line]
-    assert [(line["message"], line["principal_id"], line["document_id"]) for line in lines] == [
-        ("Subscribed", "alice", "invoice-7"),
-        ("Unsubscribed", "alice", "invoice-7"),
+    lines = [line for line in lines_of(sandbox) if "document_id" in line]
+    assert [(line["message"], line["principal_id"], line["document_id"], line.get("status")) for line in lines] == [
+        ("Subscribed", "alice", "invoice-7", None),
+        ("Unsubscribed", "alice", "invoice-7", None),
+        ("Cancelled", "alice", "invoice-7", "error"),
     ]
 
 
@@ -744,10 +802,11 @@ def lines_of(sandbox: Sandbox) -> list[dict[str, Any]]:
 def test_the_lines_about_a_message_have_its_correlation_id_and_the_next_ones_have_not(connected: Sandbox) -> None:
     connected.ask(correlationId="page-1:a.b_c")
     connected.say('{"action":"cancel","docId":"unknown","correlationId":"x"}')
+    connected.invoke(recorded("disconnect"))
     connected.ask()
-    subscribed, cancelled, again = lines_of(connected)[-3:]
+    subscribed, cancelled, disconnected, again = lines_of(connected)[-4:]
     assert (subscribed["correlation_id"], cancelled["correlation_id"]) == ("page-1:a.b_c", "x")
-    assert "correlation_id" not in again
+    assert "correlation_id" not in disconnected.keys() | again.keys()
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a\n", "é", "x" * 129, 5, ["a"], {}, True, "${jndi}"])
@@ -763,6 +822,7 @@ def test_a_line_counts_what_it_says_with_dimensions_of_few_values(sandbox: Sandb
     sandbox.invoke(recorded("connect"))
     sandbox.ask()
     sandbox.ask(subscribe=False)
+    cancel(sandbox)
     sandbox.say("no json")
     sandbox.say('{"action":"ping"}')
     sandbox.invoke(recorded("disconnect"))
@@ -774,6 +834,7 @@ def test_a_line_counts_what_it_says_with_dimensions_of_few_values(sandbox: Sandb
         ("Connected", "ConnectionsOpened", None, None),
         ("Subscribed", "Messages", "subscribe", "answered"),
         ("Unsubscribed", "Messages", "ask", "answered"),
+        ("Cancelled", "Messages", "cancel", "answered"),
         ("Request refused", "Messages", "unknown", "refused"),
         ("Disconnected", "ConnectionsClosed", None, None),
     ]
@@ -785,6 +846,24 @@ def test_a_line_counts_what_it_says_with_dimensions_of_few_values(sandbox: Sandb
         assert all(isinstance(line[each], str) for each in dimensions), "CloudWatch drops a metric without one of them"
         assert (line[metric["Name"]], metric["Unit"]) == (1, "Count")
         assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 3600, "epoch milliseconds"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("ping", {"action": "ping"}),
+        ("subscribe", {"action": "progress", "docId": "d"}),
+        ("ask", {"action": "progress", "docId": "d", "subscribe": False}),
+        ("cancel", {"action": "cancel", "docId": "d"}),
+    ],
+)
+def test_a_message_that_is_refused_is_counted_with_its_kind(
+    sandbox: Sandbox, kind: str, said: dict[str, object]
+) -> None:
+    # Of a connection that has expired or that nobody knows.
+    sandbox.say(json.dumps(said), requestTimeEpoch=CONNECTED_AT + 7_200_000)
+    (line,) = lines_of(sandbox)
+    assert (line["kind"], line["outcome"], line["error_code"]) == (kind, "refused", "FORBIDDEN")
 
 
 def test_a_message_that_fails_is_counted_as_one(connected: Sandbox) -> None:
