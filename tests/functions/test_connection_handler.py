@@ -196,9 +196,9 @@ def test_only_pages_of_allowed_origins_connect(sandbox: Sandbox, monkeypatch: py
 
     assert [sandbox.invoke(event)["statusCode"] for event in (strange, silent)] == [403, 403]
     assert sandbox.store.connections == {}
-    assert [(line["reason"], line.get("origin")) for line in lines_of(sandbox)] == [
-        ("origin", "https://evil.example.com"),
-        ("origin", None),
+    assert [(line["reason"], line.get("origin"), line["ConnectionsRefused"]) for line in lines_of(sandbox)] == [
+        ("origin", "https://evil.example.com", 1),
+        ("origin", None, 1),
     ]
     assert sandbox.invoke(allowed)["statusCode"] == 200
 
@@ -544,7 +544,7 @@ def test_a_fault_is_logged_with_its_exception_and_its_connection(connected: Sand
     connected.ask()
 
     (line,) = [json.loads(line) for line in connected.log.splitlines() if '"ERROR"' in line]
-    assert line["connection_id"] == CONNECTION_ID
+    assert (line["connection_id"], line["document_id"], line["route_key"]) == (CONNECTION_ID, "invoice-7", "progress")
     assert "table-secret" in line["exception"]
     assert "Traceback" in line["exception"]
 
@@ -560,6 +560,7 @@ def test_each_decision_is_a_line_that_says_of_which_request_connection_and_princ
     lines = [json.loads(line) for line in sandbox.log.splitlines()]
     assert [line["message"] for line in lines] == ["Connected", "Request refused", "Request refused", "Disconnected"]
     assert lines[1]["document_id"] == "unknown"
+    assert lines[3]["code"] == recorded("disconnect")["requestContext"]["disconnectStatusCode"]
     for line in lines:
         assert (line["connection_id"], line["principal_id"]) == (CONNECTION_ID, "alice")
         assert line["request_id"], "by it the line in the access log is found"

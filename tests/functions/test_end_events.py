@@ -61,7 +61,7 @@ def bus(monkeypatch: pytest.MonkeyPatch) -> Bus:
 
 def record(new: Any, old: Any = None, position: str = "1") -> dict[str, Any]:
     images = {name: image for name, image in (("NewImage", new), ("OldImage", old)) if image}
-    return {"dynamodb": {"SequenceNumber": position, "Keys": {}, **images}}
+    return {"dynamodb": {"SequenceNumber": position, "Keys": new and {"pk": new["pk"]}, **images}}
 
 
 def put(*records: dict[str, Any]) -> list[str]:
@@ -113,16 +113,34 @@ def test_what_is_no_new_end_is_not_put(bus: Bus, new: Any, old: Any) -> None:
     assert bus.entries == []
 
 
-def test_what_the_bus_does_not_take_is_reported_back(bus: Bus) -> None:
+def test_what_the_bus_does_not_take_is_reported_back(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
     def numbered(number: int) -> dict[str, Any]:
         return record({**COMPLETE, "pk": {"S": f"DOCUMENT#{number}"}}, RUNNING, str(number))
 
     bus.refused = {"3", "12"}
     assert put(*map(numbered, range(25))) == ["3", "12"]
     assert len(bus.entries) == 23
+    refused = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [(line.document_id, line.sequence, line.error_code) for line in refused] == [
+        ("3", 8, "ThrottlingException"),
+        ("12", 8, "ThrottlingException"),
+    ]
 
 
-def test_a_row_that_is_no_state_holds_up_nobody(bus: Bus) -> None:
+def test_an_event_is_found_in_the_log_by_its_document_and_what_the_page_called_it(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        put(record({**COMPLETE, "correlation_id": {"S": "page-1"}}, RUNNING))
+    (line,) = caplog.records
+    assert (line.message, line.document_id, line.sequence, line.correlation_id) == ("Event put", "report", 8, "page-1")
+
+
+def test_a_row_that_is_no_state_holds_up_nobody(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
     assert put(record({"pk": {"S": "DOCUMENT#odd"}}), record({**COMPLETE, "status": {"S": "odd"}}, RUNNING)) == []
     put(record(COMPLETE, RUNNING))
     assert len(bus.entries) == 1
+    assert [line.keys for line in caplog.records if line.levelname == "ERROR"] == [
+        {"pk": {"S": "DOCUMENT#odd"}},
+        {"pk": {"S": "DOCUMENT#report"}},
+    ]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import stall_watchdog
+from docprogress.announcer import Totals
 from docprogress.document import DocumentState, ErrorCode, Failure, Status
 from docprogress.errors import StoreUnavailable
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
@@ -23,12 +24,13 @@ from tests.functions.fakes import PATIENCE_SECONDS, eventually
 
 @dataclass
 class Reporter:
-    """A publisher over a few silent documents; `heard_of` have written again meanwhile."""
+    """A publisher over a few silent documents; `heard_of` have written again meanwhile, `untold` have ended before."""
 
     silent: list[str]
     heard_of: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     unwritable: set[str] = field(default_factory=set)
+    untold: set[str] = field(default_factory=set)
     told: list[DocumentState] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
@@ -50,6 +52,8 @@ class Reporter:
         if silent.document_id in self.unwritable:
             raise StoreUnavailable
         self.ended.append(silent.document_id)
+        if silent.document_id in self.untold:
+            return DocumentState(silent.document_id, Status.COMPLETE, 8, run_id="run", correlation_id="page-1")
         return DocumentState(
             document_id=silent.document_id,
             status=Status.ERROR,
@@ -58,6 +62,9 @@ class Reporter:
             run_id="run",
             failure=Failure("It stopped.", ErrorCode.PROCESSING_STALLED),
         )
+
+    def take_totals(self) -> Totals:
+        return Totals(DeliveryReport(delivered=len(self.told)))
 
     def announce(self, state: DocumentState, deadline_seconds: float) -> None:
         if state.document_id in self.refused:
@@ -115,40 +122,72 @@ def test_no_document_is_ended_long_before_its_watchers_are_told() -> None:
     assert len(reporter.told) == 100
 
 
-def test_documents_there_is_no_time_to_tell_of_are_left_to_the_next_minute() -> None:
+def test_documents_there_is_no_time_to_tell_of_are_left_to_the_next_minute(caplog: pytest.LogCaptureFixture) -> None:
     reporter = Reporter([str(number) for number in range(100)])
     seconds = iter(range(60, -60, -1))
 
-    stalled = end_stalled(reporter, remaining_seconds=lambda: next(seconds))
+    with caplog.at_level("WARNING"):
+        stalled = end_stalled(reporter, remaining_seconds=lambda: next(seconds))
 
     assert 0 < len(stalled) <= 50, "an announcement that has begun may take ten seconds"
     assert sorted(stalled) == sorted(reporter.ended) == sorted(state.document_id for state in reporter.told)
+    left = {record.document_id for record in caplog.records if record.message == "Left to the next minute"}
+    assert left == set(reporter.silent) - set(stalled)
+
+
+class Context:
+    def __init__(self, remaining_seconds: int) -> None:
+        self._remaining_seconds = remaining_seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._remaining_seconds * 1000
 
 
 def test_the_time_left_is_lambdas(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Context:
-        def get_remaining_time_in_millis(self) -> int:
-            return 15_000
-
     reporter = Reporter(["a"], announcer=None)
     monkeypatch.setattr(stall_watchdog, "publisher", lambda: reporter)
 
-    assert stall_watchdog.handler({}, Context()) == {"stalled": []}
+    assert stall_watchdog.handler({}, Context(15)) == {"stalled": []}
     assert reporter.ended == []
 
 
 def test_what_the_watchdog_had_to_end_or_tell_is_counted_in_a_metric(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Context:
-        def get_remaining_time_in_millis(self) -> int:
-            return 60_000
+    reporter = Reporter(["a", "b", "c"], untold={"c"})
+    reporter.announcer = reporter
+    monkeypatch.setattr(stall_watchdog, "publisher", lambda: reporter)
 
-    monkeypatch.setattr(stall_watchdog, "publisher", lambda: Reporter(["a", "b"], announcer=None))
-
-    assert sorted(stall_watchdog.handler({}, Context())["stalled"]) == ["a", "b"]
+    assert sorted(stall_watchdog.handler({}, Context(60))["stalled"]) == ["a", "b", "c"]
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     counted = [line for line in lines if "DocumentsStalled" in line]
-    assert [(line["DocumentsStalled"], line["EndsToldLate"]) for line in counted] == [([2.0], [0.0])], (
-        "the alarms of docs/operations.md look at them, and at zeros too"
+    assert [(line["DocumentsStalled"], line["EndsToldLate"], line["MessagesDelivered"]) for line in counted] == [
+        ([2.0], [1.0], [3.0])
+    ]
+    reporter.silent.clear()
+    stall_watchdog.handler({}, Context(60))
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["DocumentsStalled"], line["EndsToldLate"]) == ([0.0], [0.0]), (
+        "the alarms of docs/operations.md look at zeros too"
+    )
+
+
+def test_a_line_says_which_document_had_to_be_ended_or_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING"):
+        end_stalled(Reporter(["a"]))
+        end_stalled(Reporter(["c"], untold={"c"}))
+    ended, told = caplog.records
+    assert (ended.message, ended.document_id, ended.status, ended.error_code, ended.silent_since) == (
+        "Stalled",
+        "a",
+        "error",
+        "PROCESSING_STALLED",
+        1,
+    )
+    assert (told.message, told.document_id, told.status, told.error_code, told.correlation_id) == (
+        "Ended untold",
+        "c",
+        "processing_complete",
+        None,
+        "page-1",
     )

@@ -5,6 +5,7 @@ Not proven here: the mapping's filter (tests/infra), nor the order of a real str
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +15,13 @@ import stream_fan_out
 from docprogress.announcer import Announcer, Totals
 from docprogress.document import DocumentState
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
+from docprogress.tracker import FINAL_DELIVERY_SECONDS, PROGRESS_DELIVERY_SECONDS
 
 
 class RecordingAnnouncer(Announcer):
     def __init__(self, outcomes: dict[str, DeliveryReport | Exception]) -> None:
         self.told: list[tuple[str, int]] = []
+        self.deadlines: dict[str, float] = {}
         self._outcomes = outcomes
 
     def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport:
@@ -26,10 +29,11 @@ class RecordingAnnouncer(Announcer):
         if isinstance(outcome, Exception):
             raise outcome
         self.told.append((state.document_id, state.sequence))
+        self.deadlines[state.document_id] = deadline_seconds
         return outcome
 
     def take_totals(self) -> Totals:
-        return Totals()
+        return Totals(DeliveryReport(delivered=len(self.told)))
 
 
 def record(document_id: str, sequence: int, *, before: int | None = None, status: str = "progress") -> dict[str, Any]:
@@ -48,13 +52,18 @@ def record(document_id: str, sequence: int, *, before: int | None = None, status
     return {"eventName": "MODIFY", "dynamodb": change}
 
 
+def published(monkeypatch: pytest.MonkeyPatch, outcomes: dict[str, DeliveryReport | Exception]) -> RecordingAnnouncer:
+    announcer = RecordingAnnouncer(outcomes)
+    reporter = SimpleNamespace(announcer=announcer, announce=announcer.announce)
+    monkeypatch.setattr(stream_fan_out, "publisher", lambda: reporter)
+    return announcer
+
+
 def invoke(
     monkeypatch: pytest.MonkeyPatch, *records: dict[str, Any], **outcomes: DeliveryReport | Exception
 ) -> tuple[list[tuple[str, int]], list[str]]:
     """What was told, and where the stream is asked to begin again."""
-    announcer = RecordingAnnouncer(outcomes)
-    reporter = SimpleNamespace(announcer=announcer, announce=announcer.announce)
-    monkeypatch.setattr(stream_fan_out, "publisher", lambda: reporter)
+    announcer = published(monkeypatch, outcomes)
     answer = stream_fan_out.handler({"Records": list(records)}, object())
     return sorted(announcer.told), [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
@@ -73,9 +82,32 @@ def test_a_removal_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke(monkeypatch, removal) == ([], [])
 
 
-def test_a_document_that_fails_is_asked_for_again_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_that_fails_is_asked_for_again_and_the_others_are_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     refused = DeliveryRefused(403, DeliveryReport(failed=1), "c", "")
     assert invoke(monkeypatch, record("a", 1), record("b", 1), a=refused) == ([("b", 1)], ["a-1"])
+    (line,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert (line.document_id, line.sequence) == ("a", 1)
+
+
+def test_watchers_of_an_end_have_more_time_than_those_of_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    announcer = published(monkeypatch, {})
+    records = [record("running", 1), record("ended", 9, status="processing_complete")]
+    stream_fan_out.handler({"Records": records}, object())
+    assert announcer.deadlines == {"running": PROGRESS_DELIVERY_SECONDS, "ended": FINAL_DELIVERY_SECONDS}
+
+
+def test_what_was_told_is_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    invoke(monkeypatch, record("a", 1), record("b", 1))
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "MessagesDelivered" in line]
+    assert line["MessagesDelivered"] == [2.0]
+
+
+def test_a_function_that_cannot_post_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_fan_out, "publisher", lambda: SimpleNamespace(announcer=None))
+    with pytest.raises(RuntimeError, match="CALLBACK_URL"):
+        stream_fan_out.handler({"Records": []}, object())
 
 
 @pytest.mark.parametrize(
