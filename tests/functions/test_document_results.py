@@ -138,9 +138,32 @@ def test_a_document_that_is_not_complete_has_no_result_yet(stack: Stack, status:
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_result_that_was_removed_is_missing(stack: Stack, status: int) -> None:
+def test_a_result_that_was_removed_is_missing(stack: Stack, status: int, caplog: pytest.LogCaptureFixture) -> None:
     stack.expect("results/uploads/a.json", status)
-    assert ask()[1]["errorCode"] == "RESULT_MISSING"
+    assert ask()[1] == {
+        "status": "error",
+        "errorCode": "RESULT_MISSING",
+        "message": "The document has no result.",
+        "docId": "uploads/a",
+        "recoverable": False,
+    }
+    (line,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert (line.key, line.status) == ("results/uploads/a.json", status), "a 403 may be a grant that is missing"
+
+
+def test_a_line_says_who_asked_for_which_result_and_whether_it_was_there(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    stack.expect("results/uploads/a.json")
+    stack.expect("results/uploads/a.json", 404)
+    with caplog.at_level("INFO"):
+        ask()
+        ask()
+    lines = [each for each in caplog.records if each.levelname == "INFO"]
+    assert [(each.document_id, each.principal_id, each.is_there) for each in lines] == [
+        ("uploads/a", "alice", True),
+        ("uploads/a", "alice", False),
+    ]
 
 
 def test_a_fault_of_the_bucket_is_told_without_its_words(stack: Stack) -> None:

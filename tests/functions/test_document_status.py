@@ -132,7 +132,8 @@ def test_a_stranger_is_told_the_same_of_a_document_that_is_there_and_of_one_that
     assert foreign["statusCode"] == unknown["statusCode"] == 403
     assert foreign["headers"] == unknown["headers"]
     assert body(foreign) == {**body(unknown), "docId": "report"}
-    assert body(foreign)["errorCode"] == "FORBIDDEN"
+    assert (body(foreign)["errorCode"], body(foreign)["recoverable"]) == ("FORBIDDEN", False)
+    assert body(foreign)["message"] == "You may not watch this document."
     assert ask("report", sub="alice")["statusCode"] == 200
 
 
@@ -156,10 +157,35 @@ def test_an_id_that_no_document_has_is_refused(documents: Documents) -> None:
     for bad in ("", "a" * 257, "a\nb"):
         answer = ask(bad)
         assert (answer["statusCode"], body(answer)["errorCode"]) == (400, "INVALID_MESSAGE")
+        assert "1 to 256 characters" in body(answer)["message"]
+    nameless = handler({"requestContext": {}, "pathParameters": None}, None)
+    assert (nameless["statusCode"], body(nameless)["errorCode"]) == (400, "INVALID_MESSAGE")
     assert documents.asked == []
 
 
-def test_a_fault_of_the_table_is_told_without_its_words(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_without_headers_is_answered(documents: Documents) -> None:
+    documents.states["report"] = RUNNING
+    event = {"requestContext": {}, "pathParameters": {"docId": "report"}}
+    assert handler(event, None) == handler({**event, "headers": None}, None)
+    assert handler(event, None)["statusCode"] == 200
+
+
+def test_an_answer_is_a_line_that_says_who_asked_about_which_document(
+    documents: Documents, caplog: pytest.LogCaptureFixture
+) -> None:
+    documents.authorize(known=True)
+    documents.states["report"] = RUNNING._replace(owner="alice")
+    with caplog.at_level("INFO"):
+        ask("report", sub="alice")
+        ask("report", sub="bob")
+    told, refused = caplog.records
+    assert (told.document_id, told.principal_id, told.status) == ("report", "alice", "progress")
+    assert (refused.document_id, refused.error_code) == ("report", "FORBIDDEN")
+
+
+def test_a_fault_of_the_table_is_told_without_its_words(
+    documents: Documents, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(_document_id: str) -> DocumentState | None:
         raise RuntimeError("secret")
 
@@ -169,6 +195,8 @@ def test_a_fault_of_the_table_is_told_without_its_words(documents: Documents, mo
     assert (answer["statusCode"], body(answer)["errorCode"]) == (500, "INTERNAL_ERROR")
     assert (body(answer)["message"], body(answer)["recoverable"]) == ("The server failed. Try again.", True)
     assert "secret" not in answer["body"]
+    (line,) = caplog.records
+    assert (line.levelname, str(line.exc_info[1])) == ("ERROR", "secret"), "whoever runs it must see what it was"
 
 
 def test_the_settings_come_from_the_environment() -> None:

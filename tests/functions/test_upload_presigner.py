@@ -509,6 +509,7 @@ def test_the_log_names_the_document_and_nothing_that_would_let_anybody_upload(se
     upload = service.upload({"fileName": "report.pdf", "size": 1_000}, authorizer=tokens("alice"))
     [line] = service.log_lines()
     assert (line["message"], line["document_id"], line["size"]) == ("Upload presigned", upload["docId"], 1_000)
+    assert line["request_id"] == "JKJaXmPLvHcESHA=", "by it the line in the access log is found"
     for name in ("policy", "x-amz-signature", "x-amz-credential", "x-amz-security-token"):
         assert upload["fields"][name] not in service.log.getvalue()
 
