@@ -148,13 +148,23 @@ class Backlog:
     # What the engine takes
 
     def next(self, window: int, now: float) -> Place | None:
-        """The next to post to: of each topic in turn, those never tried first, and nobody twice at a time."""
+        """The next to post to, under way from now on: of each topic in turn, those never tried first, nobody twice."""
         topics = len(self.fresh)
         # A topic's part of the window; alone it leaves a quarter to whoever comes.
         share = window - window // 4 if topics <= 1 else max(1, window // topics)
         place = self._next_of(self.fresh, self._take_fresh, share, now) if topics else None
         if place is None and self._late:
             place = self._next_of(self._late, self._take_late, share, now)
+        if place is None:
+            return None
+        place.sent = place.payload
+        if place.is_slow:
+            place.is_slow = False
+        place.topic.in_flight += 1
+        self.in_flight += 1
+        if place.is_late:
+            self._late_in_flight += 1
+            self._hung_in_flight += place.hung
         return place
 
     def count(self) -> int:
@@ -168,16 +178,6 @@ class Backlog:
     @property
     def next_due(self) -> float | None:
         return self._waiting[0][0] if self._waiting else None
-
-    def sending(self, place: Place, signer: RequestSigner) -> None:
-        place.sent, place.signer = place.payload, signer
-        if place.is_slow:
-            place.is_slow = False
-        place.topic.in_flight += 1
-        self.in_flight += 1
-        if place.is_late:
-            self._late_in_flight += 1
-            self._hung_in_flight += place.hung
 
     def ended(self, place: Place) -> None:
         """Its post was answered or given up. One of the outcomes below follows."""
@@ -304,33 +304,30 @@ class Backlog:
             if not topic.unsent:
                 update.ask_for_page()
             update.sent()
-            place = self._place_of(topic, recipient, now)
-            if place is not None:
+            connection_id = recipient.connection_id
+            if not (connection_id in topic.places or connection_id in topic.stale or connection_id in topic.slow):
+                place = topic.places[connection_id] = Place(topic, recipient, now)
                 return place
+            self._add_known(topic, recipient, now)
         self.fresh.pop()  # it stands last, since it is its turn
         topic.is_fresh = False
         update.check()
         return None
 
-    def _place_of(self, topic: Topic, recipient: Recipient, now: float) -> Place | None:
-        """The watcher's place, or None where nothing is to be sent now."""
+    def _add_known(self, topic: Topic, recipient: Recipient, now: float) -> None:
+        """One to whom nothing is sent now: it is not through with an older message, is gone, or was slow."""
         update, connection_id = topic.update, recipient.connection_id
         place = topic.places.get(connection_id)
         if place is not None:
             self._renew(place, recipient, now)
-            return None
-        if connection_id in topic.stale:
+        elif connection_id in topic.stale:
             update.tried()
             update.gone()
-            return None
-        place = topic.places[connection_id] = Place(topic, recipient, now)
-        if connection_id not in topic.slow:
-            return place
-        # It comes last, and nobody waits for it.
-        self._becomes_late(place)
-        self._tried(place)
-        self._is_due(place)
-        return None
+        else:  # it comes last, and nobody waits for it
+            place = topic.places[connection_id] = Place(topic, recipient, now)
+            self._becomes_late(place)
+            self._tried(place)
+            self._is_due(place)
 
     def _renew(self, place: Place, recipient: Recipient, now: float) -> None:
         """Put the newest message in the place of one that is not through with an older."""

@@ -16,6 +16,9 @@ from docprogress.posting.http1 import MAX_RESPONSE_BYTES, MalformedResponse, Res
 from docprogress.posting.readers import Readers
 from docprogress.posting.tls import TlsSession
 
+# Room for a record of TLS and its frame, and less than what makes the allocator slow.
+_READ_BYTES = 20_480
+
 Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
@@ -109,7 +112,7 @@ class Connection:
 
     def _readable(self) -> None:
         try:
-            data = self._sock.recv(MAX_RESPONSE_BYTES)
+            data = self._sock.recv(_READ_BYTES)
             ended = not data
             if self._tls is not None and data:
                 data = self._tls.decrypt(data)

@@ -164,7 +164,7 @@ class Engine:
         if response is EMPTY_OK and not place.is_tried:  # what becomes of almost every post, in few steps
             if connection.sent_at > self._delivered_sent_at:
                 self._delivered_sent_at = connection.sent_at
-            self._window.answered(now - connection.sent_at)
+            self._window.waits.append(now - connection.sent_at)
             self._backlog.delivered_at_once(place)
             self._use(connection, now)
             return
@@ -178,7 +178,9 @@ class Engine:
                 place.is_slow = False  # that is the gateway's pace, not the watcher's
                 self._wait_longer(now - connection.sent_at)
         if not place.is_late:
-            self._window.answered(now - connection.sent_at, throttled=verdict is Verdict.THROTTLED)
+            self._window.waits.append(now - connection.sent_at)
+            if verdict is Verdict.THROTTLED:
+                self._window.throttled()
         if verdict is Verdict.EXPIRED_CREDENTIALS and self._may_renew(place):
             self._wait_for_credentials(place)
         else:
@@ -214,8 +216,7 @@ class Engine:
                 self._window.is_full = True
             self._keep(connection)
             return False
-        signer = self._signers[place.update.method]
-        self._backlog.sending(place, signer)
+        place.signer = signer = self._signers[place.update.method]
         connection.send(place, signer.sign(place.recipient.connection_id, place.payload), now)
         return True
 

@@ -95,7 +95,7 @@ class RequestSigner:
         if second != self._second:
             self._turn_to(second)
         segment = connection_id.encode("utf-8", "surrogatepass")
-        if not segment.translate(None, _USUAL):
+        if not segment.rstrip(_USUAL):
             segment = segment.replace(b"=", b"%3D")
         elif segment in {b".", b".."}:  # a path segment of dots would be resolved away (RFC 3986, 5.2.4)
             segment = segment.replace(b".", b"%2E")

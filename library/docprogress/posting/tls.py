@@ -37,21 +37,22 @@ class TlsSession:
 
     def encrypt(self, data: bytes) -> bytes:
         written = self._session.write(data)
-        records = [self._outgoing.read()]
+        records = self._outgoing.read()
         while written < len(data):  # it is longer than one record
             written += self._session.write(data[written : written + _RECORD_BYTES])
-            records.append(self._outgoing.read())  # one by one: it keeps the memory of the most that it has held
-        return b"".join(records)
+            records += self._outgoing.read()  # one by one: it keeps the memory of the most that it has held
+        return records
 
     def decrypt(self, received: bytes) -> bytes:
         """Return what the records that are whole by now say; a record may say nothing."""
         self._incoming.write(received)
         said = b""
         try:
-            while self._incoming.pending and not self.ended:
+            said = part = self._session.read(_RECORD_BYTES)
+            while part and self._incoming.pending:
                 part = self._session.read(_RECORD_BYTES)
-                self.ended = not part
                 said += part
         except ssl.SSLWantReadError:  # for the rest of a record
-            pass
+            return said
+        self.ended = not part
         return said

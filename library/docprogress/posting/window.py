@@ -23,6 +23,7 @@ class Window:
         size: posts that may await an answer, from 1 to `most`.
         slow_seconds: a post that has waited this long does not hold up others.
         is_full: set by the owner when the size kept a post back.
+        waits: how many seconds each answer took that has come since the last step; the owner adds to it.
     """
 
     def __init__(self, most: int) -> None:
@@ -32,13 +33,9 @@ class Window:
         self._quickest_seconds = float("inf")
         self._count_anew()
 
-    def answered(self, seconds: float, *, throttled: bool = False) -> None:
-        self._answers += 1
-        self._seconds += seconds
-        if seconds < self._quickest_seconds:
-            self._quickest_seconds = seconds
-        if throttled:
-            self._throttled += 1
+    def throttled(self) -> None:
+        """One of the answers was 429."""
+        self._throttled += 1
 
     def slow(self) -> None:
         """A post has become slow."""
@@ -50,15 +47,17 @@ class Window:
         Args:
             ready_at_once: how many answers the owner has found waiting at a time.
         """
-        if self._answers:
-            usual = self._seconds / self._answers
+        answers = len(self.waits)
+        if answers:
+            usual = sum(self.waits) / answers
+            self._quickest_seconds = min(self._quickest_seconds, min(self.waits))
             self.slow_seconds = min(max(5 * usual, _LEAST_SLOW_SECONDS), _MOST_SLOW_SECONDS)
-        if self._slow > self._answers:
+        if self._slow > answers:
             if self.is_full:
                 self._grow(self.size // 2)  # watchers that hang fill it, which costs the gateway nothing
-        elif self._answers < _LEAST_ANSWERS:
+        elif answers < _LEAST_ANSWERS:
             return  # the count goes on
-        elif self._throttled > _THROTTLED_SHARE * self._answers:
+        elif self._throttled > _THROTTLED_SHARE * answers:
             self.size = max(min(_LEAST, self.most), self.size * 7 // 10)
         elif self.is_full and ready_at_once < _BEHIND_SHARE * self.size and usual <= _QUEUED * self._quickest_seconds:
             self._grow(self.size // 8)
@@ -74,5 +73,5 @@ class Window:
 
     def _count_anew(self) -> None:
         self.is_full = False
-        self._answers = self._throttled = self._slow = 0
-        self._seconds = 0.0
+        self.waits: list[float] = []
+        self._throttled = self._slow = 0

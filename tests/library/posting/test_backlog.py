@@ -13,12 +13,10 @@ from docprogress.posting import backlog as rules
 from docprogress.posting.backlog import Backlog, Place
 from docprogress.posting.http1 import Response
 from docprogress.posting.report import DeliveryReport
-from docprogress.posting.sigv4 import Endpoint, Payload, RequestSigner
+from docprogress.posting.sigv4 import Payload
 from docprogress.posting.update import Update
 from docprogress.posting.verdict import classify
-from tests.library.posting.samples import KEYS, Watcher, watchers
-
-SIGNER = RequestSigner("POST", Endpoint.from_url("http://127.0.0.1/prod"), "eu-west-1", KEYS)
+from tests.library.posting.samples import Watcher, watchers
 
 
 class Desk:
@@ -63,10 +61,7 @@ class Desk:
         self.backlog.wake(self.now)
 
     def take(self, *, window: int = 1_000) -> Place | None:
-        place = self.backlog.next(window, self.now)
-        if place is not None:
-            self.backlog.sending(place, SIGNER)
-        return place
+        return self.backlog.next(window, self.now)
 
     def take_all(self, *, window: int = 1_000) -> list[Place]:
         return list(iter(lambda: self.take(window=window), None))

@@ -11,7 +11,9 @@ MOST = 900
 
 def step(window: Window, *, seconds: float = 0.015, answers: int = 100, throttled: int = 0, full: bool = True) -> int:
     for number in range(answers):
-        window.answered(seconds, throttled=number < throttled)
+        window.waits.append(seconds)
+        if number < throttled:
+            window.throttled()
     window.is_full = full
     window.adapt()
     return window.size
@@ -41,7 +43,7 @@ def test_it_does_not_grow_when_it_is_its_owner_who_is_behind() -> None:
     for waiting, grows in ((START / 2 - 1, True), (START / 2, False)):
         window = Window(MOST)
         for _ in range(100):
-            window.answered(0.015)
+            window.waits.append(0.015)
         window.is_full = True
         window.adapt(ready_at_once=waiting)
         assert (window.size > START) is grows
