@@ -16,7 +16,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 
 from docprogress import settings
-from docprogress.document import ErrorCode
+from docprogress.document import RETRY_WITHIN_SECONDS, ErrorCode
 from docprogress.publisher import Publisher, publisher
 from docprogress.table.states import SilentDocument
 from docprogress.telemetry import NAMESPACE, add_announcements, flush
@@ -96,7 +96,9 @@ def end_stalled(
             error_code=state.failure.code if state.failure else None,
             correlation_id=state.correlation_id,
         )
-        reporter.announce(state, FINAL_DELIVERY_SECONDS)
+        report = reporter.announce(state, FINAL_DELIVERY_SECONDS)
+        if report and not report.untried and silent.updated_at < (reporter.table.now() - RETRY_WITHIN_SECONDS) * 1000:
+            reporter.note_announced(state)  # whoever is still out of reach sleeps
 
     with ThreadPoolExecutor(_SETTLED_AT_ONCE) as pool:
         results = [pool.submit(settle, silent) for silent in reporter.states.silent_documents(stall_timeout_seconds)]

@@ -61,14 +61,24 @@ def newest_changes(records: Sequence[Record]) -> list[Change]:
     """The last state of each document in a batch, without records that changed no state, such as heartbeats."""
     newest: dict[str, Change] = {}
     for record in records:
-        change = record["dynamodb"]
-        if "NewImage" not in change:
+        try:
+            change = _change(record)
+        except (KeyError, ValueError):
+            # Given again it would read no better, and all others of the batch would be told once more.
+            logger.exception("A record that cannot be read is passed over", event_id=record.get("eventID"))
             continue
-        state = state_of(change["NewImage"])
-        before = change.get("OldImage", {}).get("sequence", {}).get("N", "0")
-        if int(before) < state.sequence:
-            newest[state.document_id] = Change(change["SequenceNumber"], state)
+        if change:
+            newest[change.state.document_id] = change
     return list(newest.values())
+
+
+def _change(record: Record) -> Change | None:
+    change = record["dynamodb"]
+    if "NewImage" not in change:
+        return None
+    state = state_of(change["NewImage"])
+    before = change.get("OldImage", {}).get("sequence", {}).get("N", "0")
+    return Change(change["SequenceNumber"], state) if int(before) < state.sequence else None
 
 
 def _tell(reporter: Publisher, change: Change) -> bool:
@@ -80,7 +90,14 @@ def _tell(reporter: Publisher, change: Change) -> bool:
         logger.exception("Not announced", document_id=state.document_id, sequence=state.sequence)
         return False
     # A watcher that misses a progress update hears the next one; after the last there is none.
-    return state.is_active or report is None or not is_outage(report)
+    if state.is_active or report is None:
+        return True
+    if is_outage(report):
+        return False
+    if not (report.reached_most or report.untried):
+        # The watchdog would write it again, for stragglers, and again for those that listen to ends.
+        reporter.note_announced(state)
+    return True
 
 
 def is_outage(report: DeliveryReport) -> bool:

@@ -16,7 +16,7 @@ from docprogress.document import DocumentState, Subscription, correlated
 from docprogress.errors import StoreUnavailable
 from docprogress.messages import Message, encode, state_message
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
-from docprogress.process import jitter
+from docprogress.process import aside, jitter
 from docprogress.spans import span
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ _MAX_EXPIRED = 1000
 # An invocation of Lambda's 15 minutes makes 3,600 at four a second; elsewhere nobody may ever take them.
 _MAX_TIMES = 10_000
 _DISCONNECT_SECONDS = 2.0
+# After a last state, how long is waited for expired watchers to be forgotten: in Lambda what is left stands still.
+_EXPIRED_SECONDS = 1.0
 # After a last state there is no newer one to wait for: once all were tried, those not reached have so much longer.
 _SETTLE_SECONDS = 2.0
 _MAX_CUT_SHORT = 1_000
@@ -176,7 +178,11 @@ class Announcer:
         milliseconds = self._count(report, started_at)
         self._note_end(document_id, reading.last_sent(report.untried) if report.untried else None)
         if reading.expired:
-            self._forget_expired(document_id, reading.expired)
+            aside.do(
+                ("expired", id(self), document_id),
+                lambda: self._forget_expired(document_id, reading.expired),
+                wait_seconds=_EXPIRED_SECONDS if settle_seconds else 0.0,
+            )
         logger.info(
             "Announced",
             extra={

@@ -16,7 +16,7 @@ from docprogress.errors import SettingsError, StoreUnavailable
 from docprogress.messages import own_message
 from docprogress.posting.fan_out import FanOut
 from docprogress.posting.report import DeliveryReport
-from docprogress.process import PerProcess, importing, making_what_stays
+from docprogress.process import PerProcess, aside, importing, making_what_stays
 from docprogress.table.client import Table, dynamodb_client
 from docprogress.table.connections import Connections
 from docprogress.table.states import States
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from botocore.session import Session
 
 logger = logging.getLogger(__name__)
+
+# Everyone has heard by then. What is noted no sooner, or not at all since the process ends, the watchdog tells again.
+_NOTE_SECONDS = 1.0
 
 
 class PublisherSettings(NamedTuple):
@@ -116,7 +119,7 @@ class Publisher:
     def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport | None:
         """Tell everyone who watches. None where the table's stream does.
 
-        An end of which everyone was tried counts as announced; until then the watchdog finds it.
+        An end counts as announced when everyone was tried and most were reached; until then the watchdog finds it.
 
         Raises:
             StoreUnavailable: who watches could not be read.
@@ -129,8 +132,9 @@ class Publisher:
         finally:
             if self._settings.emit_metrics and state.status is not Status.PROGRESS:
                 self._emit_metrics(state, announcer)
-        if state.has_ended and not report.untried:
-            self._note_announced(state)
+        if state.has_ended and report.reached_most:
+            note = ("announced", id(self), state.document_id, state.sequence)
+            aside.do(note, lambda: self.note_announced(state), wait_seconds=_NOTE_SECONDS)
         return report
 
     def _emit_metrics(self, state: DocumentState, announcer: Announcer | None) -> None:
@@ -138,7 +142,8 @@ class Publisher:
         sys.stdout.writelines(f"{line}\n" for line in embedded(self._settings.service, figures))
         sys.stdout.flush()
 
-    def _note_announced(self, state: DocumentState) -> None:
+    def note_announced(self, state: DocumentState) -> None:
+        """Have the watchdog leave an end alone."""
         try:
             self.states.announced(state)
         except StoreUnavailable as error:

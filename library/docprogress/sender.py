@@ -8,6 +8,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from docprogress.process import Background
+
 
 class Sender:
     """Calls `step` when `wait_seconds` says so, never two things at once.
@@ -38,7 +40,7 @@ class Sender:
     def start(self) -> None:
         # In the context of who starts it: what is traced or logged there belongs to the same request.
         run = contextvars.copy_context().run
-        self._thread = threading.Thread(target=run, args=(self._run,), daemon=True, name="progress-tracker")
+        self._thread = Background(lambda: run(self._run), "progress-tracker")
         self._thread.start()
 
     def hand(self, call: Callable[[], object]) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,16 @@ class Reporter:
     deadlines: list[float] = field(default_factory=list)
     during: Callable[[], object] = lambda: None
     announcer: object | None = field(default_factory=object)
+    report: DeliveryReport | None = None
+    updated_at: int = 1
+    noted: list[str] = field(default_factory=list)
+
+    @property
+    def table(self) -> Any:
+        return SimpleNamespace(now=lambda: 1_000.0)
+
+    def note_announced(self, state: DocumentState) -> None:
+        self.noted.append(state.document_id)
 
     @property
     def states(self) -> Any:
@@ -43,7 +54,7 @@ class Reporter:
 
     def silent_documents(self, silent_seconds: float) -> Iterator[SilentDocument]:
         assert silent_seconds == 120
-        return (SilentDocument(document_id, 1) for document_id in self.silent)
+        return (SilentDocument(document_id, self.updated_at) for document_id in self.silent)
 
     def settle(self, silent: SilentDocument, silent_seconds: float, *, again: bool) -> DocumentState | None:
         assert (silent_seconds, again) == (120, self.announcer is None)
@@ -66,12 +77,13 @@ class Reporter:
     def take_totals(self) -> Totals:
         return Totals(DeliveryReport(delivered=len(self.told)))
 
-    def announce(self, state: DocumentState, deadline_seconds: float) -> None:
+    def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport | None:
         if state.document_id in self.refused:
             raise DeliveryRefused(403, DeliveryReport(failed=1), "c", "")
         self.deadlines.append(deadline_seconds)
         self.during()
         self.told.append(state)
+        return self.report
 
 
 def end_stalled(reporter: Any, **arguments: Any) -> list[str]:
@@ -83,6 +95,23 @@ def test_watchers_of_a_silent_document_are_told_and_have_the_time_of_a_last_mess
     assert end_stalled(reporter) == ["a"]
     assert [state.document_id for state in reporter.told] == ["a"]
     assert reporter.deadlines == [FINAL_DELIVERY_SECONDS]
+
+
+@pytest.mark.parametrize(
+    ("report", "silent_seconds", "noted"),
+    [
+        (DeliveryReport(throttled=1), 901, ["a"]),
+        (DeliveryReport(throttled=1), 899, []),
+        (DeliveryReport(throttled=1, untried=1), 901, []),
+        (None, 901, []),
+    ],
+)
+def test_whoever_is_out_of_reach_is_told_of_an_end_for_a_quarter_of_an_hour(
+    report: DeliveryReport | None, silent_seconds: int, noted: list[str]
+) -> None:
+    reporter = Reporter(["a"], report=report, updated_at=(1_000 - silent_seconds) * 1_000)
+    end_stalled(reporter)
+    assert reporter.noted == noted
 
 
 def test_where_the_stream_tells_the_watchers_it_is_given_again_what_it_has_not_told() -> None:

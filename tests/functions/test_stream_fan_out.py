@@ -22,6 +22,7 @@ class RecordingAnnouncer(Announcer):
     def __init__(self, outcomes: dict[str, DeliveryReport | Exception]) -> None:
         self.told: list[tuple[str, int]] = []
         self.deadlines: dict[str, float] = {}
+        self.noted: list[DocumentState] = []
         self._outcomes = outcomes
 
     def announce(self, state: DocumentState, deadline_seconds: float) -> DeliveryReport:
@@ -54,7 +55,7 @@ def record(document_id: str, sequence: int, *, before: int | None = None, status
 
 def published(monkeypatch: pytest.MonkeyPatch, outcomes: dict[str, DeliveryReport | Exception]) -> RecordingAnnouncer:
     announcer = RecordingAnnouncer(outcomes)
-    reporter = SimpleNamespace(announcer=announcer, announce=announcer.announce)
+    reporter = SimpleNamespace(announcer=announcer, announce=announcer.announce, note_announced=announcer.noted.append)
     monkeypatch.setattr(stream_fan_out, "publisher", lambda: reporter)
     return announcer
 
@@ -80,6 +81,15 @@ def test_a_heartbeat_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_removal_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     removal = {"eventName": "REMOVE", "dynamodb": {"SequenceNumber": "1", "OldImage": {}}}
     assert invoke(monkeypatch, removal) == ([], [])
+
+
+@pytest.mark.parametrize("spoil", [{"status": {"S": "dancing"}}, {"sequence": {"N": "much"}}, {"run_id": {}}])
+def test_a_record_that_cannot_be_read_costs_the_others_of_its_batch_nothing(
+    monkeypatch: pytest.MonkeyPatch, spoil: dict[str, Any]
+) -> None:
+    poison, unknown = record("a", 1), {"eventName": "MODIFY"}
+    poison["dynamodb"]["NewImage"] |= spoil
+    assert invoke(monkeypatch, record("b", 1), poison, unknown, record("c", 1)) == ([("b", 1), ("c", 1)], [])
 
 
 def test_a_document_that_fails_is_asked_for_again_and_the_others_are_told(
@@ -123,6 +133,23 @@ def test_a_function_that_cannot_post_says_what_it_lacks(monkeypatch: pytest.Monk
 def test_stragglers_never_have_a_record_told_again(monkeypatch: pytest.MonkeyPatch, report: DeliveryReport) -> None:
     """Everyone else would hear the end once more, and the documents of the shard would wait."""
     assert invoke(monkeypatch, record("a", 9, status="processing_complete"), a=report) == ([("a", 9)], [])
+
+
+@pytest.mark.parametrize(
+    ("report", "noted"),
+    [
+        (DeliveryReport(delivered=1, failed=1), 0),  # as by announcing it
+        (DeliveryReport(failed=19), 1),
+        (DeliveryReport(stale=1_000, untried=10_000), 0),
+        (DeliveryReport(failed=20), 0),
+    ],
+)
+def test_stragglers_do_not_have_an_end_written_again(
+    monkeypatch: pytest.MonkeyPatch, report: DeliveryReport, noted: int
+) -> None:
+    announcer = published(monkeypatch, {"a": report})
+    stream_fan_out.handler({"Records": [record("a", 9, status="processing_complete")]}, object())
+    assert len(announcer.noted) == noted
 
 
 @pytest.mark.parametrize(

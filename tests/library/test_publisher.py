@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import deque
 from typing import Any
 
@@ -15,6 +16,7 @@ from docprogress.errors import SettingsError, StoreUnavailable
 from docprogress.messages import Message
 from docprogress.posting.report import DeliveryReport
 from docprogress.publisher import Publisher, PublisherSettings
+from tests.functions.fakes import PATIENCE_SECONDS, eventually
 
 SETTINGS = PublisherSettings(
     table_name="t",
@@ -93,7 +95,9 @@ ENDS = [
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("report", [DeliveryReport(), DeliveryReport(delivered=9, throttled=1, failed=2, refused=1)])
-def test_an_end_of_which_everyone_was_tried_counts_as_announced(end: DocumentState, report: DeliveryReport) -> None:
+def test_an_end_of_which_everyone_was_tried_and_most_were_reached_counts_as_announced(
+    end: DocumentState, report: DeliveryReport
+) -> None:
     publisher = Told(report)
 
     assert publisher.announce(end, 10.0) == report
@@ -108,6 +112,33 @@ def test_an_end_of_which_somebody_was_not_tried_is_left_to_the_watchdog() -> Non
         unread.announce(ENDS[0], 10.0)
 
     assert publisher.noted == unread.noted == []
+
+
+@pytest.mark.parametrize(
+    "report", [DeliveryReport(failed=1), DeliveryReport(delivered=9, throttled=7, failed=3), DeliveryReport(refused=2)]
+)
+def test_an_end_that_most_could_not_be_told_is_left_to_the_watchdog(report: DeliveryReport) -> None:
+    """The gateway is away, or this worker may not post: the watchdog comes later, and has rights of its own."""
+    publisher = Told(report)
+    publisher.announce(ENDS[0], 10.0)
+
+    assert publisher.noted == []
+
+
+def test_an_end_whose_note_takes_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docprogress.publisher._NOTE_SECONDS", 0.01)
+    publisher, has_returned = Told(DeliveryReport(delivered=1)), threading.Event()
+    note = publisher.states.announced
+
+    def slowly(end: DocumentState) -> None:
+        has_returned.wait(PATIENCE_SECONDS)
+        note(end)
+
+    monkeypatch.setattr(publisher.states, "announced", slowly)
+    publisher.announce(ENDS[0], 10.0)
+    assert publisher.noted == []
+    has_returned.set()
+    assert eventually(lambda: publisher.noted == [ENDS[0]])
 
 
 @pytest.mark.parametrize("status", [Status.STARTED, Status.PROGRESS])

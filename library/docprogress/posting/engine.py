@@ -25,7 +25,7 @@ from docprogress.posting.trust import likely_context, trust_all_of_system
 from docprogress.posting.update import Update
 from docprogress.posting.verdict import Verdict, classify
 from docprogress.posting.window import Window
-from docprogress.process import jitter
+from docprogress.process import Background, jitter
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -106,7 +106,7 @@ class Engine:
         self._readers = Readers(self._loop)
         self._stopped = False
         self._gate = threading.Lock()  # held while `_stopped` is read and acted upon
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fan-out", daemon=True)
+        self._thread = Background(self._loop.run_forever, "fan-out")
         self._thread.start()
 
     @property
@@ -459,5 +459,5 @@ def _on_a_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], T]) -> asyn
         with suppress(RuntimeError):  # the loop has been closed meanwhile
             loop.call_soon_threadsafe(settle, *outcome)
 
-    threading.Thread(target=run, name="fan-out-call", daemon=True).start()
+    Background(run, "fan-out-call").start()
     return future

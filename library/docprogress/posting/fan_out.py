@@ -1,6 +1,6 @@
 """Posts messages to many WebSocket connections through API Gateway's @connections, fast.
 
-Moves work between the caller's thread, which reads watchers and deletes stale ones, and the engine's, which does
+Moves work between the caller's thread, which reads watchers, one that deletes stale ones, and the engine's, which does
 nothing but post. The engine's keep-alive connections outlive invocations: a warm Lambda sandbox posts without a
 handshake.
 
@@ -12,16 +12,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from docprogress.posting.report import DeliveryRefused, DeliveryReport, Recipient
 from docprogress.posting.sigv4 import Endpoint, Payload
 from docprogress.posting.update import Update
-from docprogress.process import importing
+from docprogress.process import aside, importing
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -39,6 +38,9 @@ Forget = Callable[[Sequence[Any]], None]
 DEFAULT_MAX_CONNECTIONS = 900
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 5.0
 _FORGET_BATCH = 100
+# How long is waited for rows to be deleted: in Lambda what is left stands still until the next invocation.
+_FORGET_SECONDS = 0.2
+_LAST_FORGET_SECONDS = 1.0  # after a message that none follows
 _DISCONNECT_PAGE = 1_000
 
 
@@ -116,19 +118,18 @@ class FanOut:
 
         Args:
             watchers: read on the calling thread, a page while the one before is posted; at most two are held. A
-                read that blocks is waited for, past the deadline too, as is `forget`.
+                read that blocks is waited for, past the deadline too.
             message: at most 128 KB.
             topic: what the watchers watch. Topics share the connections fairly. None: one of its own.
             version: grows with the messages of a topic. One that is older than another's is not sent any more.
             deadline_seconds: from now. Past it no further page is read.
             settle_seconds: once everyone was tried, wait so much longer for those that were not reached.
-            forget: called on the calling thread with watchers whose connections are gone, at most 100.
-                Reading on goes before it; past the deadline it is called once more and the rest left to later. For
-                those found gone in the background it is called on a thread of its own.
+            forget: called with watchers whose connections are gone, at most 100, on a thread of its own. It is waited
+                for a second at most. What it raises is logged, and the rest left to the topic's next message.
 
         Raises:
             DeliveryRefused: all refused the message, and this fan-out is strict.
-            Exception: what `watchers` or `forget` raised, after those already read were served.
+            Exception: what `watchers` raised, after those already read were served.
         """
         return self._deliver("POST", watchers, message, topic, version, deadline_seconds, settle_seconds, forget)
 
@@ -169,9 +170,8 @@ class FanOut:
             later=engine.later,
             seconds=deadline_seconds,
             settle_seconds=settle_seconds,
-            left_stale=lambda: _forget_in_background(update, forget),
+            left_stale=lambda: _forget_aside(update, forget, wait_seconds=0),
         )
-        give_up_at = time.monotonic() + deadline_seconds
         engine.begin(update, self._credentials())
         read = 0
         try:
@@ -187,9 +187,8 @@ class FanOut:
             # Also when a page could not be read: those before it are served.
             engine.call(update, update.end_of_pages)
             _attend(update, forget, until_page_wanted=False)
-            _forget_batch(update, forget)
-            while update.stale and settle_seconds > 0 and time.monotonic() < give_up_at:
-                _forget_batch(update, forget)
+            if update.stale:
+                _forget_aside(update, forget, wait_seconds=_LAST_FORGET_SECONDS if settle_seconds else _FORGET_SECONDS)
         report = update.report(read)
         self._log(method, update, report)
         return report
@@ -254,35 +253,27 @@ def _files() -> int:
 
 
 def _attend(update: Update, forget: Forget, *, until_page_wanted: bool) -> None:
-    """Wait, and meanwhile do for the engine what may block."""
+    """Wait for the engine."""
     while not update.over and not (until_page_wanted and update.wants_page):
         if len(update.stale) >= _FORGET_BATCH:
-            _forget_batch(update, forget)  # one, then look again: the living do not wait for the dead
-        else:
-            update.wake.wait()
-            update.wake.clear()  # before looking at what it woke for, so that nothing is slept through
+            _forget_aside(update, forget, wait_seconds=0)
+        update.wake.wait()
+        update.wake.clear()  # before looking at what it woke for, so that nothing is slept through
 
 
-def _forget_batch(update: Update, forget: Forget) -> None:
-    """The topic remembers what is left until its next update, and posts to none of them."""
-    batch: list[Recipient] = []
-    while update.stale and len(batch) < _FORGET_BATCH:
-        batch.append(update.stale.popitem()[1])
-    if batch:
-        forget(batch)
-
-
-def _forget_in_background(update: Update, forget: Forget) -> None:
-    """On a thread of its own: the engine's must not wait for the table, and after a last message nobody else calls."""
+def _forget_aside(update: Update, forget: Forget, *, wait_seconds: float) -> None:
+    """Neither the engine nor those who are to hear wait for that. What is left, the topic's next update forgets."""
 
     def forget_all() -> None:
-        try:
-            while update.stale:
-                _forget_batch(update, forget)
-        except Exception:
-            logger.exception("Connections that are gone are not forgotten yet")
+        while batch := list(_taken(update.stale, _FORGET_BATCH)):
+            forget(batch)
 
-    threading.Thread(target=forget_all, name="fan-out-forget", daemon=True).start()
+    aside.do(("gone", id(update.stale)), forget_all, wait_seconds=wait_seconds)
+
+
+def _taken(stale: dict[str, Recipient], most: int) -> Iterator[Recipient]:
+    for _ in range(min(most, len(stale))):
+        yield stale.popitem()[1]
 
 
 class _Named(NamedTuple):

@@ -37,6 +37,11 @@ class DeliveryReport:
         return DeliveryReport(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     @property
+    def reached_most(self) -> bool:
+        """Everyone was tried, and no more are out of reach than were reached: stragglers, and no outage."""
+        return self.untried == 0 and self.throttled + self.failed + self.refused <= self.delivered + self.stale
+
+    @property
     def is_refused_by_all(self) -> bool:
         """Nobody took the message and somebody refused it: a fault of the configuration, not of a watcher."""
         return self.refused > 0 and not (self.delivered or self.stale)

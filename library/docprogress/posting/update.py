@@ -27,8 +27,8 @@ _GATHERING_SECONDS = 1.0
 class Update:
     """Over once everyone was tried, and for `settle_seconds` more while some are not reached; or at the deadline.
 
-    The caller's thread waits for `wake`, and may read `over`, `wants_page`, take from `stale` (two threads may share
-    a dict's `popitem`) and, once it is over, read everything.
+    The caller's thread waits for `wake`, and may read `over`, `wants_page`, have another take from `stale` (two threads
+    may share a dict's `popitem`) and, once it is over, read everything.
 
     Args:
         topic: names those who are told, such as a document.

@@ -15,6 +15,7 @@ from docprogress.process import jitter
 from docprogress.table.client import ConditionFailed, Table, failures
 from docprogress.table.items import (
     BY_CONNECTION,
+    Item,
     connection_key,
     principal,
     principal_of,
@@ -153,7 +154,7 @@ class Connections:
                 page = next(unread, None)
             if page is None:
                 return
-            yield [subscription_of(item) for item in page["Items"]]
+            yield list(_subscriptions(page["Items"]))
 
     def forget(self, document_id: str, gone: Sequence[Subscription]) -> None:
         """Delete subscriptions whose connections are gone, unless they were written again meanwhile."""
@@ -174,3 +175,11 @@ class Connections:
         except StoreUnavailable as error:
             # The next update meets the same 410, and the TTL comes in the end.
             logger.warning("A subscription is not forgotten yet: %s", error)
+
+
+def _subscriptions(rows: Sequence[Item]) -> Iterator[Subscription]:
+    for row in rows:
+        try:
+            yield subscription_of(row)
+        except (KeyError, ValueError):  # a row that nobody of this package has written costs the others nothing
+            logger.warning("A subscription that cannot be read is passed over: %s", row)

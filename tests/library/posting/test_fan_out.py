@@ -74,44 +74,30 @@ def test_a_stale_connection_is_forgotten_and_the_others_still_hear(make_fan_out:
             pages(watchers(250), 40), MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=forget
         )
     assert report == DeliveryReport(delivered=100, stale=150)
+    assert eventually(lambda: sum(map(len, forgotten)) == 150)
     assert sorted(w for batch in forgotten for w in batch) == sorted(gone), "each once, as it was read"
     assert max(len(batch) for batch in forgotten) <= 100
-    assert threads == {threading.current_thread()}, "a blocking delete would hold up the loop"
+    assert {thread.name for thread in threads} == {"docprogress-aside"}, "a blocking delete would hold up the loop"
     assert len(server.requests) == 250, "a gone connection is not tried again"
 
 
-def test_a_wanted_page_is_handed_over_before_more_are_forgotten(make_fan_out: MakeFanOut) -> None:
+def test_rows_that_take_long_to_delete_keep_nobody_from_hearing(make_fan_out: MakeFanOut) -> None:
     gone, healthy = watchers(300, "gone"), watchers(20)
-    events: list[str] = []
     forgotten: list[Watcher] = []
-    forgetting = threading.Event()
-    page_sent = threading.Event()
-
-    def plan(connection_id: str, attempt: int) -> Behaviour:
-        if connection_id == "gone250=":
-            forgetting.wait(AMPLE)  # the first batch is full by now, and with 8 in flight the page not yet sent
-        elif connection_id == "gone299=":
-            page_sent.set()
-        return Behaviour.GONE if connection_id.startswith("gone") else Behaviour.DELIVER
+    has_returned = threading.Event()
 
     def forget(stale: Sequence[Watcher]) -> None:
-        events.append("forget")
+        has_returned.wait(AMPLE)
         forgotten.extend(stale)
-        forgetting.set()
-        page_sent.wait(AMPLE)  # now the next page is wanted, and a second batch is full
 
-    def recording() -> Iterator[Sequence[Watcher]]:
-        for page in (gone, healthy, []):
-            events.append("read")
-            yield page
-
-    with ConnectionsServer(plan) as server:
-        report = make_fan_out(server.callback_url, max_connections=8).post(
-            recording(), MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=forget
+    with ConnectionsServer(by_id({w.connection_id: [Behaviour.GONE] * 9 for w in gone})) as server:
+        report = make_fan_out(server.callback_url).post(
+            [gone, healthy, []], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=forget
         )
-    assert report == DeliveryReport(delivered=20, stale=300)
-    assert events[:4] == ["read", "read", "forget", "read"], "the healthy page was handed over before the third read"
-    assert sorted(forgotten) == sorted(gone), "there was time for all"
+        assert report == DeliveryReport(delivered=20, stale=300)
+        assert forgotten == []
+        has_returned.set()
+        assert eventually(lambda: sorted(forgotten) == sorted(gone))
 
 
 @pytest.mark.parametrize(
@@ -494,14 +480,6 @@ def test_a_page_that_cannot_be_read_is_raised_after_those_before_it_were_served(
     assert len(server.received) == 70
 
 
-def test_a_forget_that_fails_is_raised_after_those_in_hand_were_served(make_fan_out: MakeFanOut) -> None:
-    with ConnectionsServer(by_id({"w0=": [Behaviour.GONE]})) as server:
-        fan_out = make_fan_out(server.callback_url)
-        with pytest.raises(AssertionError, match="were forgotten"):
-            fan_out.post([watchers(70)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget)
-    assert len(server.received) == 69
-
-
 def test_a_deadline_that_has_passed_sends_nothing_and_says_so(make_fan_out: MakeFanOut) -> None:
     with ConnectionsServer() as server:
         report = make_fan_out(server.callback_url).post(
@@ -640,7 +618,7 @@ def test_what_is_gone_and_cannot_be_forgotten_in_the_background_is_logged(
 
     with ConnectionsServer(by_id({"w0=": [Behaviour.THROTTLED, Behaviour.GONE]})) as server:
         make_fan_out(server.callback_url).post([watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=forget)
-        assert eventually(lambda: "Connections that are gone are not forgotten yet" in caplog.messages)
+        assert eventually(lambda: "What was left to be done aside has failed" in caplog.messages)
 
 
 def test_a_straggler_hears_the_newest_message_alone(make_fan_out: MakeFanOut) -> None:

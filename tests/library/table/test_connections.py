@@ -175,6 +175,26 @@ class TestSubscriptions:
         assert len(pages) >= 2
         assert [subscription.connection_id for page in pages for subscription in page] == ids
 
+    @pytest.mark.parametrize("spoilt", [{}, {"subscribed_at": {"N": "1"}}, {"subscribed_at": {"S": "1"}}])
+    def test_a_row_that_cannot_be_read_costs_the_others_nothing(
+        self,
+        client: DynamoDBClient,
+        table_name: str,
+        connections: Connections,
+        document_id: str,
+        spoilt: dict[str, Any],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        for connection_id in ("a=", "c="):
+            connections.subscribe(document_id, Connection(connection_id, self.EXPIRES))
+        key: Any = {"pk": {"S": f"DOCUMENT#{document_id}"}, "sk": {"S": "CONNECTION#b="}}
+        client.put_item(TableName=table_name, Item={**key, "connection_id": {"S": "b="}, **spoilt})
+
+        pages = list(connections.watchers(document_id))
+
+        assert [subscription.connection_id for page in pages for subscription in page] == ["a=", "c="]
+        assert "A subscription that cannot be read is passed over" in caplog.text
+
     @staticmethod
     def _connection(client: DynamoDBClient, table_name: str, connection_id: str) -> Any:
         key = {"pk": {"S": f"CONNECTION#{connection_id}"}, "sk": {"S": "CONNECTION"}}
