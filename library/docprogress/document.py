@@ -22,6 +22,9 @@ RETRY_WITHIN_SECONDS = 900.0
 
 PAGES = "pages"
 
+# The run of a document that has none yet; no worker may name its own so.
+NO_RUN = "-"
+
 
 class Status(StrEnum):
     """The states of a document; the words are those of the wire protocol and of the table."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from docprogress.document import (
     MAX_DOCUMENT_ID_LENGTH,
     MAX_NAME_CHARACTERS,
     MAX_ORDER,
+    NO_RUN,
     PAGES,
     RETRY_WITHIN_SECONDS,
     Beginning,
@@ -38,7 +40,8 @@ from docprogress.document import (
     result_json,
 )
 from docprogress.errors import Cancelled, StartRefused, StoreUnavailable, Superseded, TimeLimitExceeded
-from docprogress.process import after_fork, jitter
+from docprogress.posting.report import DeliveryRefused
+from docprogress.process import after_fork, jitter, may_wait
 from docprogress.sender import Sender
 from docprogress.spans import span
 from docprogress.store import StateStore
@@ -151,7 +154,13 @@ class ProgressTracker:
             raise ValueError("A joined tracker needs the run_id of the run it counts pages for.")
         if order is not None:
             _require_count("order", order, least=0, most=MAX_ORDER)
-        _require_count("retry_follows", retry_follows, least=0)
+        if not isinstance(retry_follows, bool):
+            _require_count("retry_follows", retry_follows, least=0)
+        if run_id is not None and (run_id == NO_RUN or not is_document_id(run_id)):
+            raise ValueError(
+                f"run_id is {run_id!r}; it is a string of 1 to {MAX_DOCUMENT_ID_LENGTH} characters without control"
+                f" characters, and not {NO_RUN!r}."
+            )
         self._owner = _require_owner(owner)
         self.correlation_id = correlation_id
         self._run = Run(document_id, run_id or uuid.uuid4().hex, attempt)
@@ -164,6 +173,7 @@ class ProgressTracker:
         self._retry_follows = retry_follows
         self._retries_left = 0
 
+        self._beginning = threading.RLock()
         self._begun = False
         self._started = joined
         self._ended = False
@@ -331,6 +341,11 @@ class ProgressTracker:
     ) -> None:
         if self._ended:
             return
+        if not may_wait():
+            # The garbage collector or the interpreter's end has left the block. The tracker falls silent, and the
+            # watchdog ends the document. Not even a line is logged: a thread that was stopped may hold any lock.
+            self._ended = True
+            return
         if isinstance(error, StartRefused | Superseded):
             self._stop_sender()
         elif self._joined:
@@ -345,18 +360,19 @@ class ProgressTracker:
 
     def _begin(self) -> None:
         """Take the document up, or learn which attempt at it to join."""
-        if self._begun:
-            return
-        if self._joined:
-            if self._run.attempt is None:
-                self._run = self._run._replace(attempt=self._persist(lambda: self._store.heartbeat(self._run)))
-        else:
-            state = self._persist(self._take_up)
-            self._run = self._run._replace(attempt=state.attempt)
-            self._retries_left = state.retries_left
-            self.owner = self.owner or state.owner
-        self._begun = True
-        self._start_sender()
+        with self._beginning:
+            if self._begun:
+                return
+            if self._joined:
+                if self._run.attempt is None:
+                    self._run = self._run._replace(attempt=self._persist(lambda: self._store.heartbeat(self._run)))
+            else:
+                state = self._persist(self._take_up)
+                self._run = self._run._replace(attempt=state.attempt)
+                self._retries_left = state.retries_left
+                self.owner = self.owner or state.owner
+            self._start_sender()
+            self._begun = True
 
     def _take_up(self) -> DocumentState:
         beginning = Beginning(self._begin_id, ABANDONED_AFTER_SECONDS, self._order, self.owner, self._retry_follows)
@@ -442,6 +458,8 @@ class ProgressTracker:
 
     def _stop_sender(self) -> _Unwritten:
         """Wait for the update under way; returns what is not in the table yet."""
+        if not may_wait():
+            raise RuntimeError("The document cannot be ended here any more: the watchdog ends it.")
         self._ended = True
         self._sender.stop()
         return self._unwritten
@@ -449,6 +467,7 @@ class ProgressTracker:
     def _go_on_in_child(self) -> None:
         """After a fork: the child has no thread, and what its parent has not written is its parent's to write."""
         self._sender = Sender(self._wait_seconds, self._update)
+        self._beginning = threading.RLock()
         self._unwritten = _NOTHING
         if self._begun:
             # Not alive before it counts something: a child of another purpose must not outlive the worker's silence.
@@ -605,6 +624,11 @@ class ProgressTracker:
         except StoreUnavailable as error:
             # The state stands in the table: the next update, the watchdog, or whoever asks again, gets it.
             logger.warning("The watchers could not be read: %s", error, extra=self._ids())
+        except DeliveryRefused:  # only a fan-out that is strict raises it
+            raise
+        except Exception:
+            # No credentials for a moment, no right to read the watchers: that is no reason to stop the work.
+            logger.exception("The watchers are not told", extra=self._ids())
 
     def _require_started(self, action: str) -> None:
         if not self._started or self._ended:
@@ -617,13 +641,14 @@ class ProgressTracker:
 
 def _require_owner(owner: str | None) -> str | None:
     # A variable of a shell that was not set must not hide a document, and must not show it.
-    if owner is not None and not owner.strip():
+    if owner is not None and not (isinstance(owner, str) and owner.strip()):
         raise ValueError(f"owner is {owner!r}; it is a principal's id, or None.")
     return owner
 
 
 def _require_count(name: str, value: object, *, least: int, most: int = MAX_COUNT) -> None:
-    if not isinstance(value, int) or not least <= value <= most:
+    # True is an int, and no number to the table.
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{name} is {value!r}; it is a whole number from {least} to {most}.")
 
 

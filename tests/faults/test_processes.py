@@ -18,6 +18,7 @@ import pytest
 from docprogress.table.states import States
 from stall_watchdog import end_stalled
 from tests.faults.conftest import Site
+from tests.faults.connections_server import Behaviour, deliver_always
 from tests.faults.table_proxy import Fault
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,82 @@ def test_a_document_whose_worker_is_killed_at_any_step_reaches_an_end_that_its_w
     assert document_id in end_stalled(site.publisher, 120)
     heard = [json.loads(message) for message in site.gateway.received["w="]]
     assert heard[-1]["status"] in ("processing_complete", "error"), heard
+    assert document_id not in end_stalled(site.publisher, 120), "it is told once"
+
+
+OUTLIVES_MAIN = """
+import sys, threading
+import docprogress
+
+publisher = docprogress.connect()
+publisher.announcer
+
+def work():
+    threading.main_thread().join()
+    with publisher.track(sys.argv[1]) as tracker:
+        tracker.start(total=1)
+        tracker.advance()
+
+threading.Thread(target=work).start()
+"""
+
+
+def test_a_thread_that_goes_on_when_the_program_has_ended_still_tells_its_watchers(site: Site) -> None:
+    """The interpreter waits for it, and gives the executors of others nothing more to do meanwhile."""
+    site.subscribe("outlives-main", "w=", "gone=")
+    site.gateway.plan = lambda connection_id, _attempt: (
+        Behaviour.GONE if connection_id == "gone=" else Behaviour.DELIVER
+    )
+    subprocess.run(
+        [sys.executable, "-c", OUTLIVES_MAIN, "outlives-main"], check=True, timeout=200, env=worker_environment(site)
+    )
+    heard = [json.loads(message) for message in site.gateway.received["w="]]
+    assert heard[-1]["status"] == "processing_complete"
+
+
+SUSPENDED = """
+import sys
+import docprogress
+
+def work():
+    with docprogress.connect().track(sys.argv[1]) as tracker:
+        tracker.start(total=2)
+        while True:
+            tracker.advance()
+            yield
+
+working = work()
+next(working)
+"""
+
+
+def test_a_process_that_ends_within_a_generators_block_ends_and_the_watchdog_tells_of_it(site: Site) -> None:
+    """The interpreter ends the generator when it has stopped the threads that would have to be waited for."""
+    site.subscribe("suspended", "w=")
+    subprocess.run(
+        [sys.executable, "-c", SUSPENDED, "suspended"], check=True, timeout=200, env=worker_environment(site)
+    )
+    site.publisher.states = States(site.publisher.table, now=lambda: time.time() + 600)
+    assert "suspended" in end_stalled(site.publisher, 120)
+    heard = [json.loads(message) for message in site.gateway.received["w="]]
+    assert heard[-1]["errorCode"] == "PROCESSING_STALLED"
+
+
+@pytest.mark.parametrize("outage", [Behaviour.UNAVAILABLE, Behaviour.HANG, Behaviour.FORBIDDEN])
+def test_an_end_that_an_outage_or_a_missing_right_kept_from_everyone_is_told_by_the_watchdog(
+    site: Site, outage: Behaviour
+) -> None:
+    document_id = f"outage-{outage.name}"
+    site.subscribe(document_id, "w=")
+    site.gateway.plan = lambda _connection_id, _attempt: outage
+    subprocess.run([sys.executable, "-c", WORKER, document_id], check=True, timeout=200, env=worker_environment(site))
+    assert site.gateway.received["w="] == []
+
+    site.gateway.plan = deliver_always
+    site.publisher.states = States(site.publisher.table, now=lambda: time.time() + 600)
+    assert document_id in end_stalled(site.publisher, 120)
+    (message,) = site.gateway.received["w="]
+    assert json.loads(message)["status"] == "processing_complete"
     assert document_id not in end_stalled(site.publisher, 120), "it is told once"
 
 

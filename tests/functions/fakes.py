@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docprogress.document import (
+    NO_RUN,
     Beginning,
     Connection,
     DocumentState,
@@ -22,7 +23,7 @@ from docprogress.document import (
 )
 from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, Superseded
 from docprogress.posting.report import DeliveryReport
-from docprogress.table.items import NO_RUN, PAST_RUNS
+from docprogress.table.items import PAST_RUNS
 from docprogress.table.states import CANCELLED
 
 # Only a test that fails waits so long: on a machine that others use too, any step may take many seconds.

@@ -36,6 +36,7 @@ from docprogress.errors import (
     TimeLimitExceeded,
 )
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
+from docprogress.process import Background
 from docprogress.tracker import ProgressTracker
 from tests.functions.fakes import PATIENCE_SECONDS, InMemoryStore, Listener, eventually, started
 
@@ -219,7 +220,7 @@ def test_every_tracker_without_a_run_id_is_a_run_of_its_own(desk: Desk) -> None:
     assert all(earlier.sequence < later.sequence for earlier, later in pairwise(desk.heard))
 
 
-@pytest.mark.parametrize("total", [0, -1, 2.5, "3"])
+@pytest.mark.parametrize("total", [0, -1, 2.5, "3", True])
 def test_a_document_without_pages_cannot_be_started(desk: Desk, total: Any) -> None:
     with desk.tracker() as tracker, pytest.raises(ValueError, match=f"total is {total!r}; it is"):
         tracker.start(total=total)
@@ -236,7 +237,7 @@ def test_a_joined_worker_is_seen_to_be_alive_before_its_first_page_is_done(
         assert eventually(lambda: "heartbeat" in desk.store.calls)
 
 
-@pytest.mark.parametrize("pages", [-1, 0.5, 2**53])
+@pytest.mark.parametrize("pages", [-1, 0.5, 2**53, True])
 def test_what_is_no_number_of_pages_is_refused_and_the_others_count(desk: Desk, pages: Any) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=2)
@@ -253,13 +254,19 @@ def test_a_document_that_nobody_could_watch_is_refused(desk: Desk, document_id: 
         desk.tracker(document_id)
 
 
+@pytest.mark.parametrize("run_id", ["", "-", "a\0b", "y" * 257, "\ud800", 7])
+def test_what_names_no_run_is_refused(desk: Desk, run_id: Any) -> None:
+    with pytest.raises(ValueError, match="run_id is "):
+        desk.tracker(run_id=run_id)
+
+
 def test_a_document_is_written_under_its_composed_name(desk: Desk) -> None:
     assert desk.tracker("u\u0308ber").document_id == "\u00fcber", (
         "people type names composed, and a Mac writes them not so"
     )
 
 
-@pytest.mark.parametrize("owner", ["", " ", "\n"])
+@pytest.mark.parametrize("owner", ["", " ", "\n", 7])
 def test_a_blank_owner_is_refused_whenever_it_is_given(desk: Desk, owner: str) -> None:
     with pytest.raises(ValueError, match="owner is"):
         desk.tracker(owner=owner)
@@ -670,6 +677,23 @@ def test_watchers_that_cannot_be_read_for_a_moment_cost_one_update_and_not_the_d
     assert logged(caplog) == ["The watchers could not be read: the Query of the watchers was throttled"]
 
 
+def test_watchers_that_cannot_be_told_for_whatever_reason_do_not_stop_the_work(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(state: DocumentState) -> None:
+        raise PermissionError("the credentials' endpoint is away")
+
+    desk.listener.during = fail
+    with desk.tracker() as tracker:
+        tracker.start(total=10)
+        tracker.advance(4)
+        assert eventually(lambda: "progress" in desk.store.calls)
+        tracker.advance(6)
+
+    assert (desk.store.published[-1].status, desk.store.published[-1].processed) == (Status.COMPLETE, 10)
+    assert set(logged(caplog)) == {"The watchers are not told"}
+
+
 def test_a_delivery_that_is_refused_in_the_background_is_raised_by_the_next_page(desk: Desk) -> None:
     refused = DeliveryRefused(403, DeliveryReport(failed=1), "c", "")
 
@@ -816,6 +840,48 @@ def test_a_tracker_that_is_dropped_without_an_end_falls_silent(desk: Desk, monke
     assert eventually(lambda: not sender.is_alive())
 
 
+def test_a_generator_that_ends_where_nobody_may_wait_ends_nothing(desk: Desk) -> None:
+    """The garbage collector may end it on the very thread that would have to be waited for."""
+
+    def work() -> Iterator[None]:
+        with desk.tracker() as tracker:
+            tracker.start(total=2)
+            while True:
+                tracker.advance()
+                yield
+
+    working = work()
+    next(working)
+    thread = Background(working.close, "of this package")  # type: ignore[attr-defined]  # a generator has it
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+
+    assert not thread.is_alive()
+    assert desk.store.published[-1].is_active, "the watchdog ends it"
+    # Until it is dropped it writes signs of life.
+    del working, thread
+    gc.collect()
+
+
+def test_threads_that_are_the_first_to_use_a_joined_tracker_count_every_page(desk: Desk) -> None:
+    started(desk.store, total=1_000)
+    desk.store.before = lambda method: time.sleep(0.01) if method == "heartbeat" else None
+    tracker = desk.tracker(joined=True)
+    together = threading.Barrier(8)
+
+    def count() -> None:
+        together.wait(PATIENCE_SECONDS)
+        for _ in range(50):
+            tracker.advance()
+
+    with ThreadPoolExecutor(8) as pool:
+        for counted in [pool.submit(count) for _ in range(8)]:
+            counted.result(PATIENCE_SECONDS)
+    tracker.__exit__(None, None, None)
+
+    assert desk.store.published[-1].processed == 400
+
+
 # --- more to say ---
 
 
@@ -932,7 +998,7 @@ def test_an_older_run_under_way_may_not_store_its_result_over_a_newer_ones(desk:
     assert desk.store.published[-1].run_id == "newer"
 
 
-@pytest.mark.parametrize("order", [-1, 1.5, "7", 10**38])
+@pytest.mark.parametrize("order", [-1, 1.5, "7", 10**38, True])
 def test_what_is_no_order_is_refused(desk: Desk, order: Any) -> None:
     with pytest.raises(ValueError, match="order is "):
         desk.tracker(order=order)

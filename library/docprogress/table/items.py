@@ -31,9 +31,6 @@ ACTIVE_SHARDS = 8
 # changes it costs three: the row, and its old and new place in the index.
 ACTIVITY_STEP_MS = 15_000
 
-# The run of a document that has none yet; no worker may name its own so.
-NO_RUN = "-"
-
 # The runs before the one on the row, the last first. None of them begins again, however late its event is repeated.
 PAST_RUNS = ("past_run_1", "past_run_2", "past_run_3")
 

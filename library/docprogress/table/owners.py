@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from docprogress.document import Status
+from docprogress.document import NO_RUN, Status
 from docprogress.errors import TooManyDocuments
 from docprogress.table.client import ConditionFailed, Table
-from docprogress.table.items import NO_RUN, Item, document_id_of, state_key
+from docprogress.table.items import Item, document_id_of, state_key
 
 # Requests of one owner at the same moment are told apart by the row's version, one after the other.
 _ATTEMPTS = 5

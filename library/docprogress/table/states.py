@@ -8,6 +8,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from docprogress.document import (
+    MAX_ORDER,
+    NO_RUN,
     RETRY_WITHIN_SECONDS,
     Beginning,
     DocumentState,
@@ -19,12 +21,11 @@ from docprogress.document import (
     Update,
     composed,
 )
-from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, DocumentExists, Superseded
+from docprogress.errors import AlreadyProcessed, BeingProcessed, Cancelled, DocumentExists, StoreUnavailable, Superseded
 from docprogress.table.client import ConditionFailed, Table, failures
 from docprogress.table.items import (
     ACTIVE_SHARDS,
     BY_ACTIVITY,
-    NO_RUN,
     PAST_RUNS,
     Item,
     document_id_of,
@@ -159,7 +160,7 @@ class States:
                 state = self._write(run.document_id, write, beginning.write_id)
                 break
             except ConditionFailed as failed:
-                found = failed.item
+                found = _row_met(failed)
             if found["run_id"]["S"] == NO_RUN:
                 self._give_run(run, order)
                 raise Cancelled(f"document {run.document_id!r} was cancelled before it began", state_of(found))
@@ -169,7 +170,7 @@ class States:
             if beginning.order is not None or is_past_run(found, run.run_id):
                 raise Superseded(f"a newer run of document {run.document_id!r} than {run.run_id} has begun")
             # It begins only now, so it is the newest, whatever orders or clocks those before it had.
-            order = int(found["run_order"]["N"]) + 1
+            order = min(int(found["run_order"]["N"]) + 1, MAX_ORDER)
         if abs(self._now_ms() - began_at) > _TOLERATED_MS:
             # The table's answer has put the clock right.
             self.heartbeat(run._replace(attempt=state.attempt))
@@ -192,7 +193,7 @@ class States:
         try:
             return self._write(run.document_id, write, beginning.write_id)
         except ConditionFailed as failed:
-            if state_of(failed.item).has_ended:
+            if state_of(_row_met(failed)).has_ended:
                 raise AlreadyProcessed(f"run {run.run_id} of document {run.document_id!r} has ended") from None
             raise BeingProcessed(f"another worker is on run {run.run_id} of document {run.document_id!r}") from None
 
@@ -354,3 +355,9 @@ class States:
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
+
+
+def _row_met(failed: ConditionFailed) -> Item:
+    if not failed.item:  # it was deleted meanwhile, at the end of its time
+        raise StoreUnavailable("The row that kept the write from being made is gone.") from failed
+    return failed.item

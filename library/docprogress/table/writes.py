@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from docprogress.document import Beginning, Run, Status, Tally, Update, retries_left
+from docprogress.document import NO_RUN, Beginning, Run, Status, Tally, Update, retries_left
 from docprogress.errors import Cancelled, Superseded
 from docprogress.table.items import (
-    NO_RUN,
     SAID_BY_A_RUN,
     Item,
     active_shard,

@@ -861,6 +861,9 @@ class TestOrder:
         begin(store, document_id, run_id="new", order=MAX_ORDER)
         with pytest.raises(Superseded):
             begin(store, document_id, run_id="old", order=MAX_ORDER - 1)
+        begin(store, document_id, run_id="by hand")
+        with pytest.raises(Superseded):
+            begin(store, document_id, run_id="old", order=MAX_ORDER - 1)
 
 
 # --- cancelling ---
@@ -1051,6 +1054,16 @@ def test_a_fault_that_stays_is_not_told_as_one_that_passes(write: Callable[[Stat
         stubber.add_client_error("update_item", service_error_code=code, http_status_code=400)
         with pytest.raises(ClientError, match=code):
             write(States(Table("t", lambda: client)))
+    client.close()
+
+
+def test_a_row_that_is_deleted_while_a_run_would_begin_is_one_to_try_again() -> None:
+    """DynamoDB gives the row that a write has met, unless there is none any more."""
+    client = offline_client()
+    with Stubber(client) as stubber:
+        stubber.add_client_error("update_item", service_error_code="ConditionalCheckFailedException")
+        with pytest.raises(StoreUnavailable):
+            begin(States(Table("t", lambda: client)), "d")
     client.close()
 
 
