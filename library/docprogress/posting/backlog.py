@@ -236,10 +236,7 @@ class Backlog:
         topic.in_flight -= 1
         self.in_flight -= 1
         topic.refused_in_a_row = 0
-        connection_id = place.recipient.connection_id
-        del topic.places[connection_id]
-        if topic.slow:
-            topic.slow.pop(connection_id, None)
+        del topic.places[place.recipient.connection_id]
         place.update.delivered_at_once()
 
     def again(self, place: Place) -> None:
@@ -355,7 +352,6 @@ class Backlog:
         """Remember who is slow: they come last at the next update."""
         slow = place.topic.slow
         if place.is_slow:
-            place.is_slow = False
             if len(slow) < _MAX_STRAGGLERS:
                 slow[place.recipient.connection_id] = None
         elif slow:
@@ -377,7 +373,7 @@ class Backlog:
             self._done(place)
         else:
             self._becomes_late(place)
-            place.hung, place.is_slow = hung, False
+            place.hung = hung
             # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
             first = _FIRST_RETRY_AFTER_HANG_SECONDS if hung else _FIRST_RETRY_SECONDS
             longest = min(_LONGEST_RETRY_SECONDS, first * 2 ** min(place.attempts, 10))

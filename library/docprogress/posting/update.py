@@ -9,17 +9,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable
-from typing import Protocol
 
 from docprogress.posting.report import DeliveryReport, Recipient
 from docprogress.posting.sigv4 import Payload
 
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-Later = Callable[[float, Callable[[], None]], Timer]  # (seconds from now, what to do then)
+Later = Callable[[float, Callable[[], None]], object]  # (seconds from now, what to do then)
 # Of those found gone after the update, most are found within so long of the first; all are forgotten together.
 _GATHERING_SECONDS = 1.0
 
@@ -71,12 +65,10 @@ class Update:
         self._throttled = 0  # of the open, those whose last answer was 429
         self._delivered = self._stale = self._refused = 0
         self._all_read = False
-        self._timers: list[Timer] = []
         self._settling = False
 
     def begin(self) -> None:
-        if not self.over:
-            self._timers.append(self._later(self._seconds, self._time_out))
+        self._later(self._seconds, self._time_out)
 
     def handed(self, watchers: int) -> None:
         self._handed += watchers
@@ -140,18 +132,17 @@ class Update:
             self.end()
         elif not self._settling:
             self._settling = True
-            self._timers.append(self._later(self.settle_seconds, self.end))
+            self._later(self.settle_seconds, self.end)
 
     def end(self) -> None:
         """Be over, whoever is not reached yet."""
         if not self.over:
             self.over = True
-            for timer in self._timers:
-                timer.cancel()
             self.wake.set()
 
     def _time_out(self) -> None:
-        if self._handed and not self._sent:  # of which nothing else tells: no attempt to connect has failed yet
+        if not self.over and self._handed and not self._sent:
+            # Nothing else tells of it: no attempt to connect has failed yet.
             self.problems["no connection was ready in time"] += 1
         self.end()
 

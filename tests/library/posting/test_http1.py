@@ -15,6 +15,7 @@ from docprogress.posting.http1 import MalformedResponse, Response, parse_respons
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Response(200)),
         (b"HTTP/1.1 200 OK\r\ncontent-length:0\r\nconnection:CLOSE\r\n\r\n", Response(200, keep_alive=False)),
         (b"HTTP/1.1 204 No Content\r\n\r\n", Response(204)),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", Response(304)),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", Response(200, "", b"{}", False)),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Response(200)),
         (
@@ -26,12 +27,16 @@ from docprogress.posting.http1 import MalformedResponse, Response, parse_respons
             Response(500, "", b"{}  "),
         ),
         (
-            b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
-            Response(500, "", b"0123456789"),
+            b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n",
+            Response(500, "", b"abcdefghijklmnopqrstuvwxyz"),
         ),
         (
             b'HTTP/1.1 400 No\r\nContent-Length: 21\r\n\r\n{"__type":"a#Broken"}',
             Response(400, "Broken", b'{"__type":"a#Broken"}'),
+        ),
+        (
+            b'HTTP/1.1 403 No\r\nContent-Length: 18\r\n\r\n{"code":"Refused"}',
+            Response(403, "Refused", b'{"code":"Refused"}'),
         ),
         (b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\n{bad", Response(500, "", b"{bad")),
     ],
@@ -46,6 +51,14 @@ def test_a_response_is_understood_when_its_last_byte_is_there_and_not_before(dat
 
 def test_bytes_after_a_response_end_the_connection_but_not_the_response() -> None:
     assert parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore") == Response(200, keep_alive=False)
+
+
+def test_a_few_interim_responses_are_read_over_and_no_more() -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    answer = b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert parse_response(interim * 16 + answer) == Response(204)
+    with pytest.raises(MalformedResponse):
+        parse_response(interim * 17 + answer)
 
 
 def test_a_body_without_a_length_lasts_until_the_connection_ends() -> None:
@@ -65,7 +78,6 @@ def test_a_body_without_a_length_lasts_until_the_connection_ends() -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcdef",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" * 2_000,
     ],
 )
 def test_what_can_never_become_a_response_is_refused_at_once(data: bytes) -> None:

@@ -64,7 +64,7 @@ def assert_signed_as_by_botocore(
     assert sent_body == body
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     connection_id=st.one_of(
         st.from_regex(r"[A-Za-z0-9_-]{1,24}={0,2}", fullmatch=True),
