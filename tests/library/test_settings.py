@@ -52,19 +52,39 @@ def test_a_publishers_settings_are_read() -> None:
             "DOCUMENT_RETENTION_SECONDS": "60",
             "MAX_MESSAGES_PER_SECOND": "2",
             "CLOSE_EXPIRED_CONNECTIONS": "true",
+            "SHARED_DOCUMENTS": "true",
+            "EMIT_METRICS": "true",
+            "POWERTOOLS_SERVICE_NAME": "reader",
         }
     )
 
-    assert (settings.table_name, settings.callback_url) == ("progress", "https://a.example/dev")
-    assert (settings.region, settings.document_retention_seconds) == ("eu-west-1", 60)
-    assert (settings.max_messages_per_second, settings.close_expired) == (2, True)
+    assert settings == PublisherSettings(
+        table_name="progress",
+        callback_url="https://a.example/dev",
+        region="eu-west-1",
+        document_retention_seconds=60,
+        max_messages_per_second=2,
+        close_expired=True,
+        shared_documents=True,
+        emit_metrics=True,
+        service="reader",
+    )
 
 
 def test_a_publisher_has_defaults_for_what_a_worker_of_ones_own_will_not_set() -> None:
     settings = PublisherSettings.from_environment(PUBLISHER)
 
-    assert (settings.document_retention_seconds, settings.max_messages_per_second) == (86400, 4)
-    assert settings.close_expired is False
+    assert settings == PublisherSettings(
+        table_name="progress",
+        callback_url="https://a.example/dev",
+        region="eu-west-1",
+        document_retention_seconds=86400,
+        max_messages_per_second=4,
+        close_expired=False,
+        shared_documents=False,
+        emit_metrics=False,
+        service="worker",
+    )
 
 
 @pytest.mark.parametrize("missing", [{}, {"CALLBACK_URL": ""}])

@@ -321,7 +321,7 @@ class States:
         if "announced" in found and int(found["announced"]["N"]) == state.sequence:
             return None
         if again:
-            return self._settle(found, Update(status=state.status, failure=state.failure))
+            return self._settle(found, Update(status=state.status))
         return state
 
     def _settle(self, found: Item, update: Update) -> DocumentState | None:

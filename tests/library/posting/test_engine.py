@@ -18,7 +18,7 @@ import pytest
 from docprogress.posting import engine
 from docprogress.posting.connection import Address, open_socket
 from docprogress.posting.report import DeliveryReport
-from tests.faults.connections_server import ConnectionsServer
+from tests.faults.connections_server import Behaviour, ConnectionsServer
 from tests.functions.fakes import eventually
 from tests.library.posting.conftest import Clock, MakeFanOut
 from tests.library.posting.samples import AMPLE, MESSAGE, never_forget, watchers
@@ -119,6 +119,67 @@ def test_a_connection_answered_before_its_request_was_sent_is_not_used_again(mak
             report = fan_out.post([watchers(1)], message, deadline_seconds=AMPLE, forget=never_forget)
             assert report == DeliveryReport(delivered=1)
         served.result(AMPLE)
+
+
+def test_a_connection_on_which_the_server_speaks_unasked_is_not_used_again(make_fan_out: MakeFanOut) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(AMPLE)
+
+        def serve(*answers: bytes) -> None:
+            connection, _ = listener.accept()
+            connection.settimeout(AMPLE)
+            with connection:
+                received = b""
+                while not received.endswith(MESSAGE):
+                    received += connection.recv(65_536)
+                for each in answers:
+                    connection.sendall(each)
+                    delivered.wait(AMPLE)
+                assert connection.recv(1) == b"", "the client has closed it"
+
+        fan_out = make_fan_out(f"http://127.0.0.1:{listener.getsockname()[1]}/prod", max_connections=1)
+        for answers in ([answer, answer], [answer]):
+            delivered = threading.Event()
+            served = pool.submit(serve, *answers)
+            report = fan_out.post([watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+            assert report == DeliveryReport(delivered=1)
+            delivered.set()
+            if answers == [answer]:
+                fan_out.close()
+            served.result(AMPLE)
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.FLOOD, Behaviour.CONTINUE])
+def test_an_answer_without_an_end_is_a_failure_once_it_is_too_long(
+    make_fan_out: MakeFanOut,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    behaviour: Behaviour,
+) -> None:
+    monkeypatch.setattr("docprogress.posting.window._MOST_SLOW_SECONDS", AMPLE)
+    with ConnectionsServer(lambda *_: behaviour) as server:
+        report = make_fan_out(server.callback_url).post(
+            [watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget
+        )
+    assert report == DeliveryReport(failed=1)
+    assert "MalformedResponse" in caplog.text
+
+
+def test_an_address_that_never_answers_is_given_up_after_the_time_of_a_request(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr("docprogress.posting.engine.jitter", lambda *_: 1_000.0)
+    opener = Opener(monkeypatch)
+    opener.held = True
+    with ConnectionsServer() as server, ThreadPoolExecutor(1) as pool:
+        fan_out = make_fan_out(server.callback_url)
+        posting = pool.submit(fan_out.post, [watchers(2)], MESSAGE, deadline_seconds=10_000, forget=never_forget)
+        assert eventually(lambda: opener.at_once == 2)
+        clock.ahead += AMPLE
+        assert eventually(lambda: opener.at_once == 0)
+        fan_out.close()
+        assert posting.result(AMPLE) == DeliveryReport(untried=2)
 
 
 def test_a_message_of_several_packets_does_not_wait_for_the_servers_acknowledgement() -> None:

@@ -509,9 +509,10 @@ def test_closing_ends_a_delivery_of_another_thread_and_the_next_is_refused(make_
 
 def test_disconnecting_takes_what_is_gone_already_for_done(make_fan_out: MakeFanOut) -> None:
     ids = [w.connection_id for w in watchers(30)]
-    with ConnectionsServer(by_id({ids[4]: [Behaviour.GONE], ids[5]: [Behaviour.UNAVAILABLE]})) as server:
+    plan = {ids[4]: [Behaviour.GONE], ids[5]: [Behaviour.UNAVAILABLE], ids[6]: [Behaviour.FORBIDDEN]}
+    with ConnectionsServer(by_id(plan)) as server:
         report = make_fan_out(server.callback_url).disconnect(ids, deadline_seconds=AMPLE)
-    assert report == DeliveryReport(delivered=30)
+    assert report == DeliveryReport(delivered=29, refused=1)
     assert {(request.method, request.body) for request in server.requests} == {("DELETE", b"")}
     assert len(server.requests) == 31
 

@@ -721,11 +721,12 @@ class TestSilent:
         store.announced(end)
         assert self._settle(store, document_id) is None
 
+    @pytest.mark.parametrize("said", [{"result": {"key": "r"}}, {"failure": Failure("No.", "BROKEN")}])
     def test_an_end_that_the_stream_has_not_told_is_given_to_it_again(
-        self, store: States, document_id: str, clock: Clock
+        self, store: States, document_id: str, clock: Clock, said: dict[str, Any]
     ) -> None:
         start(store, document_id)
-        end = finish(store, document_id, result={"key": "r"})
+        end = finish(store, document_id, **said)
         clock.now += 121
 
         again = self._settle(store, document_id, again=True)
