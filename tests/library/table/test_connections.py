@@ -195,6 +195,29 @@ class TestSubscriptions:
         assert [subscription.connection_id for page in pages for subscription in page] == ["a=", "c="]
         assert "A subscription that cannot be read is passed over" in caplog.text
 
+    def test_what_was_written_last_is_read_and_no_more_of_it_at_a_time_than_memory_bears(
+        self, client: DynamoDBClient, connections: Connections, store: States, document_id: str
+    ) -> None:
+        asked: dict[str, Any] = {}
+
+        def note(params: Any, model: Any, **_: object) -> None:
+            asked[f"{model.name} {params.get('KeyConditionExpression', params.get('Key'))}"] = params
+
+        client.meta.events.register("provide-client-params.dynamodb", note)
+        try:
+            list(connections.watchers(document_id))
+            connections.connection("c1")
+            connections.unsubscribe(document_id, "c1")
+            store.read(document_id)
+            store.find(document_id)
+        finally:
+            client.meta.events.unregister("provide-client-params.dynamodb", note)
+
+        assert len(asked) == 5
+        for read, params in asked.items():
+            assert params.get("ConsistentRead"), f"a watcher could miss a state between two reads: {read}"
+        assert [params["Limit"] for params in asked.values() if "Limit" in params] == [1000]
+
     @staticmethod
     def _connection(client: DynamoDBClient, table_name: str, connection_id: str) -> Any:
         key = {"pk": {"S": f"CONNECTION#{connection_id}"}, "sk": {"S": "CONNECTION"}}
@@ -217,3 +240,33 @@ def test_a_disconnect_deletes_again_what_dynamodb_left_over() -> None:
         Connections(Table("t", lambda: client)).remove_connection("c")
         stubber.assert_no_pending_responses()
     client.close()
+
+
+def test_what_dynamodb_leaves_over_again_and_again_is_left_to_its_ttl(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("docprogress.table.connections.time.sleep", waits.append)
+    monkeypatch.setattr("docprogress.table.connections.jitter", lambda _least, most: most)
+    client = offline_client()
+    left: Any = {"t": [{"DeleteRequest": {"Key": {"pk": {"S": "CONNECTION#c"}, "sk": {"S": "CONNECTION"}}}}]}
+    with Stubber(client) as stubber:
+        stubber.add_response("query", {"Items": []})
+        for _ in range(6):
+            stubber.add_response("batch_write_item", {"UnprocessedItems": left}, {"RequestItems": left})
+        Connections(Table("t", lambda: client)).remove_connection("c")
+        stubber.assert_no_pending_responses()
+    client.close()
+    assert waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6]
+    assert "1 rows of a closed connection are left to their TTL" in caplog.messages
+
+
+def test_a_subscription_that_cannot_be_forgotten_does_not_keep_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    client = offline_client()
+    with Stubber(client) as stubber:
+        stubber.add_client_error("delete_item", "ThrottlingException")
+        stubber.add_response("delete_item", {})
+        Connections(Table("t", lambda: client)).forget("d", [Subscription(id_, 1, 2, None) for id_ in ("c1", "c2")])
+        stubber.assert_no_pending_responses()
+    client.close()
+    assert "A subscription is not forgotten yet" in caplog.text
