@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docprogress.document import ErrorCode, Failure, readable, retries_left
+from docprogress.document import ErrorCode, Failure, readable, result_json, retries_left
 
 
 @pytest.mark.parametrize("code", ["A", "OCR_FAILED", "E42", "X" * 64, ErrorCode.DOCUMENT_EMPTY])
@@ -31,10 +31,23 @@ def test_a_failure_without_words_is_still_a_failure() -> None:
 
 @pytest.mark.parametrize(
     ("character", "kept"),
-    [("x", 499), ("ü", 499), ("🎉", 499), ("e\u0301", 249), ("👩\u200d👩\u200d👧", 99), ("👍🏽", 249)],
+    [("x", 499), ("ü", 499), ("🎉", 499), ("e\u0301", 249), ("👩\u200d👩\u200d👧", 99), ("👍🏻", 249), ("👍🏿", 249)],
 )
 def test_a_long_message_is_cut_at_the_edge_of_a_character(character: str, kept: int) -> None:
     assert readable(character * 600) == character * kept + "…"
+
+
+@pytest.mark.parametrize("beginning", ["", "e"])
+def test_a_message_of_nothing_but_accents_is_cut_where_it_has_to_be(beginning: str) -> None:
+    text = beginning + "\u0301" * 600
+    assert readable(text) == text[:499] + "…"
+
+
+def test_a_result_takes_two_kilobytes_as_it_is_sent() -> None:
+    assert len(result_json({"ä": "x" * 2039}).encode()) == 2048
+    for wrong in ({"ä": "x" * 2040}, {"n": float("nan")}, {"s": {1}}, [1]):
+        with pytest.raises(ValueError, match="result "):
+            result_json(wrong)  # type: ignore[arg-type]  # what is refused
 
 
 def test_a_message_of_five_hundred_characters_is_whole() -> None:

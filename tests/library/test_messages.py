@@ -97,7 +97,14 @@ def test_what_is_no_message_is_refused_as_invalid(body: str | None) -> None:
     refused = refusal(body)
 
     assert refused.code is ErrorCode.INVALID_MESSAGE
+    assert "message is" in str(refused)
     assert refused.document_id is None
+
+
+def test_a_message_may_have_so_many_characters_and_none_more() -> None:
+    body = '{"action":"ping"' + " " * (MAX_REQUEST_CHARACTERS - 17) + "}"
+    assert parse_request(body) == Ping()
+    assert refusal(body + " ").code is ErrorCode.INVALID_MESSAGE
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
@@ -132,6 +139,22 @@ def test_a_document_id_that_names_no_document_is_refused_as_invalid(document_id:
 
 def test_a_progress_request_without_a_document_is_refused_as_invalid() -> None:
     assert refusal('{"action":"progress"}').code is ErrorCode.INVALID_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("request_", "read"),
+    [
+        ({"action": "ping"}, Ping("c.1:2_3-4")),
+        ({"action": "progress", "docId": "d"}, ProgressRequest("d", correlation_id="c.1:2_3-4")),
+        ({"action": "cancel", "docId": "d"}, CancelRequest("d", "c.1:2_3-4")),
+    ],
+)
+def test_any_request_may_say_what_its_log_lines_are_found_by(
+    request_: dict[str, Any], read: Ping | ProgressRequest | CancelRequest
+) -> None:
+    assert parse_request(json.dumps(request_ | {"correlationId": "c.1:2_3-4"})) == read
+    for wrong in ("", "a b", "x" * 129, "a\n", 7, ["c"]):
+        assert '"correlationId" is' in str(refusal(json.dumps(request_ | {"correlationId": wrong})))
 
 
 @pytest.mark.parametrize("subscribe", [None, 0, 1, "false", [], {}])
