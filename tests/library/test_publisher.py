@@ -193,6 +193,10 @@ def emitted(publisher: Publisher, told: DocumentState, capsys: pytest.CaptureFix
         (definition,) = line["_aws"]["CloudWatchMetrics"]
         assert (definition["Namespace"], definition["Dimensions"]) == ("docprogress", [["service"]])
         assert {each["Name"] for each in definition["Metrics"]} == line.keys() - {"_aws", "service"}
+        assert all(
+            each["Unit"] == ("Milliseconds" if each["Name"] == "FanOutTime" else "Count")
+            for each in definition["Metrics"]
+        )
         assert line["service"] == "reader"
         assert all(len(line[each["Name"]]) <= 100 for each in definition["Metrics"]), "CloudWatch takes no more"
     return lines

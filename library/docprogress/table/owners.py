@@ -88,5 +88,5 @@ def _is_at_work(state: Item | None, now: float) -> bool:
     if state is None or _is_awaited(state) or int(state["expires_at"]["N"]) <= now:
         return False
     if state["status"]["S"] == Status.ERROR:
-        return bool(state.get("recoverable", {}).get("BOOL"))  # it is tried again
+        return bool(state["recoverable"]["BOOL"])  # it is tried again
     return bool(state["status"]["S"] != Status.COMPLETE)

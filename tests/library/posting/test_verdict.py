@@ -32,6 +32,7 @@ from docprogress.posting.verdict import Verdict, classify
         ),
         (Response(400, "BadRequestException"), Verdict.REFUSED),
         (Response(404), Verdict.REFUSED),
+        (Response(300), Verdict.REFUSED),
         (Response(307), Verdict.REFUSED),
     ],
 )

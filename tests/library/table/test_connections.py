@@ -55,6 +55,16 @@ class TestSubscriptions:
             [Subscription("c1", int(NOW * 1000) + 123, self.EXPIRES, None)]
         ]
 
+    def test_watchers_are_read_from_behind_the_one_that_was_reached_last(
+        self, connections: Connections, document_id: str
+    ) -> None:
+        for connection_id in ("c1", "c2", "c3"):
+            connections.subscribe(document_id, Connection(connection_id, self.EXPIRES, None))
+
+        assert [[each.connection_id for each in page] for page in connections.watchers(document_id, after="c1")] == [
+            ["c2", "c3"]
+        ]
+
     def test_the_state_of_a_document_is_no_watcher(
         self, connections: Connections, store: States, document_id: str
     ) -> None:

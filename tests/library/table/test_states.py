@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from docprogress.document import (
     MAX_ORDER,
     RETRY_WITHIN_SECONDS,
+    Beginning,
     Connection,
     DocumentState,
     ErrorCode,
@@ -178,6 +179,15 @@ class TestStates:
 
         with pytest.raises(BeingProcessed):
             start(store, document_id)
+
+    def test_each_attempt_at_a_run_knows_how_many_are_left(self, store: States, document_id: str, clock: Clock) -> None:
+        left = []
+        for attempt in range(3):
+            beginning = Beginning(f"write-{attempt}", ABANDONED, retry_follows=2)
+            left.append(store.begin(Run(document_id, "run-1"), beginning).retries_left)
+            clock.now += ABANDONED + 1
+
+        assert left == [2, 1, 0]
 
     def test_a_new_run_replaces_a_run_under_way_and_fences_its_writes(self, store: States, document_id: str) -> None:
         start(store, document_id, owner="alice")
