@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import threading
+import time
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 
 from docprogress.announcer import Totals
-from docprogress.document import DocumentState, ErrorCode, Failure, Status
+from docprogress.document import Connection, DocumentState, ErrorCode, Failure, Status
 from docprogress.errors import SettingsError, StoreUnavailable
 from docprogress.messages import Message
 from docprogress.posting.report import DeliveryReport
-from docprogress.publisher import Publisher, PublisherSettings
-from tests.functions.fakes import PATIENCE_SECONDS, eventually
+from docprogress.publisher import Publisher, PublisherSettings, connect
+from docprogress.table.connections import Connections
+from docprogress.tracker import ProgressTracker
+from local.emulator import REGION
+from tests.faults.connections_server import ConnectionsServer
+from tests.functions.fakes import PATIENCE_SECONDS, eventually, started
+from tests.library.table.support import live
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
 
 SETTINGS = PublisherSettings(
     table_name="t",
@@ -181,6 +191,64 @@ def test_a_process_without_credentials_is_told_so_at_its_first_post(monkeypatch:
 def test_where_the_stream_tells_the_watchers_a_worker_cannot_post() -> None:
     with pytest.raises(SettingsError, match="CALLBACK_URL is not set"):
         Told(None).post("d", {"status": "chat"})
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize(("shared", "reached"), [(True, ["alice="]), (False, [])])
+def test_those_in_the_table_are_told_through_the_callback_url_and_those_whose_time_is_over_are_disconnected(
+    client: DynamoDBClient, table_name: str, document_id: str, shared: bool, reached: list[str]
+) -> None:
+    with ConnectionsServer() as server:
+        where = {"table_name": table_name, "callback_url": server.callback_url, "region": REGION}
+        settings = SETTINGS._replace(**where, close_expired=True, shared_documents=shared)
+        publisher = Publisher(settings, boto3.Session(region_name=REGION))
+        connections = Connections(publisher.table)
+        for connection_id, seconds in (("alice=", 600), ("gone=", -1)):
+            connections.subscribe(document_id, Connection(connection_id, int(time.time()) + seconds, "alice"))
+        report = publisher.announce(started(publisher.states, document_id), PATIENCE_SECONDS)
+        assert report == DeliveryReport(delivered=len(reached))
+        assert eventually(lambda: live(connections, document_id) == ["alice="])
+        assert eventually(lambda: "gone=" in server.received)
+        publisher.table.client.close()
+    assert list(server.received) == [*reached, "gone="]
+    assert sorted(request.method for request in server.requests) == ["DELETE"] + ["POST"] * len(reached)
+
+
+# What is handed on
+
+
+def test_a_tracker_takes_all_that_is_said_to_track(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[str, Any] = {}
+    monkeypatch.setattr("docprogress.publisher.ProgressTracker", lambda document_id, **said: taken.update(said))
+    said = {
+        name: object() for name in inspect.signature(Publisher.track).parameters if name not in ("self", "document_id")
+    }
+    publisher = Told(None)
+    publisher.track("d", **said)  # type: ignore[arg-type]  # nobody looks at them here
+    assert taken == {**said, "store": publisher.states, "deliver": publisher.announce, "max_messages_per_second": 4}
+    assert taken.keys() == inspect.signature(ProgressTracker).parameters.keys() - {"document_id"}
+
+
+def test_every_keyword_says_what_its_variable_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docprogress.publisher.Publisher", lambda settings, session: (settings, session))
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "reader")
+    session = boto3.Session(region_name="eu-west-3")
+    wanted = PublisherSettings(
+        table_name="keywords",
+        callback_url="https://a.example/dev",
+        region="eu-west-2",
+        document_retention_seconds=61,
+        max_messages_per_second=3,
+        close_expired=True,
+        shared_documents=True,
+        emit_metrics=True,
+        service="reader",
+    )
+    said: dict[str, Any] = wanted._asdict()
+    del said["service"]
+    assert connect(**said, session=session) == (wanted, session)
+    del said["region"]
+    assert connect(**said, session=session) == (wanted._replace(region="eu-west-3"), session)
 
 
 # Metrics of a worker outside Lambda

@@ -131,6 +131,14 @@ def test_an_owner_that_is_found_out_later_is_noted_before_the_document_starts(de
         assert eventually(noted), "if the worker dies now, its end is alice's alone to see"
 
 
+def test_the_owner_that_was_noted_earlier_stands_at_the_tracker_once_the_document_is_taken_up(desk: Desk) -> None:
+    started(desk.store, run_id="earlier", owner="alice")
+    with desk.tracker() as tracker:
+        assert tracker.owner == "alice"
+    with desk.tracker(run_id="run-2", owner="bob") as tracker:
+        assert tracker.owner == "bob"
+
+
 def test_leaving_the_block_completes_the_document_with_all_pages_counted(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=3)
@@ -617,6 +625,16 @@ def test_pages_whose_answer_is_lost_again_and_again_are_counted_once(desk: Desk)
     assert desk.heard[-1].processed == 105
 
 
+def test_pages_whose_answer_was_lost_are_not_counted_again_with_the_end(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total=100)
+        desk.store.after = refuse_once(StoreUnavailable("the answer was lost"), "progress", times=1_000)
+        tracker.advance(5)
+        assert eventually(lambda: "progress" in desk.store.calls)
+
+    assert (desk.heard[-1].status, desk.heard[-1].processed) == (Status.COMPLETE, 5)
+
+
 def test_an_end_whose_answer_is_lost_is_told(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=1)
@@ -918,6 +936,14 @@ def test_what_is_said_faster_than_it_may_be_told_keeps_the_newest_message_and_lo
         assert desk.heard[-1].message == "Page 299", "what nobody has changed stands"
 
 
+def test_a_message_is_told_though_no_page_is_done(desk: Desk) -> None:
+    with desk.tracker() as tracker:
+        tracker.start(total=2)
+        tracker.advance(0, message="Waiting for the scanner")
+        desk.listener.wait_for(lambda heard: bool(heard) and heard[-1].message == "Waiting for the scanner")
+        assert desk.heard[-1].processed == 0
+
+
 def test_a_phase_is_told_though_no_page_comes(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.start()
@@ -1204,6 +1230,20 @@ def test_a_parent_whose_result_comes_after_the_end_is_told_that_nobody_hears_it(
         joined.advance(10)
     with pytest.raises(Superseded):
         parent.complete({"key": "results/d.json"})
+
+
+def test_the_workers_of_a_document_share_its_rate_and_a_few_bytes_tell_them_apart(desk: Desk) -> None:
+    started(desk.store, total=10)
+    with desk.tracker(joined=True, max_messages_per_second=0.001) as tracker:
+        tracker.advance()
+        assert eventually(lambda: "progress" in desk.store.calls)
+        assert [state.status for state in desk.store.published] == [Status.STARTED]
+
+    assert desk.store.published[-1].processed == 1
+    with desk.tracker(joined=True) as tracker:
+        tracker.advance()
+        assert eventually(lambda: len(desk.store.tallies("d")) == 1)
+        assert all(len(worker) <= 8 for worker in desk.store.tallies("d")), "the row holds one for each worker"
 
 
 def test_a_joined_worker_that_leaves_early_leaves_the_document_open(desk: Desk) -> None:

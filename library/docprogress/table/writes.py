@@ -137,7 +137,7 @@ def missed_pages(item: Item, tally: Tally | None) -> int:
     """How many more of a worker's pages the row has than the worker knows; below 0 if a new start has cleared them."""
     if tally is None:
         return 0
-    return int(item.get("tallies", {}).get("M", {}).get(tally.worker, {"N": 0})["N"]) - tally.counted
+    return int(item["tallies"]["M"].get(tally.worker, {"N": 0})["N"]) - tally.counted
 
 
 def without_pages(update: Update, missed: int) -> Update:

@@ -250,7 +250,7 @@ class TestStates:
         started = start(store, document_id)
         clock.now += 0.2
 
-        assert advance(store, document_id, 5, not_within_seconds=0.25, tally=tally) is None
+        assert advance(store, document_id, 1, not_within_seconds=0.25, tally=tally) is None
         assert store.read(document_id) == started
 
     def test_an_update_after_the_interval_is_written(self, store: States, document_id: str, clock: Clock) -> None:
@@ -470,6 +470,15 @@ class TestStates:
         assert begin(store, document_id, write_id="start").attempt == 1
         with pytest.raises(BeingProcessed):
             start(store, document_id, write_id="another")
+
+    def test_an_attempt_whose_beginning_was_never_answered_is_known_when_it_is_repeated(
+        self, store: States, document_id: str, clock: Clock
+    ) -> None:
+        begin(store, document_id)
+        clock.now += ABANDONED + 1
+
+        assert begin(store, document_id, write_id="w").attempt == 2
+        assert begin(store, document_id, write_id="w").attempt == 2, "it is this worker that is on the run"
 
     def test_pages_of_before_a_new_start_of_the_run_are_not_counted_after_it(
         self, store: States, document_id: str, clock: Clock
