@@ -287,6 +287,7 @@ def test_a_message_that_is_no_state_is_told_to_those_who_may_watch() -> None:
     hall.announcer.post("d", state(owner="alice"), {"status": "chat", "text": "é", "docId": "d"}, 5.0)
 
     assert hall.poster.posts == [("a", '{"status":"chat","text":"é","docId":"d"}'.encode())]
+    assert (hall.poster.deadlines, hall.poster.settled) == ([5.0], [2.0]), "no later message makes up for it"
 
 
 def test_of_an_unknown_document_only_those_hear_who_have_no_name() -> None:

@@ -283,16 +283,17 @@ def emitted(publisher: Publisher, told: DocumentState, capsys: pytest.CaptureFix
 def test_a_worker_that_is_told_to_writes_what_it_counts_in_lines_for_cloudwatch(
     told: DocumentState, counted: dict[str, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    publisher = Told(DeliveryReport(delivered=3), emit_metrics=True, service="reader")
+    report = DeliveryReport(delivered=3, stale=4, throttled=5, failed=6, untried=7, refused=8)
+    publisher = Told(report, emit_metrics=True, service="reader")
     lines = emitted(publisher, told, capsys)
     first = {name: sum(value) for name, value in lines[0].items() if name not in ("_aws", "service", "FanOutTime")}
     assert first == {
         **counted,
         "MessagesDelivered": 3,
-        "ConnectionsStale": 0,
-        "MessagesThrottled": 0,
-        "MessagesFailed": 0,
-        "MessagesRefused": 0,
+        "ConnectionsStale": 4,
+        "MessagesThrottled": 5,
+        "MessagesFailed": 21,
+        "MessagesRefused": 8,
     }
     assert [time for line in lines for time in line["FanOutTime"]] == list(TIMES)
 

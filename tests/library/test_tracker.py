@@ -936,12 +936,13 @@ def test_what_is_said_faster_than_it_may_be_told_keeps_the_newest_message_and_lo
         assert desk.heard[-1].message == "Page 299", "what nobody has changed stands"
 
 
-def test_a_message_is_told_though_no_page_is_done(desk: Desk) -> None:
+def test_a_message_and_a_new_total_are_told_though_no_page_is_done(desk: Desk) -> None:
     with desk.tracker() as tracker:
         tracker.start(total=2)
         tracker.advance(0, message="Waiting for the scanner")
-        desk.listener.wait_for(lambda heard: bool(heard) and heard[-1].message == "Waiting for the scanner")
-        assert desk.heard[-1].processed == 0
+        tracker.total(3)
+        desk.listener.wait_for(lambda heard: bool(heard) and heard[-1].total == 3)
+        assert (desk.heard[-1].message, desk.heard[-1].processed) == ("Waiting for the scanner", 0)
 
 
 def test_a_phase_is_told_though_no_page_comes(desk: Desk) -> None:

@@ -102,6 +102,12 @@ def test_a_write_that_is_refused_tells_the_time_as_well() -> None:
     assert table.now() == NOW
 
 
+def test_the_tables_client_is_one_of_the_session_that_is_given() -> None:
+    client = dynamodb_client(boto3.Session(region_name="eu-west-3"))
+    assert client.meta.region_name == "eu-west-3"
+    client.close()
+
+
 def test_a_publication_from_the_future_holds_up_no_other_worker() -> None:
     client: Any = Answering()
     states = States(Table("t", lambda: client), now=lambda: NOW)
