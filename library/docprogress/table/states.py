@@ -328,8 +328,7 @@ class States:
         """Publish, unless the row has changed since it was found."""
         write = publication(document_id_of(found), update, self._moment())
         write.when("#updated_at = :updated_at AND (attribute_not_exists(#heard_at) OR #heard_at = :heard_at)")
-        write.when("#status = :found")
-        write.given(updated_at=int(found["updated_at"]["N"]), heard_at=heard_at_of(found), found=found["status"]["S"])
+        write.given(updated_at=int(found["updated_at"]["N"]), heard_at=heard_at_of(found))
         try:
             return self._write(document_id_of(found), write)
         except ConditionFailed:
