@@ -180,7 +180,10 @@ export class Connection {
     try {
       this.#socket = new this.#platform.WebSocket(url, protocols);
     } catch (error) {
-      this.#end(new ConnectionError("ADDRESS_INVALID", "The browser does not accept the address or token", error));
+      const reason = this.#platform.WebSocket
+        ? "The browser does not accept the address or token"
+        : "There is no WebSocket here: Node.js has one since version 22";
+      this.#end(new ConnectionError("ADDRESS_INVALID", reason, error));
       return;
     }
     this.#socket.onopen = () => {

@@ -144,6 +144,14 @@ test("an address or token that the browser refuses closes the client, unless the
   assert.deepEqual(states, ["reconnecting ADDRESS_INVALID"]);
 });
 
+test("where there is no WebSocket the error says so, and where there is one", async () => {
+  platform.WebSocket = undefined;
+  connect();
+  await settle();
+  assert.deepEqual(states, ["closed ADDRESS_INVALID"]);
+  assert.match(client.lastError.message, /no WebSocket here: Node\.js has one since version 22/);
+});
+
 test("the functions for address and token are told when nobody waits for their answer any more", async () => {
   const signals = [];
   const never = ({ signal }) => (signals.push(signal), new Promise(() => {}));
