@@ -212,8 +212,9 @@ class DocumentProcessor:
             except UnreadableDocument as unreadable:
                 _require_newest(upload, s3)
                 logger.warning("Not a readable document: %s", unreadable)
-                metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
                 tracker.fail(Failure(str(unreadable), ErrorCode(unreadable.reason)))
+                # Not before: where the tracker has said that the time is up, it raises, and counts there.
+                metrics.add_metric("DocumentsUnreadable", MetricUnit.Count, 1)
                 return
             # A newer upload writes its own, and so does the worker that took this one over.
             tracker.require_current()

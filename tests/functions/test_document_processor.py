@@ -381,7 +381,15 @@ def test_a_key_that_names_no_document_is_logged_and_left(sandbox: Sandbox, key: 
     sandbox.invoke(sandbox.upload(pdf(1), key))
 
     assert sandbox.store.published == []
-    assert "names no document" in sandbox.log
+    (line,) = [line for line in lines_of(sandbox) if "names no document" in line["message"]]
+    assert (line["level"], line["key"]) == ("ERROR", key)
+
+
+def test_the_suffixes_of_a_stack_say_what_is_a_document(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCUMENT_SUFFIXES", ".pdf .scan")
+
+    assert sandbox.process(pdf(1), "a.SCAN").document_id == "a.SCAN"
+    assert sandbox.results == ["results/a.SCAN.json"]
 
 
 def test_the_owner_in_an_objects_metadata_owns_the_document(sandbox: Sandbox) -> None:
@@ -783,7 +791,7 @@ class Ticking(Context):
 
 @pytest.mark.parametrize("sandbox_context", [Context, Ticking])
 def test_a_document_that_takes_longer_than_there_is_time_ends_in_time_and_is_not_tried_again(
-    sandbox: Sandbox, sandbox_context: type[Context]
+    sandbox: Sandbox, sandbox_context: type[Context], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for_ever = built(doubling_forms(60, b""))
     event = sandbox.upload(for_ever)
@@ -793,6 +801,8 @@ def test_a_document_that_takes_longer_than_there_is_time_ends_in_time_and_is_not
     assert failure is not None
     assert (failure.code, failure.recoverable) == (ErrorCode.TIME_LIMIT_EXCEEDED, False)
     assert "plit it" in failure.message
+    output = capsys.readouterr().out
+    assert (metric(output, "DocumentsUnreadable"), metric(output, "DocumentsFailed")) == (1, 0)
     told = list(sandbox.store.published)
     sandbox.invoke(event, Context("request-2"))
     assert sandbox.store.published == told
@@ -814,6 +824,7 @@ def test_a_run_begins_before_its_file_is_looked_for(sandbox: Sandbox, monkeypatc
 def test_every_record_of_an_event_is_processed(sandbox: Sandbox) -> None:
     event = sandbox.upload(pdf(1), "a.pdf")
     event["Records"] += sandbox.upload(b"no PDF", "b.pdf")["Records"]
+    event["Records"] += sandbox.upload(pdf(2), "no document")["Records"]
     event["Records"] += sandbox.upload(pdf(3), "c.pdf")["Records"]
     sandbox.invoke(event)
 
