@@ -859,6 +859,12 @@ def test_wrong_settings_say_what_to_give(wrong: dict[str, str], says: str) -> No
         settings_from({**GOOD_SETTINGS, **wrong})
 
 
+@pytest.mark.parametrize("name", GOOD_SETTINGS)
+def test_a_setting_that_is_missing_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is"):
+        settings_from({each: value for each, value in GOOD_SETTINGS.items() if each != name})
+
+
 def run_python(code: str, stdin: str, **environ: str) -> subprocess.CompletedProcess[str]:
     environ = {
         "PATH": os.defpath,

@@ -285,3 +285,68 @@ def test_what_its_reader_dies_of_is_told_of_the_document(
     with pytest.raises(UnreadableDocument) as unreadable, Reading(str(source), seconds=60.0, reader="dying"):
         pass
     assert (unreadable.value.reason, unreadable.value.finding) == (reason, finding)
+
+
+# A text for each part of a document; for a signal the process dies of it.
+SCRIPTED = """
+import json, os, sys
+parts, first = {parts}, int(sys.argv[2])
+print(len(parts), flush=True)
+for part in parts[first:]:
+    if isinstance(part, int):
+        os.kill(os.getpid(), part)
+    print(json.dumps(part), flush=True)
+"""
+
+
+def scripted(
+    source: Path, monkeypatch: pytest.MonkeyPatch, *parts: str | int, unit: str = "pages", seconds: float = 60.0
+) -> list[str | None]:
+    (source.parent / "scripted.py").write_text(
+        SCRIPTED.format(parts=[each if isinstance(each, str) else int(each) for each in parts])
+    )
+    monkeypatch.syspath_prepend(source.parent)
+    with Reading(str(source), seconds=seconds, reader="scripted", unit=unit) as reading:
+        return list(reading)
+
+
+@pytest.mark.parametrize(("unit", "second"), [("pages", "Page 2"), ("paragraphs", "Number 2 of its paragraphs")])
+def test_a_part_that_its_reader_dies_of_costs_itself_alone_and_is_named(
+    source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, unit: str, second: str
+) -> None:
+    texts = scripted(source, monkeypatch, "a", signal.SIGSEGV, "c", signal.SIGSEGV, unit=unit)
+
+    assert texts == ["a", None, "c", None]
+    assert caplog.records[0].getMessage() == (f"{second} cannot be read: its process ended with {-signal.SIGSEGV}")
+
+
+def test_more_than_five_parts_that_readers_die_of_are_the_document_s_fault(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scripted(source, monkeypatch, *[signal.SIGSEGV] * 5, "f") == [None] * 5 + ["f"]
+    with pytest.raises(UnreadableDocument) as unreadable:
+        scripted(source, monkeypatch, *[signal.SIGSEGV] * 6, "g")
+    assert (unreadable.value.reason, unreadable.value.finding) == (Reason.DAMAGED, "Page 6 cannot be read.")
+
+
+@pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGABRT])
+def test_a_part_that_takes_all_memory_ends_the_document_at_once(
+    source: Path, monkeypatch: pytest.MonkeyPatch, deadly: signal.Signals
+) -> None:
+    with pytest.raises(UnreadableDocument) as unreadable:
+        scripted(source, monkeypatch, "a", deadly, "c")
+    assert unreadable.value.reason is Reason.TOO_LARGE
+    assert unreadable.value.finding == "Page 2 needs more memory than there is."
+
+
+def test_a_part_that_takes_the_time_of_all_ends_the_document(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnreadableDocument) as unreadable:
+        scripted(source, monkeypatch, "a", signal.SIGALRM, "c", seconds=0.5)
+    assert unreadable.value.reason is Reason.OUT_OF_TIME
+    assert unreadable.value.finding == "Page 2 takes too long to be read."
+
+
+def test_a_document_without_parts_is_empty(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnreadableDocument) as unreadable:
+        scripted(source, monkeypatch, unit="paragraphs")
+    assert (unreadable.value.reason, unreadable.value.finding) == (Reason.EMPTY, "The document has no paragraphs.")
