@@ -795,7 +795,7 @@ def test_a_document_that_takes_longer_than_there_is_time_ends_in_time_and_is_not
 ) -> None:
     for_ever = built(doubling_forms(60, b""))
     event = sandbox.upload(for_ever)
-    sandbox.invoke(event, sandbox_context(remaining_seconds=2.0))
+    sandbox.invoke(event, sandbox_context(remaining_seconds=1.0))
 
     failure = sandbox.last.failure
     assert failure is not None

@@ -216,7 +216,7 @@ def test_a_page_that_takes_for_ever_costs_itself_and_no_other_one(source: Path) 
 def test_many_pages_that_take_for_ever_end_the_document(source: Path) -> None:
     objects = doubling_forms(60, b"")
     objects[2] = b"<</Type/Pages/Kids[%s]/Count 30>>" % (b"3 0 R " * 30)
-    limits = Limits(page_seconds=0.5)
+    limits = Limits(page_seconds=0.1)
 
     assert refusal_of(source, built(objects), limits=limits).reason is Reason.OUT_OF_TIME
 

@@ -46,6 +46,32 @@ def test_a_document_without_a_readable_page_is_one() -> None:
     assert refused.value.reason is Reason.DAMAGED
 
 
+def test_a_result_of_the_largest_size_is_written_and_not_a_byte_more() -> None:
+    head = {"docId": "x"}
+    size = len(json.dumps(head)[:-1]) + len(', "pages": [') + len('\n{"number": 1, "text": "abc"}')
+    target = io.BytesIO()
+    Result(target, head, size).add("abc")
+    assert len(target.getvalue()) == size
+    with pytest.raises(UnreadableDocument, match="more text than can be stored"):
+        Result(io.BytesIO(), head, size - 1).add("abc")
+
+
+def test_the_parts_are_called_what_they_are() -> None:
+    target = io.BytesIO()
+    result = Result(target, {"docId": "x"}, unit="paragraphs")
+    result.add(None)
+    with pytest.raises(UnreadableDocument, match="None of the document's paragraphs"):
+        result.end()
+    result.add("a")
+    result.end()
+    assert list(json.loads(target.getvalue())) == [
+        "docId",
+        "paragraphs",
+        "paragraphsUnreadable",
+        "paragraphsWithoutText",
+    ]
+
+
 @pytest.mark.parametrize("text", ["x" * 10, "\0" * 10, "🎉" * 10, "\ud800" * 10])
 def test_a_result_is_never_larger_than_allowed(text: str) -> None:
     with pytest.raises(UnreadableDocument) as refused:
