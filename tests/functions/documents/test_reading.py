@@ -350,3 +350,53 @@ def test_a_document_without_parts_is_empty(source: Path, monkeypatch: pytest.Mon
     with pytest.raises(UnreadableDocument) as unreadable:
         scripted(source, monkeypatch, unit="paragraphs")
     assert (unreadable.value.reason, unreadable.value.finding) == (Reason.EMPTY, "The document has no paragraphs.")
+
+
+def read_by(source: Path, monkeypatch: pytest.MonkeyPatch, text: str, *, content: bytes = b"any") -> list[str | None]:
+    """Read two parts by a reader of another kind, whose `text(number)` is this expression."""
+    reader = f"""
+from documents.isolated import run
+
+class Document:
+    page_count = 2
+
+    def __init__(self, path):
+        pass
+
+    def text(self, number):
+        return {text}
+
+run(Document)
+"""
+    (source.parent / "another.py").write_text(reader)
+    monkeypatch.syspath_prepend(source.parent)
+    source.write_bytes(content)
+    with Reading(str(source), seconds=60.0, reader="another") as reading:
+        return list(reading)
+
+
+def test_a_reader_of_another_kind_is_held_to_the_same_amount_of_text(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = "x" * 2_000_000
+    assert read_by(source, monkeypatch, f"number * {len(longest)} * 'x'") == ["", longest]
+    with pytest.raises(UnreadableDocument) as unreadable:
+        read_by(source, monkeypatch, f"number * ({len(longest)} + 1) * 'x'")
+    assert unreadable.value.reason is Reason.TOO_LARGE
+    assert unreadable.value.finding == "Part 2 has more text than can be read."
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "reason", "finding"),
+    [
+        ("bytearray(2**40)", b"any", Reason.TOO_LARGE, "Page 1 needs more memory than there is."),
+        ("'a'", b"", Reason.EMPTY, "The file is empty."),
+    ],
+    ids=["memory", "empty"],
+)
+def test_what_a_reader_of_another_kind_cannot_read_is_told_in_the_same_words(
+    source: Path, monkeypatch: pytest.MonkeyPatch, text: str, content: bytes, reason: Reason, finding: str
+) -> None:
+    with pytest.raises(UnreadableDocument) as unreadable:
+        read_by(source, monkeypatch, text, content=content)
+    assert (unreadable.value.reason, unreadable.value.finding) == (reason, finding)
