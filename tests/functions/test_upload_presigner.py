@@ -35,6 +35,7 @@ from local.emulator import CREDENTIALS, REGION, Emulator
 from upload_presigner import (
     EXPIRY_SECONDS,
     MAX_OWNER_BYTES,
+    MAX_REQUEST_CHARACTERS,
     UploadPresigner,
     UploadRefused,
     UploadRequest,
@@ -354,6 +355,7 @@ def test_a_caller_without_a_name_gets_no_document_that_would_be_everybody_s(
 ) -> None:
     status, body = service.refusal(authorizer=authorizer)
     assert (status, body["errorCode"]) == (403, "FORBIDDEN")
+    assert "no name" in body["message"]
     assert service.documents.owners == {}
 
 
@@ -367,6 +369,7 @@ def test_an_owner_with_too_many_unfinished_documents_is_told_so(service: Service
     )
     status, body = service.refusal(authorizer=tokens("alice"))
     assert (status, body["errorCode"]) == (429, "TOO_MANY_DOCUMENTS")
+    assert "Wait until one has ended" in body["message"]
     assert service.documents.owners == {}
 
 
@@ -479,8 +482,16 @@ def test_a_body_that_is_no_text_is_refused(service: Service, raw_body: str) -> N
     assert service.refusal(raw_body=raw_body, isBase64Encoded=True)[0] == 400
 
 
-def test_a_file_of_the_largest_size_is_taken(service: Service) -> None:
-    service.upload({"fileName": "report.pdf", "size": MAX_BYTES})
+@pytest.mark.parametrize("size", [1, MAX_BYTES])
+def test_a_file_of_the_least_and_of_the_largest_size_is_taken(service: Service, size: int) -> None:
+    service.upload({"fileName": "report.pdf", "size": size})
+
+
+def test_the_longest_request_of_the_longest_name_is_taken(service: Service) -> None:
+    body = json.dumps({"fileName": "report.pdf"}).ljust(MAX_REQUEST_CHARACTERS)
+    upload = service.upload(raw_body=body, authorizer=tokens("a" * MAX_OWNER_BYTES))
+    assert upload["fields"]["x-amz-meta-owner"] == "a" * MAX_OWNER_BYTES
+    assert service.refusal(raw_body=body + " ")[1]["message"] == "A request has at most 8192 characters."
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_sent(service: Service) -> None:
@@ -557,7 +568,7 @@ def test_a_form_is_for_the_kind_that_the_file_name_says(
 def test_where_pdfs_are_not_taken_a_file_of_no_kind_gets_no_form() -> None:
     with pytest.raises(UploadRefused, match=r"\.docx is") as refused:
         presigner_of({".docx": DOCX}).presign(UploadRequest("report.pdf", None), None)
-    assert refused.value.status == 415
+    assert (refused.value.status, refused.value.code) == (415, "INVALID_MESSAGE")
 
 
 # Settings and wiring
