@@ -808,6 +808,31 @@ def test_a_document_that_takes_longer_than_there_is_time_ends_in_time_and_is_not
     assert sandbox.store.published == told
 
 
+@pytest.mark.parametrize(
+    ("remaining_seconds", "reading_seconds"),
+    [(900.0, 890.0), (30.0, 27.0)],
+    ids=["of a quarter of an hour", "of little"],
+)
+def test_the_reader_is_stopped_in_time_for_the_end_and_has_what_is_left_of_the_memory(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, remaining_seconds: float, reading_seconds: float
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def read(path: str, **arguments: Any) -> Any:
+        given.append(arguments)
+        return reading(path, **arguments)
+
+    reading = sandbox._module.Reading
+    monkeypatch.setattr(sandbox._module, "Reading", read)
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")
+    sandbox.invoke(sandbox.upload(pdf(1)), Context(remaining_seconds=remaining_seconds))
+
+    assert sandbox.last.status is Status.COMPLETE
+    assert [(each["seconds"], each["limits"].memory_bytes) for each in given] == [
+        (reading_seconds, (1024 - 192) * 1024 * 1024)
+    ]
+
+
 def test_a_run_begins_before_its_file_is_looked_for(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, begun = sandbox.bucket.get_object, []
 
