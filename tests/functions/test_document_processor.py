@@ -889,9 +889,19 @@ def test_a_document_is_counted_with_its_pages_and_messages(
 
     assert metric(output, "DocumentsCompleted") == 1
     assert metric(output, "PagesProcessed") == 3
+    assert 0 < metric(output, "DocumentTime") < 300, "seconds, and of this document alone"
     assert metric(output, "MessagesDelivered") == len(sandbox.poster.posts) >= 2
     assert metric(output, "ConnectionsStale") == 1
-    assert {line["_aws"]["CloudWatchMetrics"][0]["Namespace"] for line in emitted(output)} == {"docprogress"}
+    definitions = [line["_aws"]["CloudWatchMetrics"][0] for line in emitted(output)]
+    assert {each["Namespace"] for each in definitions} == {"docprogress"}
+    units = {each["Name"]: each["Unit"] for definition in definitions for each in definition["Metrics"]}
+    ours = {name: unit for name, unit in units.items() if name.startswith(("Document", "Pages"))}
+    assert ours == {
+        "DocumentsStarted": "Count",
+        "DocumentsCompleted": "Count",
+        "PagesProcessed": "Count",
+        "DocumentTime": "Seconds",
+    }
 
 
 def test_documents_that_fail_and_that_cannot_be_read_are_counted_apart(
