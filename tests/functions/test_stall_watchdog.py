@@ -16,10 +16,11 @@ import pytest
 import stall_watchdog
 from docprogress.announcer import Totals
 from docprogress.document import DocumentState, ErrorCode, Failure, Status
-from docprogress.errors import StoreUnavailable
+from docprogress.errors import SettingsError, StoreUnavailable
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
 from docprogress.table.states import SilentDocument
 from docprogress.tracker import FINAL_DELIVERY_SECONDS
+from stall_watchdog import WatchdogSettings
 from tests.functions.fakes import PATIENCE_SECONDS, eventually
 
 
@@ -199,6 +200,13 @@ def test_what_the_watchdog_had_to_end_or_tell_is_counted_in_a_metric(
     assert (line["DocumentsStalled"], line["EndsToldLate"]) == ([0.0], [0.0]), (
         "the alarms of docs/operations.md look at zeros too"
     )
+
+
+def test_a_stack_says_how_long_a_document_may_be_silent() -> None:
+    assert WatchdogSettings.from_environment({"STALL_TIMEOUT_SECONDS": "60"}).stall_timeout_seconds == 60
+    assert WatchdogSettings.from_environment({}).stall_timeout_seconds == 120
+    with pytest.raises(SettingsError, match="STALL_TIMEOUT_SECONDS"):
+        WatchdogSettings.from_environment({"STALL_TIMEOUT_SECONDS": "0"})
 
 
 def test_a_line_says_which_document_had_to_be_ended_or_told(caplog: pytest.LogCaptureFixture) -> None:
