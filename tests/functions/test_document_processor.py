@@ -580,6 +580,14 @@ def test_the_same_file_uploaded_again_is_processed_again(sandbox: Sandbox) -> No
     assert sandbox.last.status is Status.COMPLETE
 
 
+def test_an_older_event_of_the_same_file_that_comes_late_is_left_to_the_newer_one(sandbox: Sandbox) -> None:
+    sandbox.process(pdf(2), sequencer="0055AED6DCD90281E6")
+    told = list(sandbox.store.published)
+    sandbox.process(pdf(2), sequencer="0055AED6DCD90281E5")
+
+    assert sandbox.store.published == told
+
+
 def test_where_uploads_have_no_order_another_file_is_another_run(sandbox: Sandbox) -> None:
     sandbox.process(pdf(1), sequencer="")
     assert sandbox.process(pdf(2), sequencer="").processed == 2
