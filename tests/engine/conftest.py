@@ -1,4 +1,4 @@
-"""The lives of the stacks, each on an emulator of its own and all at once: most of an `up` is waiting."""
+"""The lives of the stacks, each on an emulator of its own and several at once: most of an `up` is waiting."""
 
 from __future__ import annotations
 
