@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -126,6 +127,9 @@ class Table:
                 self._ahead_seconds = ahead if abs(ahead) > _TOLERATED_SECONDS else 0.0
 
 
+_places = PerProcess(lambda: threading.BoundedSemaphore(_CONNECTIONS))
+
+
 class ConditionFailed(Exception):
     """The row is not what the write required it to be. item: the row, where the write asked for it."""
 
@@ -138,24 +142,27 @@ class ConditionFailed(Exception):
 def failures(answered: Callable[[Mapping[str, Any]], object] = lambda _: None) -> Iterator[None]:
     """Failures that pass, after boto3's own retries, become StoreUnavailable; those of a condition ConditionFailed.
 
+    No more calls are under way at once than there are connections: a thousand trackers would open a thousand.
+
     Args:
         answered: called with the answer of the table, if it gave one.
     """
-    try:
-        yield
-    except Exception as error:
-        # Imported only now: a process that reports nothing needs no botocore.
-        from botocore.exceptions import ClientError, ConnectionError, CredentialRetrievalError, HTTPClientError
+    with _places():
+        try:
+            yield
+        except Exception as error:
+            # Imported only now: a process that reports nothing needs no botocore.
+            from botocore.exceptions import ClientError, ConnectionError, CredentialRetrievalError, HTTPClientError
 
-        if isinstance(error, HTTPClientError | ConnectionError | CredentialRetrievalError):
-            raise StoreUnavailable(str(error)) from error
-        if not isinstance(error, ClientError):
+            if isinstance(error, HTTPClientError | ConnectionError | CredentialRetrievalError):
+                raise StoreUnavailable(str(error)) from error
+            if not isinstance(error, ClientError):
+                raise
+            answered(error.response)
+            code = error.response["Error"]["Code"]
+            if code == "ConditionalCheckFailedException":
+                found: Any = error.response.get("Item", {})
+                raise ConditionFailed(found) from error
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500 or code in _THROTTLED:
+                raise StoreUnavailable(str(error)) from error
             raise
-        answered(error.response)
-        code = error.response["Error"]["Code"]
-        if code == "ConditionalCheckFailedException":
-            found: Any = error.response.get("Item", {})
-            raise ConditionFailed(found) from error
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500 or code in _THROTTLED:
-            raise StoreUnavailable(str(error)) from error
-        raise

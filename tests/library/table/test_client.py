@@ -5,6 +5,8 @@ Not proved here: that DynamoDB answers with its date, as its documentation shows
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from typing import Any
 
@@ -18,6 +20,7 @@ from docprogress.errors import StoreUnavailable, Superseded
 from docprogress.table.client import ConditionFailed, Table, dynamodb_client, failures
 from docprogress.table.items import state_key
 from docprogress.table.states import States
+from tests.functions.fakes import PATIENCE_SECONDS, eventually
 from tests.library.table.support import NOW, NOW_MS, begin, offline_client
 
 HEARD = {"S": "run-1"}
@@ -158,3 +161,29 @@ def test_rows_that_the_table_had_no_time_for_are_asked_for_again_until_it_is_in_
         with pytest.raises(StoreUnavailable, match="2 rows"):
             Table("t", lambda: client).get_all(asked)
     client.close()
+
+
+def test_no_more_calls_are_under_way_than_there_are_connections() -> None:
+    """A thousand trackers of one process would open a thousand: more files than Lambda lets it open."""
+    released, lock = threading.Event(), threading.Lock()
+    under_way = most = 0
+
+    class Slow:
+        def put_item(self, **_: Any) -> None:
+            nonlocal under_way, most
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+            released.wait(PATIENCE_SECONDS)
+            with lock:
+                under_way -= 1
+
+    client: Any = Slow()
+    table = Table("t", lambda: client)
+    with ThreadPoolExecutor(100) as pool:
+        calls = [pool.submit(table.put, {}) for _ in range(100)]
+        assert eventually(lambda: under_way == 64)
+        released.set()
+        for call in calls:
+            call.result(PATIENCE_SECONDS)
+    assert most == 64
