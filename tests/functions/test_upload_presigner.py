@@ -359,6 +359,20 @@ def test_a_caller_without_a_name_gets_no_document_that_would_be_everybody_s(
     assert service.documents.owners == {}
 
 
+def test_a_document_counts_among_those_of_its_owner_before_it_is_expected(service: Service) -> None:
+    counted: list[tuple[str, str, bool]] = []
+
+    class Owners:
+        def add(self, owner: str, document_id: str) -> None:
+            counted.append((owner, document_id, document_id in service.documents.owners))
+
+    service.presigner = UploadPresigner(
+        signing_client(), BUCKET, max_upload_bytes=1, documents=service.documents, owners=Owners()
+    )
+    upload = service.upload(authorizer=tokens("alice"))
+    assert counted == [("alice", upload["docId"], False)]
+
+
 def test_an_owner_with_too_many_unfinished_documents_is_told_so(service: Service) -> None:
     class Full:
         def add(self, owner: str, document_id: str) -> None:
@@ -587,6 +601,9 @@ def test_the_environment_says_where_documents_go() -> None:
     assert not UploadSettings.from_environment(environment | {"AUTHORIZATION": "NONE"}).callers_are_known
     assert UploadSettings.from_environment(environment | {"AUTHORIZATION": "JWT"}).callers_are_known
     assert UploadSettings.from_environment(environment | {"MAX_UPLOAD_BYTES": "5"}).max_upload_bytes == 5
+    assert (
+        UploadSettings.from_environment(environment | {"MAX_UNFINISHED_DOCUMENTS": "3"}).max_unfinished_documents == 3
+    )
     texts = environment | {"MEDIA_TYPES": '{".txt": "text/plain"}'}
     assert UploadSettings.from_environment(texts).media_types == {".txt": "text/plain"}
 
@@ -600,6 +617,7 @@ def test_the_environment_says_where_documents_go() -> None:
         ("MAX_UPLOAD_BYTES", "-1"),
         ("MAX_UPLOAD_BYTES", ""),
         ("MAX_UPLOAD_BYTES", "100 MB"),
+        ("MAX_UNFINISHED_DOCUMENTS", "0"),
     ],
 )
 def test_a_wrong_environment_is_named(name: str, value: str) -> None:
