@@ -259,6 +259,7 @@ def test_ids_are_not_to_be_guessed() -> None:
 
 FILE_NAMES = {
     "report.pdf": "report",
+    "FAX.pdf": "FAX",
     "Annual report (final).PDF": "Annual-report-final",
     "Jahresübersicht.pdf": "Jahresübersicht",
     unicodedata.normalize("NFD", "Jahresübersicht.pdf"): "Jahresübersicht",
