@@ -196,7 +196,9 @@ def test_only_pages_of_allowed_origins_connect(sandbox: Sandbox, monkeypatch: py
 
     assert [sandbox.invoke(event)["statusCode"] for event in (strange, silent)] == [403, 403]
     assert sandbox.store.connections == {}
-    assert [(line["reason"], line.get("origin"), line["ConnectionsRefused"]) for line in lines_of(sandbox)] == [
+    lines = lines_of(sandbox)
+    assert {line["message"] for line in lines} == {"Connection refused"}, "the saved query looks for these words"
+    assert [(line["reason"], line.get("origin"), line["ConnectionsRefused"]) for line in lines] == [
         ("origin", "https://evil.example.com", 1),
         ("origin", None, 1),
     ]
@@ -545,6 +547,7 @@ def test_a_fault_is_logged_with_its_exception_and_its_connection(connected: Sand
 
     (line,) = [json.loads(line) for line in connected.log.splitlines() if '"ERROR"' in line]
     assert (line["connection_id"], line["document_id"], line["route_key"]) == (CONNECTION_ID, "invoice-7", "progress")
+    assert line["message"] == "Request failed", "docs/monitoring.md says what it means"
     assert "table-secret" in line["exception"]
     assert "Traceback" in line["exception"]
 

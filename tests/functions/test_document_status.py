@@ -181,7 +181,7 @@ def test_an_answer_is_a_line_that_says_who_asked_about_which_document(
         ask("report", sub="bob")
     told, refused = caplog.records
     assert (told.document_id, told.principal_id, told.status) == ("report", "alice", "progress")
-    assert (refused.document_id, refused.error_code) == ("report", "FORBIDDEN")
+    assert (refused.message, refused.document_id, refused.error_code) == ("Request refused", "report", "FORBIDDEN")
 
 
 def test_a_fault_of_the_table_is_told_without_its_words(

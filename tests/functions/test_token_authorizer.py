@@ -81,7 +81,12 @@ class Gateway:
         assert caught.type is Exception
         assert caught.value.__cause__ is caught.value.__context__ is None, "a cause would be logged with it"
         [line] = self.log_lines()[lines_before:]
-        assert (line["level"], line["connection_id"]) == ("WARNING", CONNECTION_ID)
+        # The saved query of those who are refused looks for these words.
+        assert (line["message"], line["level"], line["connection_id"]) == (
+            "connection refused",
+            "WARNING",
+            CONNECTION_ID,
+        )
         return str(line["reason"])
 
 
@@ -621,6 +626,7 @@ def test_without_keys_a_connection_fails_as_the_servers_fault_and_is_not_called_
         gateway.connect(issuer.token())
     [line] = gateway.log_lines()
     assert (line["level"], line["reason"], line["connection_id"]) == ("ERROR", reason, CONNECTION_ID)
+    assert line["message"] == "cannot authorize", "docs/monitoring.md says what it means"
     assert JWKS_PATH + "?moved" not in issuer.requests
 
 
