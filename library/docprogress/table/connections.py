@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -158,6 +157,9 @@ class Connections:
 
     def forget(self, document_id: str, gone: Sequence[Subscription]) -> None:
         """Delete subscriptions whose connections are gone, unless they were written again meanwhile."""
+        # Only few processes come here, and a thread that outlives the main one can no longer import it.
+        from concurrent.futures import ThreadPoolExecutor
+
         # A few at a time: a document that lost all its watchers at once must not take its worker minutes.
         with ThreadPoolExecutor(max_workers=_FORGOTTEN_AT_ONCE) as pool:
             for _ in pool.map(lambda subscription: self._forget(document_id, subscription), gone):
