@@ -195,6 +195,23 @@ def test_an_update_begins_where_the_last_was_cut_short_and_reaches_the_others_af
     assert "".join(hall.told) == "abcdefghabcdefghaabcdefgh"
 
 
+def test_no_more_updates_that_were_cut_short_are_remembered_than_memory_bears(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docprogress.announcer._MAX_CUT_SHORT", 2)
+    hall = Hall()
+    hall.poster.untried = 1
+    for document_id in ("d1", "d2", "d3"):
+        for connection_id in ("a", "b"):
+            hall.store.subscribe(document_id, Connection(connection_id, int(NOW) + 60))
+        hall.announcer.announce(state()._replace(document_id=document_id), 2.0)
+
+    hall.poster.untried = 0
+    hall.poster.posts.clear()
+    for document_id in ("d1", "d2", "d3"):
+        hall.announcer.announce(state()._replace(document_id=document_id), 2.0)
+
+    assert "".join(hall.told) == "ab" + "ba" + "ba", "the first is forgotten, the newer ones go on behind a"
+
+
 @pytest.mark.parametrize(("status", "seconds"), [(Status.STARTED, 0.0), (Status.PROGRESS, 0.0), (Status.COMPLETE, 2.0)])
 def test_stragglers_are_waited_for_after_a_last_state_alone(status: Status, seconds: float) -> None:
     hall = Hall()
