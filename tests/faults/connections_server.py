@@ -32,6 +32,8 @@ class Behaviour(Enum):
     DELIVER_AS_HTTP_1_0 = auto()
     DELIVER_AND_CLOSE = auto()  # without having said so
     DELIVER_AND_ANNOUNCE_CLOSE = auto()
+    DELIVER_AND_ANSWER_AGAIN = auto()  # that another one is gone, in the same packet
+    DELIVER_AND_HALF_CLOSE = auto()  # it says nothing more, and would go on to read
     DELIVER_AND_RESET = auto()  # mid-response: the client cannot know
     DELIVER_AND_DRIP = auto()  # a byte at a time, slower than any patience
     GONE = auto()
@@ -48,6 +50,8 @@ class Behaviour(Enum):
     HANG = auto()
     GARBAGE = auto()
     BAD_CHUNKS = auto()
+    NEGATIVE_LENGTH = auto()
+    HUGE_HEAD = auto()
     CONTINUE = auto()  # interim answers for ever
     FLOOD = auto()  # a body for ever
 
@@ -249,6 +253,18 @@ class ConnectionsServer:
             return False
         elif behaviour is Behaviour.GARBAGE:
             writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+        elif behaviour is Behaviour.NEGATIVE_LENGTH:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n")
+        elif behaviour is Behaviour.HUGE_HEAD:
+            writer.write(b"HTTP/1.1 200 OK\r\n" + b"X-More: x\r\n" * 10_000 + b"\r\n")
+        elif behaviour is Behaviour.DELIVER_AND_ANSWER_AGAIN:
+            writer.write(_answer_head("200 OK", 0) + _answer_head("410 Gone", 0))
+        elif behaviour is Behaviour.DELIVER_AND_HALF_CLOSE:
+            writer.write(_answer_head("200 OK", 0))
+            if writer.can_write_eof():  # not with TLS
+                writer.write_eof()
+            await reader.read()
+            return False
         elif behaviour is Behaviour.BAD_CHUNKS:
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n")
         elif behaviour in (Behaviour.CONTINUE, Behaviour.FLOOD):

@@ -33,6 +33,8 @@ PASSING = [
     Behaviour.DELIVER_AND_RESET,
     Behaviour.DELIVER_AND_CLOSE,
     Behaviour.DELIVER_AND_ANNOUNCE_CLOSE,
+    Behaviour.DELIVER_AND_ANSWER_AGAIN,
+    Behaviour.DELIVER_AND_HALF_CLOSE,
     Behaviour.DELIVER_CHUNKED,
     Behaviour.DELIVER_WITHOUT_LENGTH,
     Behaviour.DELIVER_WITH_ODD_HEADERS,
@@ -50,6 +52,8 @@ LASTING = [
     Behaviour.NOT_FOUND,
     Behaviour.MOVED,
     Behaviour.BAD_CHUNKS,
+    Behaviour.NEGATIVE_LENGTH,
+    Behaviour.HUGE_HEAD,
     Behaviour.CONTINUE,
     Behaviour.FLOOD,
 ]

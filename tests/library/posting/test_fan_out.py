@@ -107,6 +107,8 @@ def test_rows_that_take_long_to_delete_keep_nobody_from_hearing(make_fan_out: Ma
         Behaviour.UNAVAILABLE,
         Behaviour.RESET,
         Behaviour.GARBAGE,
+        Behaviour.NEGATIVE_LENGTH,
+        Behaviour.HUGE_HEAD,
         Behaviour.DELIVER_AND_RESET,
     ],
 )
@@ -131,6 +133,7 @@ def test_what_may_pass_is_tried_again(make_fan_out: MakeFanOut, behaviour: Behav
         Behaviour.DELIVER_AS_HTTP_1_0,
         Behaviour.DELIVER_AND_CLOSE,
         Behaviour.DELIVER_AND_ANNOUNCE_CLOSE,
+        Behaviour.DELIVER_AND_ANSWER_AGAIN,
     ],
 )
 def test_however_the_answer_is_framed_nobody_hears_twice(make_fan_out: MakeFanOut, behaviour: Behaviour) -> None:
