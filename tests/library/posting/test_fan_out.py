@@ -271,7 +271,9 @@ def test_credentials_that_stay_expired_are_a_refusal(make_fan_out: MakeFanOut) -
     assert asked == 2, "once for the message, and once more"
 
 
-def test_credentials_that_cannot_be_renewed_hold_up_nobody_for_ever(make_fan_out: MakeFanOut) -> None:
+def test_credentials_that_cannot_be_renewed_hold_up_nobody_for_ever(
+    make_fan_out: MakeFanOut, caplog: pytest.LogCaptureFixture
+) -> None:
     answers: Iterator[ReadOnlyCredentials] = iter([KEYS])
 
     def credentials() -> ReadOnlyCredentials:
@@ -283,6 +285,7 @@ def test_credentials_that_cannot_be_renewed_hold_up_nobody_for_ever(make_fan_out
         fan_out = make_fan_out(server.callback_url, credentials=credentials)
         report = fan_out.post([watchers(5)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
     assert report == DeliveryReport(failed=5)
+    assert "no credentials: ConnectionError the credentials' endpoint is away" in caplog.text
 
 
 # Connections over time
@@ -508,6 +511,32 @@ def test_closing_ends_a_delivery_of_another_thread_and_the_next_is_refused(make_
         assert reports == [DeliveryReport(failed=5)]
         with pytest.raises(RuntimeError, match="closed"):
             fan_out.post([watchers(1)], MESSAGE, deadline_seconds=1, forget=never_forget)
+
+
+def test_closing_while_a_page_is_read_ends_the_delivery(make_fan_out: MakeFanOut) -> None:
+    closed = threading.Event()
+
+    def reading() -> Iterator[Sequence[Watcher]]:
+        yield watchers(1)
+        closed.wait(AMPLE)
+        yield watchers(2, "later")
+
+    with ConnectionsServer() as server, ThreadPoolExecutor(1) as pool:
+        fan_out = make_fan_out(server.callback_url)
+        posting = pool.submit(fan_out.post, reading(), MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        assert eventually(lambda: "w0=" in server.received)
+        fan_out.close()
+        closed.set()
+        assert posting.result(AMPLE).untried == 2
+
+
+def test_disconnecting_takes_no_longer_than_it_may(make_fan_out: MakeFanOut, clock: Clock) -> None:
+    with ConnectionsServer(lambda *_: Behaviour.HANG) as server, ThreadPoolExecutor(1) as pool:
+        fan_out = make_fan_out(server.callback_url, max_connections=1)
+        disconnecting = pool.submit(fan_out.disconnect, ["w0=", "w1="], deadline_seconds=2.0)
+        assert eventually(lambda: server.attempts["w0="] == 1)
+        clock.ahead += 2.0
+        assert disconnecting.result(AMPLE) == DeliveryReport(failed=1, untried=1)
 
 
 def test_disconnecting_takes_what_is_gone_already_for_done(make_fan_out: MakeFanOut) -> None:
