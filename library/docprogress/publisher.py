@@ -139,8 +139,11 @@ class Publisher:
 
     def _emit_metrics(self, state: DocumentState, announcer: Announcer | None) -> None:
         figures = [*outcome(state), *(announcements(announcer) if announcer else ())]
-        sys.stdout.writelines(f"{line}\n" for line in embedded(self._settings.service, figures))
-        sys.stdout.flush()
+        try:
+            sys.stdout.writelines(f"{line}\n" for line in embedded(self._settings.service, figures))
+            sys.stdout.flush()
+        except (OSError, ValueError) as error:  # whoever read the output has gone
+            logger.warning("The metrics are not written: %s", error)
 
     def note_announced(self, state: DocumentState) -> None:
         """Have the watchdog leave an end alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import threading
 import time
@@ -306,6 +307,19 @@ def test_a_document_is_counted_where_its_watchers_cannot_be_read_and_where_the_s
         unread.announce(ENDS[0], 10.0)
     Told(None, emit_metrics=True).announce(ENDS[0], 10.0)
     assert capsys.readouterr().out.count('"DocumentsCompleted": [1]') == 2
+
+
+def test_an_output_that_nobody_reads_any_more_costs_no_document_its_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stdout", closed)
+    publisher = Told(DeliveryReport(delivered=1), emit_metrics=True)
+    publisher.announce(ENDS[0], 10.0)
+
+    assert publisher.noted == [ENDS[0]]
+    assert any(message.startswith("The metrics are not written") for message in caplog.messages)
 
 
 def test_progress_writes_no_line_and_without_the_switch_nothing_does(capsys: pytest.CaptureFixture[str]) -> None:
