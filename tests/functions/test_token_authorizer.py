@@ -711,6 +711,7 @@ def test_every_address_of_a_host_is_tried(issuer: OidcServer, monkeypatch: pytes
 def silent() -> Iterator[socket.socket]:
     """Accepts one connection and never says a word."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        server.settimeout(PATIENCE_SECONDS)
         yield server
 
 
