@@ -109,6 +109,7 @@ class Bucket:
         assert Bucket == BUCKET
         assert ContentType == "application/json"
         assert bool(IfMatch) != bool(IfNoneMatch), "a result is put under a condition"
+        assert IfNoneMatch in (None, "*"), "S3 takes no other value"
         self.before_put()
         self._fault("put_object")
         if IfNoneMatch and Key in self.objects:
@@ -489,6 +490,15 @@ def test_a_file_leaves_no_connection_open(sandbox: Sandbox, fields: dict[str, in
 def test_a_large_file_is_never_in_memory_as_a_whole(sandbox: Sandbox) -> None:
     assert sandbox.process(pdf(1) + b"\0" * 3_000_000).status is Status.COMPLETE
     assert sandbox.bucket.bytes_at_once <= 1024 * 1024
+
+
+def test_an_event_that_says_neither_size_nor_order_is_processed(sandbox: Sandbox) -> None:
+    event = sandbox.upload(pdf(1))
+    for name in ("size", "sequencer"):
+        del event["Records"][0]["s3"]["object"][name]
+    sandbox.invoke(event)
+
+    assert sandbox.last.status is Status.COMPLETE
 
 
 def test_a_file_at_the_limit_is_read(sandbox: Sandbox) -> None:

@@ -85,11 +85,12 @@ def test_a_removal_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("spoil", [{"status": {"S": "dancing"}}, {"sequence": {"N": "much"}}, {"run_id": {}}])
 def test_a_record_that_cannot_be_read_costs_the_others_of_its_batch_nothing(
-    monkeypatch: pytest.MonkeyPatch, spoil: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, spoil: dict[str, Any]
 ) -> None:
-    poison, unknown = record("a", 1), {"eventName": "MODIFY"}
+    poison, unknown = record("a", 1) | {"eventID": "c4ca"}, {"eventName": "MODIFY"}
     poison["dynamodb"]["NewImage"] |= spoil
     assert invoke(monkeypatch, record("b", 1), poison, unknown, record("c", 1)) == ([("b", 1), ("c", 1)], [])
+    assert [line.event_id for line in caplog.records if line.levelname == "ERROR"] == ["c4ca", None]
 
 
 def test_a_document_that_fails_is_asked_for_again_and_the_others_are_told(

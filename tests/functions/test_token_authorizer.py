@@ -477,6 +477,8 @@ def test_a_signed_payload_that_is_no_claims_set_is_refused(
 
 def test_an_oversized_token_is_refused_even_if_it_is_good(gateway: Gateway, issuer: OidcServer) -> None:
     assert gateway.refusal_of(issuer.token(groups="x" * 8000)) == "oversized"
+    assert gateway.refusal_of("a.b.".ljust(8192, "c")) == "malformed", "looked at, and no token"
+    assert gateway.refusal_of("a.b.".ljust(8193, "c")) == "oversized"
     assert not issuer.requests
     assert gateway.connect(issuer.token(groups="x" * 5000))["principalId"] == "alice"
 
