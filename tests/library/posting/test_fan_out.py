@@ -49,6 +49,14 @@ def test_everyone_hears_over_few_connections_that_are_kept_for_the_next_message(
     assert {request.method for request in server.requests} == {"POST"}
 
 
+@pytest.mark.parametrize("wrong", [{"max_connections": 0}, {"request_timeout_seconds": 0}])
+def test_a_fan_out_that_could_send_nothing_is_refused(make_fan_out: MakeFanOut, wrong: dict[str, int]) -> None:
+    least = {"max_connections": 1, "request_timeout_seconds": 0.1}
+    make_fan_out("https://a.example/prod", **least)
+    with pytest.raises(ValueError, match="both must be above zero"):
+        make_fan_out("https://a.example/prod", **least | wrong)
+
+
 def test_nobody_to_tell_is_no_delivery_and_no_connection(make_fan_out: MakeFanOut) -> None:
     with ConnectionsServer() as server:
         fan_out = make_fan_out(server.callback_url)
