@@ -651,6 +651,29 @@ def test_a_connection_found_gone_after_the_last_message_is_forgotten_without_ano
         assert eventually(lambda: forgotten == ["w0="])
 
 
+def test_a_table_that_takes_long_to_forget_in_the_background_holds_up_no_delivery(
+    make_fan_out: MakeFanOut, clock: Clock
+) -> None:
+    forgetting, released = threading.Event(), threading.Event()
+    released_in_time: list[bool] = []
+
+    def forget(_stale: Sequence[Watcher]) -> None:
+        forgetting.set()
+        released_in_time.append(released.wait(AMPLE))
+
+    with ConnectionsServer(by_id({"w0=": [Behaviour.THROTTLED, Behaviour.GONE]})) as server:
+        fan_out = make_fan_out(server.callback_url)
+        report = fan_out.post([watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=forget)
+        assert report == DeliveryReport(throttled=1)
+        assert eventually(lambda: server.attempts["w0="] == 2)
+        clock.ahead += 1.0
+        assert forgetting.wait(AMPLE)
+        report = fan_out.post([watchers(1, "x")], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        assert report == DeliveryReport(delivered=1)
+        released.set()
+        assert eventually(lambda: released_in_time == [True])
+
+
 def test_what_is_gone_and_cannot_be_forgotten_in_the_background_is_logged(
     make_fan_out: MakeFanOut, caplog: pytest.LogCaptureFixture
 ) -> None:
