@@ -26,7 +26,7 @@ def may_cancel(principal_id: str | None, document: Owned | None) -> bool:
     return owner == principal_id
 
 
-def may_watch(principal_id: str | None, document: Owned | None, *, shared: bool) -> bool:
+def may_watch(principal_id: str | None, document: Owned | None, *, shared: bool = False) -> bool:
     """Whether a principal may watch a document.
 
     One that nobody knows yet is as forbidden as one of somebody else, so that the answer tells nothing;
