@@ -26,16 +26,10 @@ NOW = 1_800_000_000.0
 class Hall:
     """A document's watchers and the announcer who tells them."""
 
-    def __init__(self, *, close_expired: bool = False, shared_documents: bool = False) -> None:
+    def __init__(self, **options: bool) -> None:
         self.store = InMemoryStore(lambda: NOW)
         self.poster = RecordingPoster()
-        self.announcer = Announcer(
-            self.store,
-            self.poster,
-            close_expired=close_expired,
-            shared_documents=shared_documents,
-            now=lambda: NOW,
-        )
+        self.announcer = Announcer(self.store, self.poster, **options, now=lambda: NOW)
 
     def admit(self, *connection_ids: str, principal_id: str | None = None, seconds: float = 60) -> None:
         for connection_id in connection_ids:
@@ -121,17 +115,19 @@ def test_a_document_without_an_owner_is_told_to_those_with_a_name_only_where_doc
     assert hall.told == told
 
 
-@pytest.mark.parametrize("close_expired", [True, False])
-def test_an_expired_watcher_is_not_told_and_is_forgotten(close_expired: bool) -> None:
-    hall = Hall(close_expired=close_expired)
+@pytest.mark.parametrize(("options", "disconnected"), [({}, []), ({"close_expired": True}, ["expired"])])
+def test_an_expired_watcher_is_not_told_and_is_forgotten_and_disconnected_only_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], disconnected: list[str]
+) -> None:
+    monkeypatch.setattr("docprogress.announcer._EXPIRED_SECONDS", PATIENCE_SECONDS)
+    hall = Hall(**options)
     hall.admit("live")
     hall.admit("expired", seconds=0)
 
-    hall.announcer.announce(state(), 2.0)
+    hall.announcer.announce(state()._replace(status=Status.COMPLETE), 2.0)
 
     assert hall.told == ["live"]
-    assert eventually(lambda: hall.watching == ["live"])
-    assert eventually(lambda: hall.poster.disconnected == (["expired"] if close_expired else []))
+    assert (hall.watching, hall.poster.disconnected) == (["live"], disconnected), "a last state waits for that"
 
 
 def test_no_more_expired_watchers_are_held_than_a_thousand_and_the_rest_comes_later() -> None:
@@ -145,19 +141,22 @@ def test_no_more_expired_watchers_are_held_than_a_thousand_and_the_rest_comes_la
 
 
 def test_expired_watchers_that_take_long_to_forget_hold_up_no_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docprogress.announcer._EXPIRED_SECONDS", PATIENCE_SECONDS)
     hall = Hall()
     hall.admit("live")
     hall.admit("expired", seconds=0)
-    forgetting, has_returned = threading.Event(), threading.Event()
+    forgetting, has_returned, forgotten = threading.Event(), threading.Event(), threading.Event()
 
     def forget(*_: object) -> None:
         forgetting.set()
-        has_returned.wait(PATIENCE_SECONDS)
+        has_returned.wait(PATIENCE_SECONDS / 4)
+        forgotten.set()
 
     monkeypatch.setattr(hall.store, "forget", forget)
     for _ in range(2):
         hall.announcer.announce(state(), 2.0)
     assert forgetting.wait(PATIENCE_SECONDS)
+    assert not forgotten.is_set(), "the update waited for it"
     assert hall.told == ["live"] * 2
     assert [thread.name for thread in threading.enumerate()].count("docprogress-aside") == 1, "one at a time"
     has_returned.set()
