@@ -84,6 +84,8 @@ def recorded(name: str, **context: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    # The logger of this name is this function's alone: another's keys, such as `document_id`, stay in its lines.
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "connection-handler")
     monkeypatch.setenv("TABLE_NAME", "progress")
     monkeypatch.setenv("AUTHORIZATION", "NONE")
     monkeypatch.setenv("CONNECTION_MAX_AGE_SECONDS", "7200")
