@@ -799,26 +799,50 @@ class TestSilent:
     def test_a_row_of_an_older_version_is_ended_too(
         self, client: DynamoDBClient, table_name: str, store: States, document_id: str, clock: Clock
     ) -> None:
-        client.put_item(
-            TableName=table_name,
-            Item={
-                "pk": {"S": f"DOCUMENT#{document_id}"},
-                "sk": {"S": "STATE"},
-                "status": {"S": "progress"},
-                "sequence": {"N": "7"},
-                "total_pages": {"N": "10"},
-                "pages_processed": {"N": "5"},
-                "run_id": {"S": "run"},
-                "active_shard": {"S": "ACTIVE#3"},
-                "updated_at": {"N": str(NOW_MS)},
-                "expires_at": {"N": "99999999999"},
-            },
-        )
+        client.put_item(TableName=table_name, Item=row_of_an_older_version(document_id))
         clock.now += 121
         ended = self._settle(store, document_id)
 
         assert ended is not None
         assert (ended.sequence, ended.failure) == (8, STALLED)
+
+    def test_a_worker_of_an_older_version_that_writes_while_the_watchdog_looks_is_not_ended(
+        self, client: DynamoDBClient, table_name: str, store: States, document_id: str, clock: Clock
+    ) -> None:
+        client.put_item(TableName=table_name, Item=row_of_an_older_version(document_id))
+        clock.now += 121
+        row = row_of_an_older_version(document_id) | {"updated_at": {"N": str(NOW_MS + 121_000)}}
+        looked = False
+
+        def write_after_the_look(**_: object) -> None:
+            nonlocal looked
+            if not looked:
+                looked = True
+                client.put_item(TableName=table_name, Item=row)
+
+        client.meta.events.register("after-call.dynamodb.UpdateItem", write_after_the_look)
+        try:
+            assert self._settle(store, document_id) is None
+        finally:
+            client.meta.events.unregister("after-call.dynamodb.UpdateItem", write_after_the_look)
+
+        assert looked
+        assert raw(client, table_name, document_id) == row, "no `heard_at` tells of its write"
+
+
+def row_of_an_older_version(document_id: str) -> dict[str, Any]:
+    return {
+        "pk": {"S": f"DOCUMENT#{document_id}"},
+        "sk": {"S": "STATE"},
+        "status": {"S": "progress"},
+        "sequence": {"N": "7"},
+        "total_pages": {"N": "10"},
+        "pages_processed": {"N": "5"},
+        "run_id": {"S": "run"},
+        "active_shard": {"S": "ACTIVE#3"},
+        "updated_at": {"N": str(NOW_MS)},
+        "expires_at": {"N": "99999999999"},
+    }
 
 
 # --- runs in order ---
