@@ -1303,6 +1303,16 @@ def test_a_joined_worker_that_has_left_is_not_remembered(desk: Desk, caplog: pyt
     assert desk.store.calls.count("leave") == before, "one that counted nothing has no tally"
 
 
+def test_a_joined_worker_that_completes_the_run_spares_the_write_that_would_end_its_tally(desk: Desk) -> None:
+    started(desk.store, total=2)
+
+    with desk.tracker(joined=True) as tracker:
+        tracker.advance(2)
+
+    assert desk.heard[-1].status is Status.COMPLETE
+    assert "leave" not in desk.store.calls, "no tally outlives the run"
+
+
 def test_a_joined_worker_that_fails_hands_in_its_pages_and_the_others_go_on(desk: Desk) -> None:
     started(desk.store, total=10)
 
