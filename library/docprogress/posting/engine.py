@@ -260,7 +260,7 @@ class Engine:
         while self._slow and self._backlog.fresh:
             connection = self._slow[0]
             place = connection.request
-            if connection in self._connections and place is not None and place.is_slow:
+            if place is not None and place.is_slow:
                 if not self._is_overtaken(connection):
                     if self._loop.time() - connection.sent_at < self._patience_seconds:
                         return False
@@ -345,6 +345,7 @@ class Engine:
 
     def _discard(self, connection: Connection) -> None:
         connection.close()
+        connection.request = None  # whoever still comes upon it finds nothing to give up a second time
         self._connections.discard(connection)
         self._spared.discard(connection)
         if connection in self._idle:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -227,6 +228,29 @@ def test_while_connections_fail_one_at_a_time_is_tried_after_longer_and_longer_a
         assert opener.most_at_once == 16, "many are opened at once again"
         fan_out.close()
         posting.result(AMPLE)
+
+
+def test_a_post_whose_time_is_up_as_others_need_its_connection_is_given_up_once(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    # So slow that nothing is overdue before the test says so.
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "time", lambda _loop: time.monotonic() / 20 + clock.ahead)
+    monkeypatch.setattr("docprogress.posting.backlog.jitter", lambda _least, _most: 10_000.0)  # nobody is tried again
+    options: Any = {"deadline_seconds": 10_000, "settle_seconds": 10_000, "forget": never_forget}
+    with ConnectionsServer() as server, ThreadPoolExecutor(3) as pool:
+        server.plan = lambda id_, _attempt: Behaviour.DELIVER if id_.startswith("healthy") else Behaviour.HANG
+        with closing(make_fan_out(server.callback_url, max_connections=200, request_timeout_seconds=60.0)) as fan_out:
+            hanging = pool.submit(fan_out.post, [watchers(72, "hanging")], MESSAGE, **options)
+            assert eventually(lambda: len(server.requests) == 72)
+            clock.ahead += 1.0
+            fan_out.post([watchers(1, "healthy")], MESSAGE, **options)  # so it is not the gateway that is slow
+            for others in ("a", "b"):  # one document alone may not have all of them
+                pool.submit(fan_out.post, [watchers(300, others)], MESSAGE, **options)
+            assert eventually(lambda: len(server.requests) == 72 + 1 + 128), "so many may await an answer at first"
+            clock.ahead += 59.5  # the first are overdue, and the others so slow that more of them may be tried
+            assert eventually(lambda: len(server.requests) > 72 + 1 + 128)
+        assert hanging.result(AMPLE) == DeliveryReport(failed=72)
+    assert any("{'TimeoutError': 72}" in record.getMessage() for record in caplog.records)
 
 
 def test_the_name_is_looked_up_again_after_half_its_ttl_and_connections_are_spread_over_its_addresses(
