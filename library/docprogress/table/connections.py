@@ -10,7 +10,7 @@ from typing import Any
 
 from docprogress.document import Connection, Subscription
 from docprogress.errors import StoreUnavailable
-from docprogress.process import jitter
+from docprogress.process import importing, jitter
 from docprogress.table.client import ConditionFailed, Table, failures
 from docprogress.table.items import (
     BY_CONNECTION,
@@ -158,7 +158,8 @@ class Connections:
     def forget(self, document_id: str, gone: Sequence[Subscription]) -> None:
         """Delete subscriptions whose connections are gone, unless they were written again meanwhile."""
         # Only few processes come here, and a thread that outlives the main one can no longer import it.
-        from concurrent.futures import ThreadPoolExecutor
+        with importing:
+            from concurrent.futures import ThreadPoolExecutor
 
         # A few at a time: a document that lost all its watchers at once must not take its worker minutes.
         with ThreadPoolExecutor(max_workers=_FORGOTTEN_AT_ONCE) as pool:
