@@ -29,7 +29,7 @@ copy_config_to_registered_loggers(logger, include={"docprogress"})
 
 # What kills one worker often kills many; their watchers must not wait for one another.
 _SETTLED_AT_ONCE = 64
-# For the write before an announcement, which boto3 may have to repeat, and for the return after it.
+# For the write before an announcement, which botocore may have to repeat, and for the return after it.
 _RESERVED_SECONDS = 10.0
 
 

@@ -11,7 +11,7 @@ with publisher.track("invoice-7") as tracker:
         tracker.advance()
 ```
 
-Importing this package imports nothing else: boto3 is loaded at the first use of the table.
+Importing this package imports nothing else: botocore is loaded at the first use of the table.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Makes clients of AWS's services by botocore alone: boto3, of whose additions nothing here has any use, and botocore's
-way to read its data are a sixth of a cold start. A session of the worker's own may be of either.
+way to read its data are a sixth of a cold start. A session that a worker brings is boto3's, and makes its own clients.
 """
 
 from __future__ import annotations

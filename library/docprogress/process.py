@@ -104,7 +104,7 @@ aside = Aside()
 
 @contextmanager
 def making_what_stays() -> Iterator[None]:
-    """Spare the garbage collector what is made in the block, such as boto3's clients, which are many objects.
+    """Spare the garbage collector what is made in the block, such as botocore's clients, which are many objects.
 
     Python would look through them again and again, which is a seventh of the CPU of a cold start. Only for a process of
     one's own, such as a Lambda function: what is garbage at the end of the block is kept as well.

@@ -4,7 +4,7 @@ Moves work between the caller's thread, which reads watchers, one that deletes s
 nothing but post. The engine's keep-alive connections outlive invocations: a warm Lambda sandbox posts without a
 handshake.
 
-boto3 is not imported, and a handler that never posts starts neither thread nor loop.
+botocore is not imported, and a handler that never posts starts neither thread nor loop.
 """
 
 from __future__ import annotations

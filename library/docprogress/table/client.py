@@ -54,7 +54,7 @@ class Table:
     """One table of one process.
 
     Args:
-        connect: makes a boto3 DynamoDB client, with retries of its own; called at first use in each process.
+        connect: makes a DynamoDB client, with retries of its own; called at first use in each process.
         clock: this machine's, in epoch seconds.
     """
 
@@ -140,7 +140,7 @@ class ConditionFailed(Exception):
 
 @contextmanager
 def failures(answered: Callable[[Mapping[str, Any]], object] = lambda _: None) -> Iterator[None]:
-    """Failures that pass, after boto3's own retries, become StoreUnavailable; those of a condition ConditionFailed.
+    """Failures that pass, after botocore's own retries, become StoreUnavailable; those of a condition ConditionFailed.
 
     No more calls are under way at once than there are connections: a thousand trackers would open a thousand.
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 # BatchWriteItem's own limit.
 _BATCH = 25
 _BATCH_ATTEMPTS = 6
-# boto3's own pool of connections has ten.
+# botocore's own pool of connections has ten.
 _FORGOTTEN_AT_ONCE = 8
 _WATCHERS_PAGE = 1_000
 
