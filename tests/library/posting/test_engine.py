@@ -15,6 +15,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from botocore.credentials import ReadOnlyCredentials
 
 from docprogress.posting import engine
 from docprogress.posting.connection import Address, open_socket
@@ -22,7 +23,7 @@ from docprogress.posting.report import DeliveryReport
 from tests.faults.connections_server import Behaviour, ConnectionsServer
 from tests.functions.fakes import eventually
 from tests.library.posting.conftest import Clock, MakeFanOut
-from tests.library.posting.samples import AMPLE, MESSAGE, never_forget, watchers
+from tests.library.posting.samples import AMPLE, KEYS, MESSAGE, by_id, never_forget, watchers
 
 
 class Opener:
@@ -300,3 +301,34 @@ def test_while_the_name_cannot_be_looked_up_it_is_reached_where_it_was(
             clock.ahead += 31.0
             server.drop_connections()
         released.set()
+
+
+def test_while_credentials_are_awaited_nothing_is_sent_and_no_connection_is_opened_but_those_begun_before(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener = Opener(monkeypatch)
+    asked, fetched = 0, threading.Event()
+
+    def credentials() -> ReadOnlyCredentials:
+        nonlocal asked
+        asked += 1
+        if asked == 3:  # the first two times for an update, and now since they are said to have expired
+            assert fetched.wait(AMPLE)
+        return KEYS
+
+    with ConnectionsServer(by_id({"w0=": [Behaviour.EXPIRED_TOKEN]})) as server, ThreadPoolExecutor(1) as pool:
+        fan_out = make_fan_out(server.callback_url, credentials=credentials)
+        fan_out.post([watchers(1, "first")], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        opener.held = True
+        posting = pool.submit(
+            fan_out.post, [watchers(300)], MESSAGE, deadline_seconds=AMPLE, settle_seconds=AMPLE, forget=never_forget
+        )
+        assert eventually(lambda: (asked, opener.at_once) == (3, 16))
+        opener.held = False
+        assert eventually(lambda: opener.at_once == 0)
+        for _ in range(2):  # by the second, the loop has done what the first made it begin
+            fan_out.post([[]], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        assert opener.asked == 17
+        assert server.attempts == {"first0=": 1, "w0=": 1}
+        fetched.set()
+        assert posting.result(AMPLE) == DeliveryReport(delivered=300)
