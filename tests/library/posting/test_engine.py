@@ -20,6 +20,7 @@ from botocore.credentials import ReadOnlyCredentials
 from docprogress.posting import engine
 from docprogress.posting.connection import Address, open_socket
 from docprogress.posting.report import DeliveryReport
+from docprogress.posting.update import Update
 from tests.faults.connections_server import Behaviour, ConnectionsServer
 from tests.functions.fakes import eventually
 from tests.library.posting.conftest import Clock, MakeFanOut
@@ -332,3 +333,22 @@ def test_while_credentials_are_awaited_nothing_is_sent_and_no_connection_is_open
         assert server.attempts == {"first0=": 1, "w0=": 1}
         fetched.set()
         assert posting.result(AMPLE) == DeliveryReport(delivered=300)
+
+
+def test_who_gives_no_answer_is_waited_for_a_second_longer_each_time(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch, clock: Clock, begun: list[Update]
+) -> None:
+    monkeypatch.setattr("docprogress.posting.backlog.jitter", lambda least, _most: least)
+    hanging = by_id({"w0=": [Behaviour.HANG] * 9})
+    with ConnectionsServer(hanging) as server, ThreadPoolExecutor(1) as pool, monkeypatch.context() as standing_still:
+        now = time.monotonic()
+        standing_still.setattr(asyncio.SelectorEventLoop, "time", lambda _loop: now + clock.ahead)
+        fan_out = make_fan_out(server.callback_url, request_timeout_seconds=10.0)
+        pool.submit(fan_out.post, [watchers(1)], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+        for given_up, patience_seconds in enumerate((10.0, 1.0, 2.0, 3.0)):
+            assert eventually(lambda sent=given_up + 1: server.attempts["w0="] == sent)  # type: ignore[misc]
+            for ahead, expected in ((patience_seconds - 0.1, given_up), (0.2, given_up + 1)):
+                clock.ahead += ahead
+                # Until another was told, the loop has looked after those that wait.
+                fan_out.post([watchers(1, "other")], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
+                assert begun[0].problems["TimeoutError"] == expected
