@@ -352,3 +352,50 @@ def test_who_gives_no_answer_is_waited_for_a_second_longer_each_time(
                 # Until another was told, the loop has looked after those that wait.
                 fan_out.post([watchers(1, "other")], MESSAGE, deadline_seconds=AMPLE, forget=never_forget)
                 assert begun[0].problems["TimeoutError"] == expected
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "is_slow"), [(Behaviour.GONE, False), (Behaviour.DELIVER, True)], ids=["gone", "delivered"]
+)
+def test_only_a_delivery_to_another_proves_that_it_is_the_watcher_who_is_slow_and_not_the_gateway(
+    make_fan_out: MakeFanOut, monkeypatch: pytest.MonkeyPatch, clock: Clock, meanwhile: Behaviour, is_slow: bool
+) -> None:
+    monkeypatch.setattr("tests.faults.connections_server.DRIP_SECONDS", 50.0)
+    order: list[str] = []
+    behave = by_id({"w0=": [Behaviour.DELIVER_AND_DRIP], "other0=": [meanwhile, Behaviour.GONE]})
+
+    def plan(connection_id: str, attempt: int) -> Behaviour:
+        order.append(connection_id)
+        return behave(connection_id, attempt)
+
+    with ConnectionsServer(plan) as server, ThreadPoolExecutor(1) as pool:
+        fan_out = make_fan_out(server.callback_url, max_connections=2, request_timeout_seconds=1_000.0)
+        posting = pool.submit(
+            fan_out.post,
+            [watchers(1)],
+            MESSAGE,
+            topic="d",
+            version=1,
+            deadline_seconds=1_000.0,
+            settle_seconds=1_000.0,
+            forget=never_forget,
+        )
+        assert eventually(lambda: order == ["w0="])
+        clock.ahead += 1.0
+        fan_out.post([watchers(1, "other")], MESSAGE, deadline_seconds=AMPLE, forget=lambda _: None)
+        monkeypatch.setattr("tests.faults.connections_server.DRIP_SECONDS", 0.0)
+        clock.ahead += 50.0
+        # A server that is asked something looks at its clock.
+        fan_out.post([watchers(1, "other")], MESSAGE, deadline_seconds=AMPLE, forget=lambda _: None)
+        assert posting.result(AMPLE) == DeliveryReport(delivered=1)
+        order.clear()
+        fan_out.post(
+            [watchers(20)],
+            MESSAGE,
+            topic="d",
+            version=2,
+            deadline_seconds=AMPLE,
+            settle_seconds=AMPLE,
+            forget=never_forget,
+        )
+    assert (order.index("w0=") > 10) is is_slow, "who is slow comes last"
