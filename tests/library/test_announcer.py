@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -160,6 +160,25 @@ def test_expired_watchers_that_take_long_to_forget_hold_up_no_update(monkeypatch
     assert hall.told == ["live"] * 2
     assert [thread.name for thread in threading.enumerate()].count("docprogress-aside") == 1, "one at a time"
     has_returned.set()
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(Status.PROGRESS, 0.0), (Status.COMPLETE, 1.0)])
+def test_that_expired_watchers_are_forgotten_is_waited_for_after_a_last_state_alone(
+    monkeypatch: pytest.MonkeyPatch, status: Status, seconds: float
+) -> None:
+    waits: list[float] = []
+
+    class Aside:
+        def do(self, _key: object, call: Callable[[], object], *, wait_seconds: float) -> None:
+            waits.append(wait_seconds)
+            call()
+
+    monkeypatch.setattr("docprogress.announcer.aside", Aside())
+    hall = Hall()
+    hall.admit("expired", seconds=0)
+    hall.announcer.announce(state()._replace(status=status), 2.0)
+
+    assert (waits, hall.watching) == ([seconds], [])
 
 
 def test_a_read_that_the_table_refused_is_tried_again_where_it_stopped() -> None:
