@@ -83,9 +83,10 @@ def end_stalled(
         if remaining_seconds() < FINAL_DELIVERY_SECONDS + _RESERVED_SECONDS:
             logger.warning("Left to the next minute", document_id=silent.document_id)
             return
-        state = reporter.states.settle(silent, stall_timeout_seconds, again=again)
-        if state is None:
+        settled = reporter.states.settle(silent, stall_timeout_seconds, again=again)
+        if settled is None:
             return
+        state = settled.state
         has_stalled = state.failure is not None and state.failure.code == ErrorCode.PROCESSING_STALLED
         (stalled if has_stalled else told_late).append(silent.document_id)
         logger.warning(
@@ -97,7 +98,8 @@ def end_stalled(
             correlation_id=state.correlation_id,
         )
         report = reporter.announce(state, FINAL_DELIVERY_SECONDS)
-        if report and not report.untried and silent.updated_at < (reporter.table.now() - RETRY_WITHIN_SECONDS) * 1000:
+        is_old = not settled.is_new and silent.updated_at < (reporter.table.now() - RETRY_WITHIN_SECONDS) * 1000
+        if is_old and report and not report.untried:
             reporter.note_announced(state)  # whoever is still out of reach sleeps
 
     with ThreadPoolExecutor(_SETTLED_AT_ONCE) as pool:

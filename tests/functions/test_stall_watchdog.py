@@ -18,7 +18,7 @@ from docprogress.announcer import Totals
 from docprogress.document import DocumentState, ErrorCode, Failure, Status
 from docprogress.errors import SettingsError, StoreUnavailable
 from docprogress.posting.report import DeliveryRefused, DeliveryReport
-from docprogress.table.states import SilentDocument
+from docprogress.table.states import Settled, SilentDocument
 from docprogress.tracker import FINAL_DELIVERY_SECONDS
 from stall_watchdog import WatchdogSettings
 from tests.functions.fakes import PATIENCE_SECONDS, eventually
@@ -57,7 +57,7 @@ class Reporter:
         assert silent_seconds == 120
         return (SilentDocument(document_id, self.updated_at) for document_id in self.silent)
 
-    def settle(self, silent: SilentDocument, silent_seconds: float, *, again: bool) -> DocumentState | None:
+    def settle(self, silent: SilentDocument, silent_seconds: float, *, again: bool) -> Settled | None:
         assert (silent_seconds, again) == (120, self.announcer is None)
         if silent.document_id in self.heard_of:
             return None
@@ -65,8 +65,9 @@ class Reporter:
             raise StoreUnavailable
         self.ended.append(silent.document_id)
         if silent.document_id in self.untold:
-            return DocumentState(silent.document_id, Status.COMPLETE, 8, run_id="run", correlation_id="page-1")
-        return DocumentState(
+            state = DocumentState(silent.document_id, Status.COMPLETE, 8, run_id="run", correlation_id="page-1")
+            return Settled(state, is_new=False)
+        state = DocumentState(
             document_id=silent.document_id,
             status=Status.ERROR,
             sequence=8,
@@ -74,6 +75,7 @@ class Reporter:
             run_id="run",
             failure=Failure("It stopped.", ErrorCode.PROCESSING_STALLED),
         )
+        return Settled(state, is_new=True)
 
     def take_totals(self) -> Totals:
         return Totals(DeliveryReport(delivered=len(self.told)))
@@ -99,18 +101,19 @@ def test_watchers_of_a_silent_document_are_told_and_have_the_time_of_a_last_mess
 
 
 @pytest.mark.parametrize(
-    ("report", "silent_seconds", "noted"),
+    ("report", "silent_seconds", "untold", "noted"),
     [
-        (DeliveryReport(throttled=1), 901, ["a"]),
-        (DeliveryReport(throttled=1), 899, []),
-        (DeliveryReport(throttled=1, untried=1), 901, []),
-        (None, 901, []),
+        (DeliveryReport(throttled=1), 901, {"a"}, ["a"]),
+        (DeliveryReport(throttled=1), 899, {"a"}, []),
+        (DeliveryReport(throttled=1), 901, set(), []),  # the document was silent for so long, and ends only now
+        (DeliveryReport(throttled=1, untried=1), 901, {"a"}, []),
+        (None, 901, {"a"}, []),
     ],
 )
 def test_whoever_is_out_of_reach_is_told_of_an_end_for_a_quarter_of_an_hour(
-    report: DeliveryReport | None, silent_seconds: int, noted: list[str]
+    report: DeliveryReport | None, silent_seconds: int, untold: set[str], noted: list[str]
 ) -> None:
-    reporter = Reporter(["a"], report=report, updated_at=(1_000 - silent_seconds) * 1_000)
+    reporter = Reporter(["a"], untold=untold, report=report, updated_at=(1_000 - silent_seconds) * 1_000)
     end_stalled(reporter)
     assert reporter.noted == noted
 

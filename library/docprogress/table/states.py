@@ -70,6 +70,13 @@ class SilentDocument(NamedTuple):
     updated_at: int
 
 
+class Settled(NamedTuple):
+    """is_new: the state has only now been written. Otherwise it was found, and not everyone was told."""
+
+    state: DocumentState
+    is_new: bool
+
+
 class States:
     """Reads and writes the states of documents. Its writes may raise StoreUnavailable.
 
@@ -290,7 +297,7 @@ class States:
                 for item in page["Items"]:
                     yield SilentDocument(document_id_of(item), int(item["updated_at"]["N"]))
 
-    def settle(self, silent: SilentDocument, silent_seconds: float, *, again: bool = False) -> DocumentState | None:
+    def settle(self, silent: SilentDocument, silent_seconds: float, *, again: bool = False) -> Settled | None:
         """End the run of a silent document, or find out which end of it not everyone was told.
 
         Args:
@@ -306,7 +313,7 @@ class States:
         write.when(f"{AT_WORK} AND attribute_exists(#active_shard) AND #retries_left > :zero").when(SILENT)
         write.given(silent=before, zero=0)
         try:
-            return self._write(silent.document_id, write)
+            return Settled(self._write(silent.document_id, write), is_new=True)
         except ConditionFailed as failed:
             found = failed.item
         if "active_shard" not in found or heard_at_of(found) >= before:
@@ -322,15 +329,15 @@ class States:
             return None
         if again:
             return self._settle(found, Update(status=state.status))
-        return state
+        return Settled(state, is_new=False)
 
-    def _settle(self, found: Item, update: Update) -> DocumentState | None:
+    def _settle(self, found: Item, update: Update) -> Settled | None:
         """Publish, unless the row has changed since it was found."""
         write = publication(document_id_of(found), update, self._moment())
         write.when("#updated_at = :updated_at AND (attribute_not_exists(#heard_at) OR #heard_at = :heard_at)")
         write.given(updated_at=int(found["updated_at"]["N"]), heard_at=heard_at_of(found))
         try:
-            return self._write(document_id_of(found), write)
+            return Settled(self._write(document_id_of(found), write), is_new=True)
         except ConditionFailed:
             return None
 

@@ -683,7 +683,8 @@ class TestSilent:
     def _settle(self, store: States, document_id: str, *, again: bool = False) -> DocumentState | None:
         """What the watchdog does when it looks; what it would tell."""
         found = [silent for silent in store.silent_documents(120.0) if silent.document_id == document_id]
-        return store.settle(found[0], 120.0, again=again) if found else None
+        settled = store.settle(found[0], 120.0, again=again) if found else None
+        return settled and settled.state
 
     def test_a_document_is_found_silent_after_so_long_and_no_sooner(
         self, store: States, document_id: str, clock: Clock
@@ -981,7 +982,7 @@ class TestCancelling:
         clock.now += 121
         (silent,) = [each for each in store.silent_documents(120.0) if each.document_id == document_id]
 
-        assert store.settle(silent, 120.0) == cancelled
+        assert store.settle(silent, 120.0) == (cancelled, False)
 
 
 # --- what a row costs and how long it lasts ---
