@@ -858,8 +858,9 @@ def test_a_tracker_that_is_dropped_without_an_end_falls_silent(desk: Desk, monke
     assert eventually(lambda: not sender.is_alive())
 
 
-def test_a_generator_that_ends_where_nobody_may_wait_ends_nothing(desk: Desk) -> None:
+def test_a_generator_that_ends_where_nobody_may_wait_ends_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The garbage collector may end it on the very thread that would have to be waited for."""
+    monkeypatch.setattr(tracker_module, "HEARTBEAT_SECONDS", 0.005)  # its sender looks as often whether it was dropped
 
     def work() -> Iterator[None]:
         with desk.tracker() as tracker:
