@@ -130,8 +130,25 @@ class EngineProject:
                 if resource_type in line and "creating" in line:
                     while started.poll() is None and not made():
                         time.sleep(0.02)
+                    self._stop_between_writes(started.pid)
                     _kill_session(started.pid)
+                    said += started.stdout
         assert started.returncode == -signal.SIGKILL, "".join(said)
+
+    def _stop_between_writes(self, pid: int) -> None:
+        """The CLI writes its state in place; killed meanwhile it leaves half a file, of which it says only `EOF`."""
+        state = Path(self._environment["PULUMI_BACKEND_URL"].removeprefix("file://"))
+        while True:
+            os.kill(pid, signal.SIGSTOP)
+            os.waitpid(pid, os.WUNTRACED)
+            try:
+                for file in state.rglob("stacks/**/*.json"):
+                    json.loads(file.read_text())
+            except ValueError:
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.02)
+            else:
+                return
 
     def refresh(self) -> Outcome:
         return self.run("refresh", "--yes", "--skip-preview")
